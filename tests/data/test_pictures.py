@@ -1,0 +1,150 @@
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.pictures import (
+    BrokenPicture,
+    find_broken,
+    load_picture,
+    require_pictures,
+    split_present,
+)
+from xclipt.errors import XcliptError
+
+MakePicture = Callable[..., Path]
+
+
+class Folder(Dataset):
+    name, languages, splits = "folder", ("en",), ()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
+        return [CaptionedPicture(f"{number}.png", ("x",)) for number in range(6)]
+
+    def picture_path(self, image: str) -> Path:
+        return self.folder / image
+
+
+def test_missing_pictures_are_split_off_in_order(tmp_path: Path, make_picture: MakePicture) -> None:
+    dataset = Folder(tmp_path)
+    for number in (4, 1):
+        make_picture(tmp_path / f"{number}.png")
+    present, missing = split_present(dataset, dataset.captions("en", None))
+    assert [item.image for item in present] == ["1.png", "4.png"]
+    assert [item.image for item in missing] == ["0.png", "2.png", "3.png", "5.png"]
+
+
+def test_missing_pictures_are_counted_and_named(tmp_path: Path, make_picture: MakePicture) -> None:
+    dataset = Folder(tmp_path)
+    items = dataset.captions("en", None)
+    with pytest.raises(XcliptError, match=r"all 6 pictures are missing .*0.png, 1.png, 2.png, ..."):
+        require_pictures(dataset, items, allow_missing=True)
+    make_picture(tmp_path / "1.png")
+    with pytest.raises(XcliptError) as caught:
+        require_pictures(dataset, items, allow_missing=False)
+    assert str(caught.value) == (
+        f"folder: 5 of 6 pictures are missing from {tmp_path} (0.png, 2.png, 3.png, ...); "
+        "--allow-missing goes on with the other 1"
+    )
+    assert dataset.notes == []
+    for _ in range(2):
+        assert [item.image for item in require_pictures(dataset, items, True)] == ["1.png"]
+    assert dataset.notes == [
+        f"folder: 5 of 6 pictures are missing from {tmp_path}; going on with the other 1"
+    ]
+    for item in items:
+        make_picture(tmp_path / item.image)
+    assert require_pictures(dataset, items, allow_missing=False) == items
+
+
+def test_transparency_lies_on_white(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    half.putpixel((1, 0), (0, 0, 0, 0))
+    half.save(tmp_path / "rgba.png")
+    half.convert("LA").save(tmp_path / "la.png")
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([255, 0, 0, 0, 0, 0])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "p.png", transparency=1)
+    for name in ("rgba.png", "la.png", "p.png"):
+        picture = load_picture(tmp_path / name)
+        assert picture.mode == "RGB"
+        assert picture.getpixel((1, 0)) == (255, 255, 255)
+        assert picture.getpixel((0, 0)) != (255, 255, 255)
+
+
+def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
+    grey = Image.new("I;16", (2, 1), 32768)
+    grey.putpixel((1, 0), 65535)
+    grey.save(tmp_path / "grey.png")
+    picture = load_picture(tmp_path / "grey.png")
+    assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(128,) * 3, (255,) * 3]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr", "RGB", "F"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (3, 2)).save(tmp_path / "x.tiff")
+    picture = load_picture(tmp_path / "x.tiff")
+    assert (picture.mode, picture.size) == ("RGB", (3, 2))
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (8, 4))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert load_picture(tmp_path / "turned.jpg").size == (4, 8)
+
+
+def test_broken_pictures_are_named(tmp_path: Path, make_picture: MakePicture) -> None:
+    good = make_picture(tmp_path / "good.jpg", size=(300, 200))
+    data = good.read_bytes()
+    contents = {
+        "text.jpg": b"<html>not found</html>",
+        "empty.jpg": b"",
+        "cut.jpg": data[: len(data) // 2],
+        "head.jpg": data[:30],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    png = make_picture(tmp_path / "cut.png", size=(300, 200)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(png[:60])
+    (tmp_path / "folder.jpg").mkdir()
+    bad = [tmp_path / name for name in (*contents, "cut.png", "folder.jpg", "missing.jpg")]
+    for path in bad:
+        with pytest.raises(XcliptError) as caught:
+            load_picture(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+    broken = find_broken([good, *bad])
+    assert [one.path for one in broken] == bad
+    assert broken[0] == BrokenPicture(tmp_path / "text.jpg", "not an image; replace or remove it")
+
+
+def test_decompression_bombs_are_refused_unopened(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    for width in (10_000, 60_000):
+        header = struct.pack(">IIBBBBB", width, 10_000, 8, 2, 0, 0, 0)
+        path = tmp_path / f"{width}.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+        with pytest.raises(XcliptError, match=r"png: more than 89,478,485 pixels"):
+            load_picture(path)
+    assert not recwarn.list
+
+
+def test_a_real_photograph(data_root: Path) -> None:
+    picture = load_picture(data_root / "flickr30k-images" / "1000268201.jpg")
+    assert (picture.mode, picture.size) == ("RGB", (224, 224))

@@ -1,0 +1,50 @@
+"""A backbone of a few thousand random weights, for tests of what does not depend on quality."""
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from xclipt.backbones.backbone import Backbone, BackboneIdentity, CaptionTokenizer, TextTower
+
+WORDS = (
+    *("un", "chat", "chien", "court", "dort", "noir", "blanc", "grand"),
+    *("petit", "rouge", "vert", "a", "cat", "dog", "runs", "sleeps"),
+)
+
+
+def tiny_backbone(seed: int = 0) -> Backbone:
+    """Two layers of width 16, a vocabulary of a few words, and an image tower of mean colours."""
+    torch.manual_seed(seed)
+    vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<s>"
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    tower = TextTower(BertModel(config, add_pooling_layer=False), nn.Linear(16, 8)).eval()
+    tower.requires_grad_(False)
+    return Backbone(
+        identity=BackboneIdentity("tiny", str(seed), f"{seed:064d}"),
+        family="bert",
+        text_tower=tower,
+        image_tower=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8)),
+        tokenizer=CaptionTokenizer(fast, "", 16),
+        read_pixels=lambda path: torch.zeros(3, 4, 4),
+        text_parameters=sum(parameter.numel() for parameter in tower.parameters()),
+        dim=8,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        measure_fingerprint=lambda: f"{seed:064d}",
+    )

@@ -1,0 +1,182 @@
+"""The loop: it learns, it is reproducible, it goes on where it was cut off."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.tiny import WORDS, tiny_backbone
+from xclipt.deltas.injection import InjectedDelta
+from xclipt.deltas.spec import LoraSpec
+from xclipt.errors import XcliptError
+from xclipt.progress import Silent
+from xclipt.training.checkpoint import Checkpoint
+from xclipt.training.losses import contrastive
+from xclipt.training.recipe import Recipe, recipe_with
+from xclipt.training.trainer import (
+    TrainingPairs,
+    TrainingState,
+    ValidationSet,
+    _batch,
+    _loss,
+    train,
+)
+
+RECIPE = Recipe(
+    epochs=5, min_steps=12, batch_size=4, learning_rate=1e-2, logit_scale=10, evaluations=4
+)
+
+
+def material(backbone, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    texts = [" ".join(pair) for pair in itertools.islice(itertools.combinations(WORDS[:8], 2), 10)]
+    partners = [text.replace("chat", "cat").replace("chien", "dog") for text in texts]
+    images = torch.randn(10, 8, generator=generator)
+    pairs = TrainingPairs(
+        images=images,
+        texts=backbone.tokenizer(texts),
+        partners=backbone.tokenizer(partners),
+        partner_features=backbone.encode_texts(partners),
+    )
+    return pairs, ValidationSet(images, backbone.tokenizer(texts), torch.arange(10))
+
+
+def run(backbone, recipe=RECIPE, state=None, save=lambda state: None, validate=True, seed=1):
+    pairs, validation = material(backbone)
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=4), "bert", seed)
+    try:
+        return train(
+            backbone,
+            delta,
+            pairs,
+            recipe,
+            seed,
+            validation if validate else None,
+            state or TrainingState(),
+            save,
+            Silent().start("", 1),
+        )
+    finally:
+        delta.remove()
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_it_learns_and_leaves_the_backbone_alone():
+    backbone = tiny_backbone()
+    before = {name: p.clone() for name, p in backbone.text_tower.named_parameters()}
+    outcome = run(backbone, replace(RECIPE, epochs=60, patience=100))
+    assert outcome.losses[-1] < outcome.losses[0] / 1.2
+    assert outcome.chosen.mrr > outcome.base.mrr
+    assert same(before, dict(backbone.text_tower.named_parameters()))
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    one, again, other = run(tiny_backbone()), run(tiny_backbone()), run(tiny_backbone(), seed=2)
+    assert same(one.tensors, again.tensors)
+    assert not same(one.tensors, other.tensors)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves):
+    whole = run(tiny_backbone())
+    checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
+    count = itertools.count(1)
+
+    def save_then_die(state):
+        checkpoint.save(state)
+        if next(count) == saves:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tiny_backbone(), save=save_then_die)
+    state = checkpoint.load()
+    assert 0 < state.step < whole.steps
+    resumed = run(tiny_backbone(), state=state, save=checkpoint.save)
+    assert same(resumed.tensors, whole.tensors)
+    assert resumed.losses == whole.losses
+    assert resumed.history == whole.history
+
+
+def test_a_checkpoint_of_another_request_is_ignored(tmp_path):
+    path = tmp_path / "training.safetensors"
+    run(tiny_backbone(), save=Checkpoint(path, "one").save)
+    assert Checkpoint(path, "one").load().step > 0
+    assert Checkpoint(path, "other").load().step == 0
+    path.write_bytes(path.read_bytes()[:100])
+    assert Checkpoint(path, "one").load().step == 0
+
+
+def test_without_validation_the_last_weights_are_kept():
+    outcome = run(tiny_backbone(), validate=False)
+    assert outcome.chosen is None and outcome.history == ()
+    assert outcome.steps == RECIPE.steps(10)
+
+
+def test_the_best_evaluation_is_kept_and_patience_ends_it():
+    outcome = run(tiny_backbone(), replace(RECIPE, learning_rate=5.0, evaluations=15, patience=2))
+    assert outcome.chosen.mrr == max(e.mrr for e in outcome.history[1:])
+    assert outcome.steps < RECIPE.steps(10)
+
+
+def test_live_and_frozen_teachers_differ_where_they_should():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=4), "bert", 1)
+    gradients = {}
+    for teacher in ("live", "frozen"):
+        recipe = replace(RECIPE, teacher=teacher, align_loss="mse", align_weight=1e4)
+        loss = _loss(backbone, pairs, [0, 1, 2], recipe)
+        grads = torch.autograd.grad(loss, delta.parameters(), allow_unused=True)
+        gradients[teacher] = dict(zip(delta.named_parameters(), grads, strict=True))
+    # At the start both teachers give the same features, so the loss is the same ...
+    norm = "encoder.layer.1.output.LayerNorm.bias"
+    live, frozen = gradients["live"][norm], gradients["frozen"][norm]
+    # ... and this bias moves text and partner alike: only a frozen partner lets alignment pull it.
+    plain = torch.autograd.grad(
+        _loss(backbone, pairs, [0, 1, 2], replace(RECIPE, align_weight=0)),
+        [delta.named_parameters()[norm]],
+    )[0]
+    assert (live - plain).norm() < 1e-3 * (frozen - plain).norm()
+    delta.remove()
+
+
+def test_loss_is_contrastive_plus_weighted_alignment():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    batch = [4, 2, 7]
+    text = backbone.encode_tokens([pairs.texts[i] for i in batch])
+    partner = pairs.partner_features[batch]
+    expected = contrastive(pairs.images[batch], text, 10) + 0.5 * ((text - partner) ** 2).mean()
+    recipe = replace(RECIPE, align_loss="mse", align_weight=0.5)
+    torch.testing.assert_close(_loss(backbone, pairs, batch, recipe), expected)
+
+
+def test_batches_cover_every_pair_once_an_epoch_and_are_full():
+    batches = [_batch(10, 4, seed=1, step=step) for step in range(3)]
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert set().union(*batches) == set(range(10))
+    assert all(len(set(batch)) == 4 for batch in batches)
+    assert _batch(10, 4, 1, 0) == _batch(10, 4, 1, 0) != _batch(10, 4, 1, 3)
+    assert sorted(_batch(3, 50, 1, 7)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"align_loss": "magic"}, "--align-loss magic"),
+        ({"teacher": "strict"}, "--teacher strict"),
+        ({"epochs": 0}, "--epochs 0"),
+        ({"learning_rate": -1.0}, "--learning-rate -1"),
+    ],
+)
+def test_recipes_are_checked(change, message):
+    with pytest.raises(XcliptError, match=message):
+        recipe_with(**change)

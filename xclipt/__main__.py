@@ -1,0 +1,5 @@
+"""``python -m xclipt``."""
+
+from xclipt.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""What xclipt keeps on disk: the artifact directory, deltas, feature caches."""

@@ -1,0 +1,231 @@
+"""The artifact directory: what is where, and the rules that keep it whole.
+
+::
+
+    xclipt.yaml                          format, and the backbone that everything here stands on
+    deltas/LANG/current                  the name of the language's current delta
+    deltas/LANG/NAME/manifest.yaml       what it is; written last, so it is there or it is not
+    deltas/LANG/NAME/delta-HASH.safetensors
+    deltas/LANG/NAME/training.safetensors    an interrupted training, gone when it ends
+    features/SPACE/*.safetensors         features of pictures and captions, by content
+    exports/                             where export-delta writes unless told otherwise
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from xclipt.artifacts.atomic import write_bytes, write_text
+from xclipt.artifacts.features import FeatureStore
+from xclipt.artifacts.manifest import DeltaManifest, WeightsFile
+from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.errors import XcliptError
+
+FORMAT = 1
+_MARK = "xclipt.yaml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class StoredDelta:
+    """A delta on disk. ``folder`` holds the manifest and the weights that it names."""
+
+    manifest: DeltaManifest
+    folder: Path
+    current: bool
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights, after their hash was checked.
+
+        Raises:
+            XcliptError: The file is missing or is not what the manifest says.
+        """
+        path = self.folder / self.manifest.weights.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise XcliptError(f"{path}: cannot read the delta ({error.strerror})") from None
+        if hashlib.sha256(data).hexdigest() != self.manifest.weights.sha256:
+            raise XcliptError(f"{path}: its content is not what manifest.yaml says; train it again")
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise XcliptError(f"{path}: not a safetensors file ({error})") from None
+
+
+class ArtifactDirectory:
+    """An artifact directory that exists and is bound to one backbone.
+
+    Open one with :meth:`open` or, where it may have to be made, :meth:`open_or_create`.
+    """
+
+    def __init__(self, root: Path, backbone: BackboneIdentity) -> None:
+        self.root = root
+        self.backbone = backbone
+
+    @classmethod
+    def open(cls, root: Path) -> "ArtifactDirectory":
+        """Open an existing directory.
+
+        Raises:
+            XcliptError: It is not one, or is of a newer format.
+        """
+        mark = root / _MARK
+        try:
+            plain = yaml.safe_load(mark.read_text(encoding="utf-8"))
+            made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
+        except FileNotFoundError:
+            raise XcliptError(
+                f"{root}: not an artifact directory (no {_MARK}); `xclipt train-delta` makes one"
+            ) from None
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
+        if made_by != FORMAT:
+            raise XcliptError(f"{mark}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
+        return cls(root, identity)
+
+    @classmethod
+    def open_or_create(
+        cls, root: Path, backbone: BackboneIdentity
+    ) -> tuple["ArtifactDirectory", bool]:
+        """Open the directory for ``backbone``, or make it; also tells whether it was made.
+
+        Raises:
+            XcliptError: It belongs to another backbone, holds other files, or cannot be written.
+        """
+        if (root / _MARK).exists():
+            directory = cls.open(root)
+            directory.require_backbone(backbone)
+            return directory, False
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise XcliptError(
+                f"{root}: is there already and is not an artifact directory; name another one "
+                "with --artifacts"
+            )
+        plain = {"format": FORMAT, "backbone": vars(backbone)}
+        write_text(root / _MARK, yaml.safe_dump(plain, sort_keys=False))
+        return cls(root, backbone), True
+
+    def require_backbone(self, backbone: BackboneIdentity) -> None:
+        """Refuse any backbone but the directory's own.
+
+        Raises:
+            XcliptError: Names both fingerprints.
+        """
+        if backbone.fingerprint != self.backbone.fingerprint:
+            raise XcliptError(
+                f"{self.root}: its backbone is {self.backbone.id} "
+                f"({self.backbone.fingerprint[:12]}), not {backbone.id} "
+                f"({backbone.fingerprint[:12]}); use another --artifacts directory"
+            )
+
+    def features(self, space: str, dim: int) -> FeatureStore:
+        """The feature cache of one space, such as ``images`` or ``texts``, of this backbone."""
+        return FeatureStore(
+            self.root / "features" / f"{space}-{self.backbone.fingerprint[:12]}", dim
+        )
+
+    @property
+    def exports(self) -> Path:
+        """Where exports go unless told otherwise."""
+        return self.root / "exports"
+
+    def delta_folder(self, language: str, name: str) -> Path:
+        """Where a delta is, or would be.
+
+        Raises:
+            XcliptError: The name could leave the directory or cannot be a folder's.
+        """
+        for part in (language, name):
+            if not _NAME.fullmatch(part):
+                raise XcliptError(
+                    f"'{part}' cannot name a delta: use letters, digits, '.', '_' and '-'"
+                )
+        return self.root / "deltas" / language / name
+
+    def write_delta(
+        self, manifest: DeltaManifest, tensors: Mapping[str, Tensor], *, make_current: bool = True
+    ) -> StoredDelta:
+        """Store a delta, replacing one of the same name; the manifest's ``weights`` are filled in.
+
+        The manifest is the last to be written: a kill leaves the old delta or the new one.
+        """
+        folder = self.delta_folder(manifest.language, manifest.name)
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        weights = WeightsFile(
+            file=f"delta-{digest[:12]}.safetensors",
+            sha256=digest,
+            bytes=len(data),
+            parameters=sum(tensor.numel() for tensor in tensors.values()),
+        )
+        manifest = replace(manifest, weights=weights)
+        write_bytes(folder / weights.file, data)
+        write_text(folder / "manifest.yaml", manifest.to_yaml())
+        for old in folder.glob("delta-*.safetensors"):
+            if old.name != weights.file:
+                old.unlink()
+        if make_current:
+            self.set_current(manifest.language, manifest.name)
+        return StoredDelta(manifest, folder, make_current)
+
+    def set_current(self, language: str, name: str) -> None:
+        """Make a delta the one that is used for its language.
+
+        Raises:
+            XcliptError: There is no such delta.
+        """
+        if not (self.delta_folder(language, name) / "manifest.yaml").is_file():
+            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}'")
+        write_text(self.root / "deltas" / language / "current", f"{name}\n")
+
+    def languages(self) -> list[str]:
+        """Languages that have a delta."""
+        found = {path.parent.parent.name for path in self.root.glob("deltas/*/*/manifest.yaml")}
+        return sorted(found)
+
+    def deltas(self, language: str) -> list[StoredDelta]:
+        """All deltas of a language, by name."""
+        folder = self.root / "deltas" / language
+        current = self._current_name(language)
+        return [
+            StoredDelta(DeltaManifest.read(path), path.parent, path.parent.name == current)
+            for path in sorted(folder.glob("*/manifest.yaml"))
+        ]
+
+    def delta(self, language: str, name: str) -> StoredDelta:
+        """One delta by name.
+
+        Raises:
+            XcliptError: It is not there, or is another backbone's.
+        """
+        folder = self.delta_folder(language, name)
+        path = folder / "manifest.yaml"
+        if not path.is_file():
+            known = ", ".join(stored.manifest.name for stored in self.deltas(language)) or "none"
+            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
+        manifest = DeltaManifest.read(path)
+        if manifest.backbone["fingerprint"] != self.backbone.fingerprint:
+            raise XcliptError(
+                f"{folder}: was trained on backbone {manifest.backbone['fingerprint'][:12]}, "
+                f"this directory's is {self.backbone.fingerprint[:12]}"
+            )
+        return StoredDelta(manifest, folder, name == self._current_name(language))
+
+    def current(self, language: str) -> StoredDelta | None:
+        """The language's current delta, ``None`` where it has none."""
+        name = self._current_name(language)
+        return self.delta(language, name) if name else None
+
+    def _current_name(self, language: str) -> str | None:
+        try:
+            return (self.root / "deltas" / language / "current").read_text().strip() or None
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,97 @@
+"""Feature vectors on disk, found by the content that they were computed from."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xclipt.artifacts.atomic import write_with
+from xclipt.errors import XcliptError
+from xclipt.progress import Progress
+
+
+def text_key(text: str) -> bytes:
+    """SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def file_key(path: Path) -> bytes:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+class FeatureStore:
+    """Features of one space: what one tower with one delta, or none, makes of content.
+
+    A folder of safetensors shards that are only ever added, each named by a hash of its keys, so
+    that several processes can write at once. ``keys`` are ``(n, 32)`` bytes, ``features``
+    ``(n, dim)`` float32. A damaged shard is as good as absent.
+    """
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        self.folder = folder
+        self.dim = dim
+        self._row: dict[bytes, int] = {}
+        self._features = torch.empty(0, dim)
+        for shard in sorted(folder.glob("*.safetensors")):
+            try:
+                tensors = load_file(shard)
+                keys, features = tensors["keys"], tensors["features"]
+            except (SafetensorError, KeyError, OSError):
+                continue
+            if features.shape[1:] == (dim,):
+                self._remember([row.numpy().tobytes() for row in keys], features)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._row
+
+    def get(self, keys: Sequence[bytes]) -> Tensor:
+        """Features ``(len(keys), dim)``; every key must be there."""
+        return self._features[[self._row[key] for key in keys]]
+
+    def add(self, keys: Sequence[bytes], features: Tensor) -> None:
+        """Keep ``features`` ``(len(keys), dim)`` in memory and on disk.
+
+        Raises:
+            XcliptError: The folder cannot be written to; the features are then in memory only.
+        """
+        self._remember(keys, features)
+        name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
+        table = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, 32)
+        tensors = {"keys": table, "features": features.contiguous()}
+        write_with(self.folder / f"{name}.safetensors", lambda path: save_file(tensors, path))
+
+    def _remember(self, keys: Sequence[bytes], features: Tensor) -> None:
+        start = len(self._features)
+        self._row |= {key: start + i for i, key in enumerate(keys)}
+        self._features = torch.cat([self._features, features])
+
+
+def cached_features(
+    store: FeatureStore,
+    keys: Sequence[bytes],
+    compute: Callable[[list[int]], Tensor],
+    progress: Progress,
+    chunk: int = 2048,
+) -> Tensor:
+    """Features ``(len(keys), dim)`` from the store; what it lacks is computed and added.
+
+    Args:
+        compute: Features of the contents at the given positions of ``keys``.
+        chunk: So many are computed before they are written, the most that a kill can lose.
+    """
+    missing = {key: i for i, key in enumerate(keys) if key not in store}
+    positions = list(missing.values())
+    for start in range(0, len(positions), chunk):
+        part = positions[start : start + chunk]
+        features = compute(part)
+        try:
+            store.add([keys[i] for i in part], features)
+        except XcliptError as error:
+            progress.note(f"Features are not kept: {error}")
+    return store.get(keys)

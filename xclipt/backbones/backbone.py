@@ -1,0 +1,172 @@
+"""A backbone: a text tower and an image tower with one embedding space, frozen."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xclipt.progress import Progress, Silent
+
+_TOKENS_PER_BATCH = 2048
+_PICTURES_PER_BATCH = 16
+
+
+class TextTower(nn.Module):
+    """An encoder, masked mean pooling over its last hidden states, and a head.
+
+    ``head(sum_i m_i h_i / sum_i m_i)``, the form of Multilingual-CLIP (Carlsson et al. 2022).
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Ids and mask, both ``(batch, length)`` -> features ``(batch, dim)``, not normalised."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        features: Tensor = self.head(pooled)
+        return features
+
+
+@dataclass(frozen=True)
+class CaptionTokenizer:
+    """Turns captions into token ids the way one text tower wants them.
+
+    Attributes:
+        tokenizer: A transformers fast tokenizer.
+        prefix: Put before every caption (``"query: "`` for E5).
+        max_length: Tokens kept of a caption, special tokens included.
+    """
+
+    tokenizer: Any
+    prefix: str
+    max_length: int
+
+    def __call__(self, captions: Sequence[str]) -> list[list[int]]:
+        """Token ids of every caption, cut at ``max_length``, not padded."""
+        if not captions:
+            return []
+        encoded = self.tokenizer(
+            [self.prefix + caption for caption in captions],
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def pad(self, rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Right-pad rows of ids to ``(batch, longest)``; returns ids and attention mask."""
+        longest = max(map(len, rows))
+        padding = self.tokenizer.pad_token_id
+        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        return ids.to(device), mask.to(device)
+
+
+@dataclass(frozen=True)
+class BackboneIdentity:
+    """Which backbone this is.
+
+    Attributes:
+        id: ``builtin``, a hub id or a directory.
+        revision: The version of what the weights came from.
+        fingerprint: SHA-256 over weights, tokenizer and preprocessing.
+    """
+
+    id: str
+    revision: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The frozen model that every delta of an artifact directory stands on.
+
+    Attributes:
+        identity: Name, revision and fingerprint.
+        family: Row of :data:`xclipt.deltas.towers.FAMILIES` that names the encoder's modules.
+        text_tower: Token ids and mask -> ``(batch, dim)``.
+        image_tower: Pixels ``(batch, 3, height, width)`` -> ``(batch, dim)``.
+        tokenizer: Belongs to the text tower.
+        read_pixels: One picture's file -> ``(3, height, width)``; belongs to the image tower.
+        text_parameters: Of the text tower with its head.
+        dim: Width of the joint space.
+        device: Where both towers are.
+        dtype: Of the matrix products; weights stay float32.
+        measure_fingerprint: Computes the fingerprint anew from the weights in memory.
+    """
+
+    identity: BackboneIdentity
+    family: str
+    text_tower: TextTower
+    image_tower: nn.Module
+    tokenizer: CaptionTokenizer
+    read_pixels: Callable[[Path], Tensor]
+    text_parameters: int
+    dim: int
+    device: torch.device
+    dtype: torch.dtype
+    measure_fingerprint: Callable[[], str]
+
+    def encode_texts(self, captions: Sequence[str], progress: Progress | None = None) -> Tensor:
+        """Features of captions ``(n, dim)``, float32 on the CPU, not L2-normalised."""
+        return self.encode_tokens(self.tokenizer(captions), progress)
+
+    def encode_tokens(self, rows: Sequence[list[int]], progress: Progress | None = None) -> Tensor:
+        """As :meth:`encode_texts`, from token ids.
+
+        Captions are sorted by length, so that little is computed for padding.
+        """
+        features = torch.empty(len(rows), self.dim)
+        task = (progress or Silent()).start("Encoding captions", len(rows))
+        with torch.inference_mode(), self.autocast():
+            for batch in length_batches([len(row) for row in rows], _TOKENS_PER_BATCH):
+                ids, mask = self.tokenizer.pad([rows[i] for i in batch], self.device)
+                features[batch] = self.text_tower(ids, mask).float().cpu()
+                task.advance(len(batch))
+        task.finish()
+        return features
+
+    def encode_pictures(self, paths: Sequence[Path], progress: Progress | None = None) -> Tensor:
+        """Features of pictures ``(n, dim)``, float32 on the CPU, not L2-normalised.
+
+        Raises:
+            XcliptError: A file is not a picture.
+        """
+        features = torch.empty(len(paths), self.dim)
+        task = (progress or Silent()).start("Encoding pictures", len(paths))
+        with torch.inference_mode(), self.autocast():
+            for start in range(0, len(paths), _PICTURES_PER_BATCH):
+                batch = paths[start : start + _PICTURES_PER_BATCH]
+                pixels = torch.stack([self.read_pixels(path) for path in batch])
+                pixels = pixels.to(self.device, memory_format=torch.channels_last)
+                features[start : start + len(batch)] = self.image_tower(pixels).float().cpu()
+                task.advance(len(batch))
+        task.finish()
+        return features
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision in :attr:`dtype`; does nothing for float32."""
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if enabled else None, enabled=enabled)
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices grouped so that a batch's padded size stays within ``budget`` tokens.
+
+    Longest first, so that a batch that does not fit in memory fails at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

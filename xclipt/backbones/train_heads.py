@@ -1,0 +1,445 @@
+"""Trains the builtin backbone's heads: contrastively, on English captions only.
+
+    python -m xclipt.backbones.train_heads --data-dir DIR [--seed N] [--out FILE] [--features FILE]
+
+``DIR`` holds ``flickr8k/``, ``flickr30k-images/``, ``xflickrco/`` and ``multi30k/``. Both towers
+stay as published, so every caption goes through its tower once and every picture a few times
+(itself, its mirror image, random crops); the training then sees only their pooled outputs.
+``BUILTIN_HEADS.md`` tells what went in and what came out.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xclipt.artifacts.atomic import write_with
+from xclipt.backbones.backbone import CaptionTokenizer, TextTower, length_batches
+from xclipt.backbones.builtin import MAX_TOKENS, PREFIX, converted_text_tower, load_efficientnet
+from xclipt.backbones.efficientnet import IMAGE_SIZE, EfficientNetLite0
+from xclipt.backbones.heads import (
+    HeadsConfig,
+    ImageHead,
+    TextHead,
+    load_heads,
+    save_heads,
+    signed_sqrt,
+)
+from xclipt.data.emoji import EmojiDataset
+from xclipt.data.pictures import load_picture
+from xclipt.errors import XcliptError
+from xclipt.progress import Silent
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+OUT = Path(__file__).with_name("builtin_heads.safetensors")
+CROPS = 4
+"""Random crops of every training picture, beside the picture itself and its mirror image."""
+
+_TOKENS_PER_BATCH = 512
+_PICTURES_PER_BATCH = 8
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the heads are trained.
+
+    Attributes:
+        dim: Width of the joint space.
+        hidden: Width of the image head's hidden layer.
+        dropout: Dropped share of the image head's hidden layer.
+        feature_dropout: Dropped share of the image features, after standardising.
+        steps: Optimizer steps.
+        batch: Pictures in a step, each with one of its captions; the others are its negatives.
+        peak_rate: Learning rate after the warm-up (the first tenth); it then falls on a cosine.
+        weight_decay: Of the weight matrices, not of the biases.
+        temperature: Where the learned temperature starts.
+        averaged_from: Share of the steps after which the weights begin to be averaged.
+        averaging: Share of the running average that each later step keeps.
+    """
+
+    dim: int = 512
+    hidden: int = 320
+    dropout: float = 0.5
+    feature_dropout: float = 0.2
+    steps: int = 250
+    batch: int = 1024
+    peak_rate: float = 1e-3
+    weight_decay: float = 0.05
+    temperature: float = 0.05
+    averaged_from: float = 0.3
+    averaging: float = 0.99
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Pictures and their English captions.
+
+    Attributes:
+        paths: The pictures' files.
+        captions: For every picture its captions, one or more.
+    """
+
+    paths: list[Path]
+    captions: list[list[str]]
+
+    def __add__(self, other: "Collection") -> "Collection":
+        return Collection(self.paths + other.paths, self.captions + other.captions)
+
+    @property
+    def texts(self) -> list[str]:
+        """All captions, those of one picture together."""
+        return [text for group in self.captions for text in group]
+
+    @property
+    def owners(self) -> Tensor:
+        """For every caption the position of its picture: ``(captions,)``."""
+        counts = torch.tensor([len(group) for group in self.captions])
+        return torch.repeat_interleave(torch.arange(len(self.captions)), counts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Recall in per cent, both directions, over one collection of pictures.
+
+    Attributes:
+        text_to_image: For every caption whether its picture came at rank 1 and within 10:
+            ``(captions, 2)``.
+        image_to_text: For every picture, likewise, whether one of its captions did:
+            ``(pictures, 2)``.
+        owners: For every caption its picture: ``(captions,)``.
+    """
+
+    text_to_image: Tensor
+    image_to_text: Tensor
+    owners: Tensor
+
+    def report(self, name: str) -> str:
+        """One line: R@1 and R@10 each way, and mean R@1 with its 95 % bootstrap interval."""
+        t2i, i2t = 100 * self.text_to_image.mean(0), 100 * self.image_to_text.mean(0)
+        low, high = self._interval()
+        return (
+            f"{name}: text to image R@1 {t2i[0]:.2f} R@10 {t2i[1]:.2f}, "
+            f"image to text R@1 {i2t[0]:.2f} R@10 {i2t[1]:.2f}, "
+            f"mean R@1 {(t2i[0] + i2t[0]) / 2:.2f} [{low:.2f}, {high:.2f}]"
+        )
+
+    def _interval(self) -> tuple[float, float]:
+        # Pictures are drawn, not captions: the captions of one picture are not independent. The
+        # gallery stays whole, so that every draw ranks against as many pictures.
+        pictures = len(self.image_to_text)
+        hits = torch.zeros(pictures).index_add(0, self.owners, self.text_to_image[:, 0])
+        counts = torch.bincount(self.owners, minlength=pictures).float()
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.randint(pictures, (_RESAMPLES, pictures), generator=generator)
+        text = hits[draws].sum(1) / counts[draws].sum(1)
+        image = self.image_to_text[:, 0][draws].mean(1)
+        bounds = torch.quantile(50 * (text + image), torch.tensor([0.025, 0.975]))
+        return float(bounds[0]), float(bounds[1])
+
+
+def flickr8k(data_dir: Path, split: str, left_out: frozenset[str] = frozenset()) -> Collection:
+    """One split of Flickr8k in English, without the photographs in ``left_out``.
+
+    Raises:
+        XcliptError: The captions cannot be read.
+    """
+    rows = [
+        row
+        for row in _rows(data_dir / "flickr8k" / "captions.en.jsonl")
+        if row["split"] == split and row["image"] not in left_out
+    ]
+    photographs = data_dir / "flickr30k-images"
+    return Collection([photographs / r["image"] for r in rows], [r["captions"] for r in rows])
+
+
+def evaluation_photographs(data_dir: Path) -> frozenset[str]:
+    """Photographs that xclipt is evaluated on elsewhere: never to be trained on.
+
+    Raises:
+        XcliptError: One of the lists is missing, so that they cannot be left out.
+    """
+    captions = sorted((data_dir / "xflickrco").glob("captions.*.jsonl"))
+    if not captions:
+        raise XcliptError(
+            f"{data_dir / 'xflickrco'}: no captions.*.jsonl; its photographs must be left out"
+        )
+    names = {row["image"] for path in captions for row in _rows(path)}
+    for split in ("val", "test_2016_flickr"):
+        path = data_dir / "multi30k" / "data" / "task1" / "image_splits" / f"{split}.txt"
+        try:
+            names.update(path.read_text("utf-8").split())
+        except OSError as error:
+            raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
+    return frozenset(names)
+
+
+def emoji(split: str) -> Collection:
+    """One split of the embedded emoji with their English names."""
+    dataset = EmojiDataset()
+    items = dataset.captions("en", split)
+    return Collection(
+        [dataset.picture_path(item.image) for item in items],
+        [list(item.captions) for item in items],
+    )
+
+
+def text_features(texts: Sequence[str]) -> Tensor:
+    """Masked means of the text tower's last hidden states: ``(texts, 384)``."""
+    from transformers import BertModel, PreTrainedTokenizerFast
+
+    folder = converted_text_tower(Silent())
+    encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True)
+    tokenizer = CaptionTokenizer(
+        PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True), PREFIX, MAX_TOKENS
+    )
+    tower = TextTower(encoder, nn.Identity()).eval()
+    rows = tokenizer(texts)
+    features = torch.empty(len(rows), encoder.config.hidden_size)
+    with torch.inference_mode():
+        for batch in length_batches([len(row) for row in rows], _TOKENS_PER_BATCH):
+            features[batch] = tower(*tokenizer.pad([rows[i] for i in batch], torch.device("cpu")))
+    return features
+
+
+def image_features(tower: EfficientNetLite0, paths: Sequence[Path], view: int) -> Tensor:
+    """Mean-pooled features of one view of every picture: ``(pictures, 1904)``.
+
+    View 0 is the picture as it is, 1 its mirror image, every later one a crop of its own.
+    """
+    parameter = next(tower.parameters())
+    batches = []
+    with torch.inference_mode():
+        for start in range(0, len(paths), _PICTURES_PER_BATCH):
+            arrays = [
+                np.asarray(_seen(load_picture(path), view, np.random.default_rng([view, i])))
+                for i, path in enumerate(paths[start : start + _PICTURES_PER_BATCH], start)
+            ]
+            pixels = (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() - 127) / 128
+            pixels = pixels.to(parameter.dtype).contiguous(memory_format=torch.channels_last)
+            batches.append(tower(pixels).float())
+    return torch.cat(batches)
+
+
+def _seen(picture: "Image.Image", view: int, rng: np.random.Generator) -> "Image.Image":
+    from PIL import Image, ImageEnhance
+
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    if view < 2:
+        picture = (
+            picture.resize(size, Image.Resampling.BICUBIC) if picture.size != size else picture
+        )
+        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view == 1 else picture
+    # At least about a third of the area, or too many captions speak of what is no longer seen.
+    area, aspect = rng.uniform(0.35, 1), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    width = picture.width * min(1.0, math.sqrt(area * aspect))
+    height = picture.height * min(1.0, math.sqrt(area / aspect))
+    left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
+    box = (left, top, left + width, top + height)
+    picture = picture.resize(size, Image.Resampling.BICUBIC, box=box)
+    if rng.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = enhance(picture).enhance(rng.uniform(0.7, 1.3))
+    return picture
+
+
+def extract(data_dir: Path) -> dict[str, Tensor]:
+    """Features of all that is trained and validated on, by name.
+
+    ``train.images`` is ``(views, pictures, 1904)`` and ``train.texts`` ``(captions, 384)``;
+    ``photographs.*`` and ``emoji.*`` are the two validation sets, their images as views 0 and 1.
+
+    Raises:
+        XcliptError: A file of the data is missing or unusable.
+    """
+    tower = load_efficientnet().eval().fuse()
+    training = _training(data_dir)
+    features = {"train.texts": text_features(training.texts)}
+    _say(f"encoded {len(training.texts):,} training captions")
+    for name, collection in _validation(data_dir).items():
+        views = [image_features(tower, collection.paths, view) for view in (0, 1)]
+        features[f"{name}.images"] = torch.stack(views)
+        features[f"{name}.texts"] = text_features(collection.texts)
+    # Half the time in bfloat16, and beside the crops its rounding is nothing.
+    tower.to(torch.bfloat16)
+    views = []
+    for view in range(2 + CROPS):
+        views.append(image_features(tower, training.paths, view))
+        _say(f"encoded view {view + 1} of {2 + CROPS} of {len(training.paths):,} pictures")
+    features["train.images"] = torch.stack(views)
+    return features
+
+
+def train(
+    features: dict[str, Tensor], owners: Tensor, seed: int, recipe: Recipe
+) -> tuple[HeadsConfig, TextHead, ImageHead]:
+    """Train both heads on what :func:`extract` returned; ``owners`` is the captions' pictures.
+
+    The loss is InfoNCE in both directions over the batch. The returned heads hold the running
+    average of the weights and take the towers' outputs as they come.
+    """
+    torch.manual_seed(seed)
+    roots, texts = signed_sqrt(features["train.images"]), features["train.texts"]
+    root_mean, root_scale = roots.mean((0, 1)), roots[0].std(0).clamp(min=1e-3)
+    text_mean, text_scale = texts.mean(0), texts.std(0).clamp(min=1e-3)
+    texts = (texts - text_mean) / text_scale
+    views, pictures, width = roots.shape
+    counts = torch.bincount(owners, minlength=pictures)
+    first = counts.cumsum(0) - counts
+
+    config = HeadsConfig(texts.shape[1], width, recipe.hidden, recipe.dim)
+    text_head, image_head = TextHead(config), ImageHead(config, recipe.dropout)
+    scale = nn.Parameter(torch.tensor(-math.log(recipe.temperature)))
+    weights = [*text_head.parameters(), *image_head.parameters()]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in weights if p.ndim < 2] + [scale], "weight_decay": 0.0},
+        ],
+        lr=recipe.peak_rate,
+        betas=(0.9, 0.98),
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.peak_rate, total_steps=recipe.steps, pct_start=0.1
+    )
+    average: list[Tensor] = []
+    order, target = torch.randperm(pictures), torch.arange(recipe.batch)
+    for step in range(recipe.steps):
+        if len(order) < recipe.batch:
+            order = torch.randperm(pictures)
+        batch, order = order[: recipe.batch], order[recipe.batch :]
+        seen = roots[torch.randint(views, (recipe.batch,)), batch]
+        chosen = first[batch] + (torch.rand(recipe.batch) * counts[batch]).long()
+        seen = F.dropout((seen - root_mean) / root_scale, recipe.feature_dropout)
+        image = F.normalize(image_head.from_roots(seen), dim=1)
+        text = F.normalize(text_head(texts[chosen]), dim=1)
+        logits = scale.exp() * image @ text.T
+        loss = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        current = [weight.detach() for weight in weights]
+        if not average and step >= recipe.averaged_from * recipe.steps:
+            average = [weight.clone() for weight in current]
+        elif average:
+            torch._foreach_lerp_(average, current, 1 - recipe.averaging)
+        if (step + 1) % 50 == 0:
+            _say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
+    with torch.no_grad():
+        for weight, mean in zip(weights, average, strict=True):
+            weight.copy_(mean)
+    _fold(text_head.project, text_mean, text_scale)
+    _fold(image_head.skip, root_mean, root_scale)
+    _fold(image_head.expand, root_mean, root_scale)
+    return config, text_head.eval(), image_head.eval()
+
+
+@torch.no_grad()
+def _fold(linear: nn.Linear, mean: Tensor, scale: Tensor) -> None:
+    # linear((x - mean) / scale) as one affine map of x.
+    linear.weight.div_(scale)
+    linear.bias.sub_(linear.weight @ mean)
+
+
+def score(image: Tensor, text: Tensor, owners: Tensor) -> Scores:
+    """Rank by cosine: features ``(pictures, dim)``, ``(captions, dim)`` and the captions' pictures.
+
+    A tie counts against the right answer.
+    """
+    similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).T
+    rows = torch.arange(len(owners))
+    own = similarity[rows, owners]
+    picture_rank = (similarity >= own[:, None]).sum(1)
+    best = torch.full((len(image),), -2.0).scatter_reduce(0, owners, own, "amax")
+    others = similarity.clone()
+    others[rows, owners] = -2.0
+    caption_rank = (others >= best).sum(0) + 1
+    ks = torch.tensor([1, 10])
+    return Scores(
+        (picture_rank[:, None] <= ks).float(), (caption_rank[:, None] <= ks).float(), owners
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Extract, train, write the heads, read them back and print how they validate.
+
+    Raises:
+        XcliptError: The data is not complete, or a file cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m xclipt.backbones.train_heads")
+    parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="data root")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="keep the towers' outputs here, and take them from here if the file exists",
+    )
+    options = parser.parse_args(arguments)
+    training = _training(options.data_dir)
+    if options.features and options.features.is_file():
+        features = load_file(options.features)
+    else:
+        features = extract(options.data_dir)
+        if options.features:
+            write_with(options.features, lambda path: save_file(features, path))
+    heads = train(features, training.owners, options.seed, Recipe())
+    save_heads(options.out, *heads)
+    _say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
+    text_head, image_head = load_heads(options.out)
+    with torch.inference_mode():
+        for name, collection in _validation(options.data_dir).items():
+            text = text_head(features[f"{name}.texts"])
+            one, mirrored = image_head(features[f"{name}.images"])
+            for views, image in (("one view", one), ("with mirror image", one + mirrored)):
+                _say(score(image, text, collection.owners).report(f"{name}, {views}"))
+
+
+def _training(data_dir: Path) -> Collection:
+    return flickr8k(data_dir, "train", evaluation_photographs(data_dir)) + emoji("train")
+
+
+def _validation(data_dir: Path) -> dict[str, Collection]:
+    return {"photographs": flickr8k(data_dir, "val"), "emoji": emoji("val")}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
+    except ValueError as error:
+        raise XcliptError(f"{path}: not JSON lines ({error})") from error
+
+
+_STARTED = time.monotonic()
+
+
+def _say(message: str) -> None:
+    sys.stdout.write(f"{time.monotonic() - _STARTED:6.0f} s  {message}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except XcliptError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,84 @@
+"""The ``xclipt`` program: its commands, and how errors reach the user."""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from xclipt import __version__
+from xclipt.cli.eval import eval_command
+from xclipt.cli.export_delta import export_delta_command
+from xclipt.cli.status import status_command
+from xclipt.cli.train_delta import train_delta_command
+from xclipt.errors import XcliptError
+
+app = typer.Typer(
+    name="xclipt",
+    help="Teach one frozen image-text model a new language with a tiny delta.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train-delta")(train_delta_command)
+app.command("eval")(eval_command)
+app.command("export-delta")(export_delta_command)
+app.command("status")(status_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"xclipt {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Whatever goes wrong is told in one line on stderr; ``-v`` adds where it arose.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    _quiet_libraries()
+    try:
+        code = app(given, prog_name="xclipt", standalone_mode=False)
+    except XcliptError as error:
+        code = _fail(str(error), 1, error, given)
+    except TyperException as error:
+        code = _fail(error.format_message(), error.exit_code, error, given)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _fail("interrupted; run the same command to go on", 130, None, given)
+    except BrokenPipeError:
+        # The reader has gone, as with `xclipt ... | head`. Python would complain on closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:  # a bug, but the user gets one line all the same
+        code = _fail(f"unexpected {type(error).__name__}: {error}; -v shows where", 1, error, given)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int, error: BaseException | None, given: list[str]) -> int:
+    if error is not None and {"-v", "--verbose"} & set(given):
+        traceback.print_exception(error)
+    sys.stderr.write(f"xclipt: {' '.join(message.split())}\n")
+    return code
+
+
+def _quiet_libraries() -> None:
+    # Their own bars and remarks would run into ours. They read this when they are imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

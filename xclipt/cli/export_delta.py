@@ -1,0 +1,66 @@
+"""``xclipt export-delta``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.session import Session
+from xclipt.cli.terminal import print_json, print_table, size
+from xclipt.errors import XcliptError
+
+
+@common_options
+def export_delta_command(
+    common: CommonOptions,
+    lang: Annotated[
+        str, typer.Option("--lang", help="Language code, a comma list, or all.")
+    ] = "all",
+    format: Annotated[str, typer.Option("--format", help="native or peft.")] = "native",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; exports/ of the artifacts.")
+    ] = None,
+    delta: Annotated[
+        str | None, typer.Option("--delta", help="Name of the delta; the current one.")
+    ] = None,
+) -> None:
+    """Write deltas in a form to give away, or for another library to load.
+
+    Example: xclipt export-delta --lang fr --format peft --out exported
+    """
+    from xclipt.artifacts.directory import ArtifactDirectory
+    from xclipt.export.export import export_delta
+
+    with Session(common) as session:
+        directory = ArtifactDirectory.open(common.artifacts)
+        known = directory.languages()
+        if not known:
+            raise XcliptError(f"{directory.root}: has no deltas; train one with xclipt train-delta")
+        exports = []
+        for language in session.languages(lang, known):
+            stored = directory.delta(language, delta) if delta else directory.current(language)
+            if stored is None:
+                raise XcliptError(
+                    f"--lang {language}: {directory.root} has no delta for it; it has "
+                    f"{', '.join(known)}"
+                )
+            exports.append(export_delta(stored, format, out or directory.exports / format))
+    if common.json:
+        print_json({"command": "export-delta", "exports": [export.as_json() for export in exports]})
+        return
+    table = Table(title="Exported deltas", title_justify="left")
+    for column in ("language", "delta", "format", "path", "files"):
+        table.add_column(column, overflow="fold")
+    table.add_column("size", justify="right")
+    for export in exports:
+        table.add_row(
+            export.language,
+            export.delta,
+            export.format,
+            str(export.path),
+            ", ".join(export.files),
+            size(export.bytes),
+        )
+    print_table(table)

@@ -1,0 +1,92 @@
+"""What the user sees: tables on stdout, progress and remarks on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from xclipt.progress import Silent, Task
+
+
+class Terminal:
+    """Progress bars and remarks on stderr; bars only when it is a terminal.
+
+    Used as a context manager, so that bars are taken off the screen however the command ends.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> "Terminal":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def start(self, description: str, total: int) -> Task:
+        """A new bar; none for work that is already done."""
+        if not total:
+            return Silent().start(description, total)
+        return _Bar(self._bars, self._bars.add_task(description, total=total, detail=""))
+
+    def note(self, message: str) -> None:
+        """One line on stderr."""
+        if not self._quiet:
+            self._console.print(message, markup=False)
+
+
+class _Bar:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        self._bars.advance(self._task, steps)
+        if detail:
+            self._bars.update(self._task, detail=detail)
+
+    def finish(self) -> None:
+        self._bars.remove_task(self._task)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The command's one JSON document, on stdout."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, as wide as the terminal, or as it needs when there is none."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def print_line(line: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(f"{line}\n")
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: ``664 kB``."""
+    if count < 1_000_000:
+        return f"{count / 1000:.0f} kB"
+    return f"{count / 1_000_000:.1f} MB"

@@ -1,0 +1,63 @@
+"""What every data set is to the rest of xclipt: pictures, and captions by language and split."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclipt.errors import XcliptError
+
+
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """One picture and its captions in one language.
+
+    ``image`` names the picture within its data set and is the same for every language.
+    """
+
+    image: str
+    captions: tuple[str, ...]
+
+
+class Dataset(ABC):
+    """Captioned pictures in several languages.
+
+    Attributes:
+        name: The name that ``--dataset`` knows it by, or its folder.
+        languages: ISO 639-1 codes, English first where it is there.
+        splits: The splits it is published with; empty when its pictures are not split.
+        notes: One-line remarks for the user: what was left out, and how much of it.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    splits: tuple[str, ...]
+    notes: list[str]
+
+    def __init__(self) -> None:
+        self.notes = []
+
+    @abstractmethod
+    def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
+        """The captioned pictures of one language and split (``None``: all), in a fixed order.
+
+        Raises:
+            XcliptError: The language or split is not there, or its file is not usable.
+        """
+
+    @abstractmethod
+    def picture_path(self, image: str) -> Path:
+        """Where the picture's file is, or would be. Pictures that are drawn are drawn here."""
+
+    def _note(self, remark: str) -> None:
+        if remark not in self.notes:
+            self.notes.append(remark)
+
+    def _require(self, language: str, split: str | None) -> None:
+        if language not in self.languages:
+            raise XcliptError(
+                f"{self.name}: no captions in '{language}'; it has {', '.join(self.languages)}"
+            )
+        if split is not None and split not in self.splits:
+            raise XcliptError(
+                f"{self.name}: no split '{split}'; it has {', '.join(self.splits) or 'none'}"
+            )

@@ -1,0 +1,147 @@
+"""Picture files: which are there, which are broken, and one as an RGB image."""
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.errors import XcliptError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 89_478_485
+"""The largest picture that is opened: 256 MiB as RGB, the limit that Pillow warns at."""
+
+_UNSAFE_NAME = re.compile(r"^$|^/|^[A-Za-z]:|[\\\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.\.(/|$)")
+
+
+@dataclass(frozen=True)
+class BrokenPicture:
+    """A file that is not a usable picture, and why."""
+
+    path: Path
+    reason: str
+
+
+def check_picture_name(image: str, where: str) -> None:
+    """Refuse a name that is not a relative path inside its folder.
+
+    Raises:
+        XcliptError: It is absolute, holds ``..``, a backslash or control characters; ``where``
+            (file and line) opens the message.
+    """
+    if _UNSAFE_NAME.search(image):
+        raise XcliptError(
+            f"{where}: picture name {image!r} must be a relative path without '..' or backslashes"
+        )
+
+
+def split_present(
+    dataset: Dataset, items: Iterable[CaptionedPicture]
+) -> tuple[list[CaptionedPicture], list[CaptionedPicture]]:
+    """Those whose picture file exists, and those whose file does not, both in the given order."""
+    present: list[CaptionedPicture] = []
+    missing: list[CaptionedPicture] = []
+    for item in items:
+        (present if dataset.picture_path(item.image).is_file() else missing).append(item)
+    return present, missing
+
+
+def require_pictures(
+    dataset: Dataset, items: Sequence[CaptionedPicture], allow_missing: bool
+) -> list[CaptionedPicture]:
+    """Those whose picture file exists, in the given order; all of them unless ``allow_missing``.
+
+    What is left out is counted in the data set's notes.
+
+    Raises:
+        XcliptError: Pictures are missing and ``allow_missing`` is off, or not one is there.
+    """
+    present, missing = split_present(dataset, items)
+    if not missing:
+        return present
+    first = ", ".join(item.image for item in missing[:3]) + (", ..." if len(missing) > 3 else "")
+    folder = dataset.picture_path(missing[0].image).parent
+    count = f"{len(missing):,} of {len(items):,} pictures are missing from {folder}"
+    if not present:
+        raise XcliptError(
+            f"{dataset.name}: all {len(items):,} pictures are missing from {folder} ({first}); "
+            "put them there"
+        )
+    if not allow_missing:
+        raise XcliptError(
+            f"{dataset.name}: {count} ({first}); "
+            f"--allow-missing goes on with the other {len(present):,}"
+        )
+    remark = f"{dataset.name}: {count}; going on with the other {len(present):,}"
+    if remark not in dataset.notes:
+        dataset.notes.append(remark)
+    return present
+
+
+def load_picture(path: Path) -> "Image.Image":
+    """The picture as RGB, turned as its EXIF orientation says, transparency on white.
+
+    Raises:
+        XcliptError: The file is missing, is no image, is cut off, or has more than ``MAX_PIXELS``.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    # Ours is the limit that Pillow only warns at. `catch_warnings` is not safe between threads.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            opened.load()
+            return _as_rgb(_upright(opened))
+    except Image.DecompressionBombError as error:
+        raise XcliptError(
+            f"{path}: more than {MAX_PIXELS:,} pixels; make the picture smaller"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise XcliptError(f"{path}: not an image; replace or remove it") from error
+    except FileNotFoundError as error:
+        raise XcliptError(f"{path}: no such picture") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise XcliptError(f"{path}: cannot read the picture ({error.strerror})") from error
+    except Exception as error:  # a decoder raises almost anything on damaged bytes
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
+        raise XcliptError(f"{path}: broken image ({reason}); replace or remove it") from error
+
+
+def find_broken(paths: Iterable[Path]) -> list[BrokenPicture]:
+    """The files among ``paths`` that `load_picture` refuses, in the given order."""
+    broken = []
+    for path in paths:
+        try:
+            load_picture(path)
+        except XcliptError as error:
+            broken.append(BrokenPicture(path, str(error).removeprefix(f"{path}: ")))
+    return broken
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # cameras and editors write damaged EXIF beside sound pixels
+        return image
+
+
+def _as_rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit samples to 255 instead of scaling them: all but black turns white.
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,26 @@
+"""What the modules that deltas touch are called in each family of text towers: a row a family."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TowerNames:
+    """Ends of module names within the encoder, as ``named_modules`` gives them."""
+
+    query: str
+    value: str
+    attention_output: str
+    ffn_output: str
+    layer_norms: tuple[str, ...]
+
+
+FAMILIES = {
+    # BERT, RoBERTa and XLM-R. The embeddings' own LayerNorm is not an output.LayerNorm.
+    "bert": TowerNames(
+        query="attention.self.query",
+        value="attention.self.value",
+        attention_output="attention.output.dense",
+        ffn_output="output.dense",
+        layer_norms=("output.LayerNorm",),
+    ),
+}

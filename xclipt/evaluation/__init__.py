@@ -1,0 +1,1 @@
+"""Retrieval metrics, intervals, disparity, and the evaluation that puts them together."""

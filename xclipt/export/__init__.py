@@ -1,0 +1,1 @@
+"""Deltas in forms that other programs load."""

@@ -1,0 +1,118 @@
+"""Language codes as people type them, resolved to ISO 639-1."""
+
+import difflib
+import itertools
+import string
+from functools import cache
+
+from xclipt.errors import XcliptError
+
+ALIASES = {
+    "bd": "bn",
+    "by": "be",
+    "cn": "zh",
+    "cz": "cs",
+    "dk": "da",
+    "ge": "ka",
+    "gr": "el",
+    "il": "he",
+    "ir": "fa",
+    "jp": "ja",
+    "kr": "ko",
+    "kz": "kk",
+    "np": "ne",
+    "ph": "tl",
+    "rs": "sr",
+    "se": "sv",
+    "ua": "uk",
+    "vn": "vi",
+}
+"""Country codes that people type for a language.
+
+Two of them are ISO 639-1 codes of other languages, which keep their three letters here:
+Kanuri (``kr``) is ``kau`` and Northern Sami (``se``) is ``sme``.
+"""
+
+_RIGHT_TO_LEFT = frozenset(
+    ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
+)
+_NO_LANGUAGE = frozenset(("mis", "mul", "root", "und", "zxx"))
+
+
+def resolve(code: str) -> str:
+    """The ISO 639-1 code that ``code`` stands for, in lower case.
+
+    Takes other cases, regions and scripts (``pt-BR``, ``zh_Hans``), three-letter codes (``deu``,
+    ``ger``), withdrawn codes (``iw``) and the ``ALIASES``. A language that has no two-letter code
+    keeps its three letters (``yue``, ``haw``).
+
+    Raises:
+        XcliptError: It is no language. The near ones are named.
+    """
+    return _resolve(code.strip().replace("_", "-").lower())
+
+
+def name(code: str) -> str:
+    """The language's English name: ``name("de")`` is ``German``.
+
+    Raises:
+        XcliptError: It is no language.
+    """
+    return _name(resolve(code))
+
+
+def is_right_to_left(code: str) -> bool:
+    """Whether the language is usually written from right to left.
+
+    Raises:
+        XcliptError: It is no language.
+    """
+    from langcodes import Language
+
+    return Language.get(resolve(code)).maximize().script in _RIGHT_TO_LEFT
+
+
+@cache
+def _resolve(code: str) -> str:
+    from langcodes import Language, standardize_tag
+    from langcodes.tag_parser import LanguageTagError
+
+    base, *subtags = code.split("-")
+    tag = "-".join([ALIASES.get(base, base), *subtags])
+    try:
+        language = Language.get(tag).language or ""
+        valid = Language.get(language or "und").is_valid()
+    except LanguageTagError:
+        language, valid = "", False
+    if not valid or not language or language in _NO_LANGUAGE or "qaa" <= language <= "qtz":
+        raise XcliptError(f"'{code}' is no language that ISO 639 knows{_suggestion(code)}")
+    if len(language) == 3:
+        # The registry folds a macrolanguage's main member into it: cmn is zh, ekk is et.
+        wider = standardize_tag(language, macro=True).split("-")[0]
+        language = "tl" if language == "fil" else wider if len(wider) == 2 else language
+    return Language.get(language).to_alpha3() if language in ALIASES else language
+
+
+@cache
+def _name(code: str) -> str:
+    from langcodes import Language
+
+    return Language.get(code).display_name()
+
+
+@cache
+def _two_letter_codes() -> tuple[str, ...]:
+    from langcodes import tag_is_valid
+
+    letters = itertools.product(string.ascii_lowercase, repeat=2)
+    return tuple(pair for pair in map("".join, letters) if tag_is_valid(pair))
+
+
+def _suggestion(typed: str) -> str:
+    known = {_name(code).lower(): code for code in map(_resolve, _two_letter_codes())}
+    known |= {code: code for code in known.values()} | ALIASES
+    near = difflib.get_close_matches(typed, known, n=5, cutoff=0.6)
+    codes = list(dict.fromkeys(known[word] for word in near))[:3]
+    if not codes:
+        return "; give a code such as fr, tr or zh"
+    return "; did you mean " + " or ".join(f"{code} ({_name(code)})" for code in codes) + "?"

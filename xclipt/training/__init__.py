@@ -1,0 +1,1 @@
+"""Training a delta: losses, recipes and the loop."""

@@ -1,0 +1,57 @@
+"""The losses of translation-based alignment, as pure functions.
+
+``L = (CE(v t^T) + CE(t v^T)) / 2 + lambda * Align(t, p)`` for image features ``v``, trained-text
+features ``t`` and partner features ``p`` (Zhang, Wang & Wang, Findings of EMNLP 2023, section 3).
+All take features that are not normalised, ``(batch, dim)``, row by row of the same pair, and return
+a scalar.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PAPER_LOGIT_SCALE = 100.0
+"""Multilingual-CLIP's and the paper's: logits are ``100 * cos``."""
+
+
+def contrastive(a: Tensor, b: Tensor, logit_scale: float = PAPER_LOGIT_SCALE) -> Tensor:
+    """Symmetric cross-entropy over cosine logits; row ``i`` of ``a`` belongs to row ``i`` of ``b``.
+
+    ``(CE(s A B^T, diag) + CE(s B A^T, diag)) / 2`` with L2-normalised rows and scale ``s``.
+    """
+    logits = logit_scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def mse_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
+    """Mean squared difference of features before normalisation, as in the paper's code."""
+    return F.mse_loss(text, partner)
+
+
+def cosine_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
+    """``1 - cos(t, p)``, the mean over the batch."""
+    return (1 - F.cosine_similarity(text, partner, dim=-1)).mean()
+
+
+def contrastive_alignment(
+    text: Tensor, partner: Tensor, image: Tensor, logit_scale: float
+) -> Tensor:
+    """Symmetric cross-entropy of the trained text against its partner."""
+    return contrastive(text, partner, logit_scale)
+
+
+def image_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
+    """Symmetric cross-entropy of the partner against the image."""
+    return contrastive(partner, image, logit_scale)
+
+
+ALIGNMENTS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "mse": mse_alignment,
+    "cosine": cosine_alignment,
+    "contrastive": contrastive_alignment,
+    "image": image_alignment,
+}
+"""Alignment losses by the name that ``--align-loss`` knows."""

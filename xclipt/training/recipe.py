@@ -1,0 +1,74 @@
+"""How a delta is trained: everything but the data and the delta itself."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xclipt.errors import XcliptError
+from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
+
+TEACHERS = ("live", "frozen")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The optimisation of one delta.
+
+    Attributes:
+        epochs: Passes over the pairs; steps follow, within ``min_steps`` and ``max_steps``.
+        batch_size: Pairs a step; at most as many as there are.
+        learning_rate: Peak of AdamW's cosine schedule.
+        warmup: Share of the steps over which the learning rate rises.
+        logit_scale: What cosines are multiplied by in cross-entropies.
+        align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
+        align_weight: The paper's lambda; 0 leaves alignment out.
+        teacher: Partner features from the tower with the delta (``live``) or without (``frozen``).
+        evaluations: Times that the validation pictures are looked at.
+        patience: Evaluations without improvement after which training stops.
+    """
+
+    epochs: int = 30
+    min_steps: int = 60
+    max_steps: int = 600
+    batch_size: int = 50
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+    logit_scale: float = PAPER_LOGIT_SCALE
+    align_loss: str = "cosine"
+    align_weight: float = 1.0
+    teacher: str = "frozen"
+    evaluations: int = 10
+    patience: int = 4
+
+    def __post_init__(self) -> None:
+        if self.align_loss not in ALIGNMENTS:
+            raise XcliptError(f"--align-loss {self.align_loss}: choose {', '.join(ALIGNMENTS)}")
+        if self.teacher not in TEACHERS:
+            raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
+        for option, value, least in (
+            ("epochs", self.epochs, 1),
+            ("batch-size", self.batch_size, 2),
+            ("learning-rate", self.learning_rate, 1e-12),
+            ("align-weight", self.align_weight, 0),
+            ("logit-scale", self.logit_scale, 1e-12),
+        ):
+            if value < least:
+                raise XcliptError(f"--{option} {value}: must be at least {least:g}")
+
+    def steps(self, pairs: int) -> int:
+        """Optimiser steps for so many pairs."""
+        per_epoch = -(-pairs // min(self.batch_size, pairs))
+        return min(max(self.epochs * per_epoch, self.min_steps), self.max_steps)
+
+
+DEFAULT = Recipe()
+
+
+def recipe_with(**changes: float | str | None) -> Recipe:
+    """The default recipe with the given fields changed; ``None`` leaves a field as it is.
+
+    Raises:
+        XcliptError: A value is out of range.
+    """
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    return replace(DEFAULT, **given)

@@ -1,0 +1,130 @@
+"""An artifact directory with its backbone in memory: what every command works in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
+from xclipt.artifacts.features import cached_features, file_key, text_key
+from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.registry import load_backbone
+from xclipt.deltas.applied import applied
+from xclipt.errors import XcliptError
+from xclipt.progress import Progress
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Features of pictures ``(n, dim)`` and the SHA-256 of each one's file."""
+
+    features: Tensor
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a command works: the directory, the backbone that it is bound to, and a listener."""
+
+    directory: ArtifactDirectory
+    backbone: Backbone
+    progress: Progress
+
+    def encode_pictures(self, paths: Sequence[Path]) -> Pictures:
+        """Features of picture files, from the cache where their content is known.
+
+        Raises:
+            XcliptError: A file is missing or is not a picture.
+        """
+        keys = []
+        for path in paths:
+            try:
+                keys.append(file_key(path))
+            except OSError as error:
+                raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
+        features = cached_features(
+            self.directory.features("images", self.backbone.dim),
+            keys,
+            lambda rows: self.backbone.encode_pictures([paths[i] for i in rows], self.progress),
+            self.progress,
+        )
+        return Pictures(features, tuple(keys))
+
+    def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
+        """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
+
+        Raises:
+            XcliptError: The delta is damaged or does not fit.
+        """
+        space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
+
+        def compute(rows: list[int]) -> Tensor:
+            with applied(self.backbone, delta):
+                return self.backbone.encode_texts([captions[i] for i in rows], self.progress)
+
+        return cached_features(
+            self.directory.features(space, self.backbone.dim),
+            [text_key(caption) for caption in captions],
+            compute,
+            self.progress,
+        )
+
+
+def open_workspace(
+    root: Path,
+    progress: Progress,
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    create: bool = False,
+) -> Workspace:
+    """Open an artifact directory and load its backbone.
+
+    Args:
+        root: The directory.
+        backbone: Name, hub id or folder; ``None`` is the directory's own, or the default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        create: Make the directory when it is not there.
+
+    Raises:
+        XcliptError: No such directory, backbone or device; or the directory is another backbone's.
+    """
+    exists = (root / "xclipt.yaml").exists()
+    if exists:
+        known = ArtifactDirectory.open(root)
+        backbone = backbone or known.backbone.id
+    elif not create:
+        ArtifactDirectory.open(root)
+    if dtype not in _DTYPES:
+        raise XcliptError(f"--dtype {dtype}: choose {', '.join(_DTYPES)}")
+    loaded = load_backbone(backbone or "builtin", choose_device(device), _DTYPES[dtype], progress)
+    directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
+    if made:
+        progress.note(f"Made {root} on backbone {loaded.identity.id}")
+    return Workspace(directory, loaded, progress)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the fastest there is.
+
+    Raises:
+        XcliptError: It is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if name not in available:
+        raise XcliptError(f"--device {name}: choose auto, {', '.join(available)}")
+    if not available[name]:
+        raise XcliptError(f"--device {name}: this machine has none; use --device auto")
+    return torch.device(name)
