@@ -11,6 +11,7 @@ from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.features import cached_features, file_key, text_key
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.registry import load_backbone
+from xclipt.data.pictures import find_broken
 from xclipt.deltas.applied import applied
 from xclipt.errors import XcliptError
 from xclipt.progress import Progress
@@ -38,7 +39,7 @@ class Workspace:
         """Features of picture files, from the cache where their content is known.
 
         Raises:
-            XcliptError: A file is missing or is not a picture.
+            XcliptError: A file is missing, or some are no pictures: they are counted and named.
         """
         keys = []
         for path in paths:
@@ -46,13 +47,16 @@ class Workspace:
                 keys.append(file_key(path))
             except OSError as error:
                 raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
-        features = cached_features(
-            self.directory.features("images", self.backbone.dim),
-            keys,
-            lambda rows: self.backbone.encode_pictures([paths[i] for i in rows], self.progress),
-            self.progress,
-        )
-        return Pictures(features, tuple(keys))
+
+        def compute(rows: list[int]) -> Tensor:
+            wanted = [paths[i] for i in rows]
+            try:
+                return self.backbone.encode_pictures(wanted, self.progress)
+            except XcliptError as error:
+                raise _naming_all_broken(wanted, error) from None
+
+        store = self.directory.features("images", self.backbone.dim)
+        return Pictures(cached_features(store, keys, compute, self.progress), tuple(keys))
 
     def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
@@ -72,6 +76,17 @@ class Workspace:
             compute,
             self.progress,
         )
+
+
+def _naming_all_broken(paths: Sequence[Path], error: XcliptError) -> XcliptError:
+    broken = find_broken(paths)
+    if len(broken) < 2:
+        return error
+    named = ", ".join(f"{picture.path.name} ({picture.reason})" for picture in broken[:3])
+    return XcliptError(
+        f"{broken[0].path.parent}: {len(broken)} of {len(paths)} pictures are broken: {named}"
+        f"{', ...' if len(broken) > 3 else ''}; remove them and add --allow-missing"
+    )
 
 
 def open_workspace(

@@ -93,6 +93,14 @@ def test_an_image_that_is_not_one(artifacts, tmp_path, make_picture):
     assert "3.png" in line and "not an image" in line
 
 
+def test_broken_pictures_are_counted(artifacts, tmp_path, make_picture):
+    folder = a_folder(tmp_path, make_picture)
+    for i in (0, 2, 3, 5):
+        (folder / "images" / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    line = refused(artifacts, "eval", "--lang", "fr", "--dataset", folder)
+    assert "pictures are broken" in line and "0.png" in line and "--allow-missing" in line
+
+
 def test_missing_pictures_are_counted_and_the_way_on_is_named(artifacts, tmp_path, make_picture):
     folder = a_folder(tmp_path, make_picture)
     for i in (1, 4):

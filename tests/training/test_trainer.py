@@ -24,7 +24,12 @@ from xclipt.training.trainer import (
 )
 
 RECIPE = Recipe(
-    epochs=5, min_steps=12, batch_size=4, learning_rate=1e-2, logit_scale=10, evaluations=4
+    epochs=5,
+    batch_size=4,
+    learning_rate=1e-2,
+    logit_scale=10,
+    align_weight=1,
+    evaluations=4,
 )
 
 
@@ -166,6 +171,12 @@ def test_batches_cover_every_pair_once_an_epoch_and_are_full():
     assert all(len(set(batch)) == 4 for batch in batches)
     assert _batch(10, 4, 1, 0) == _batch(10, 4, 1, 0) != _batch(10, 4, 1, 3)
     assert sorted(_batch(3, 50, 1, 7)) == [0, 1, 2]
+
+
+def test_steps_follow_pairs_or_epochs():
+    assert [Recipe().steps(n) for n in (1, 10, 50, 500, 29_000)] == [20, 20, 42, 134, 500]
+    assert Recipe(epochs=50, batch_size=5).steps(50) == 500
+    assert Recipe(epochs=3, batch_size=50).steps(7) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How a delta is trained: everything but the data and the delta itself."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,8 @@ class Recipe:
     """The optimisation of one delta.
 
     Attributes:
-        epochs: Passes over the pairs; steps follow, within ``min_steps`` and ``max_steps``.
+        epochs: Passes over the pairs; ``None`` sets steps by :meth:`steps`' rule instead.
+        max_steps: At most so many steps.
         batch_size: Pairs a step; at most as many as there are.
         learning_rate: Peak of AdamW's cosine schedule.
         warmup: Share of the steps over which the learning rate rises.
@@ -26,16 +28,15 @@ class Recipe:
         patience: Evaluations without improvement after which training stops.
     """
 
-    epochs: int = 30
-    min_steps: int = 60
-    max_steps: int = 600
+    epochs: int | None = None
+    max_steps: int = 500
     batch_size: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     weight_decay: float = 0.0
     warmup: float = 0.1
     logit_scale: float = PAPER_LOGIT_SCALE
     align_loss: str = "cosine"
-    align_weight: float = 1.0
+    align_weight: float = 1000.0
     teacher: str = "frozen"
     evaluations: int = 10
     patience: int = 4
@@ -46,7 +47,7 @@ class Recipe:
         if self.teacher not in TEACHERS:
             raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
         for option, value, least in (
-            ("epochs", self.epochs, 1),
+            ("epochs", 1 if self.epochs is None else self.epochs, 1),
             ("batch-size", self.batch_size, 2),
             ("learning-rate", self.learning_rate, 1e-12),
             ("align-weight", self.align_weight, 0),
@@ -56,9 +57,16 @@ class Recipe:
                 raise XcliptError(f"--{option} {value}: must be at least {least:g}")
 
     def steps(self, pairs: int) -> int:
-        """Optimiser steps for so many pairs."""
-        per_epoch = -(-pairs // min(self.batch_size, pairs))
-        return min(max(self.epochs * per_epoch, self.min_steps), self.max_steps)
+        """Optimiser steps for so many pairs.
+
+        Without ``epochs``, ``6 sqrt(pairs)`` and 20 at least: a few shots are overfitted in a few
+        steps, and a thousand need far fewer passes than ten do.
+        """
+        if self.epochs is None:
+            steps = max(20, round(6 * math.sqrt(pairs)))
+        else:
+            steps = self.epochs * -(-pairs // min(self.batch_size, pairs))
+        return min(steps, self.max_steps)
 
 
 DEFAULT = Recipe()
