@@ -39,6 +39,14 @@ from xclipt.backbones.heads import (
 from xclipt.data.emoji import EmojiDataset
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
+from xclipt.evaluation.metrics import (
+    Ranks,
+    bootstrap_mean_r1,
+    interval95,
+    mean_r1,
+    retrieval_ranks,
+    summarise,
+)
 from xclipt.progress import Silent
 
 if TYPE_CHECKING:
@@ -50,7 +58,6 @@ CROPS = 4
 
 _TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 8
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -109,46 +116,6 @@ class Collection:
         """For every caption the position of its picture: ``(captions,)``."""
         counts = torch.tensor([len(group) for group in self.captions])
         return torch.repeat_interleave(torch.arange(len(self.captions)), counts)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Recall in per cent, both directions, over one collection of pictures.
-
-    Attributes:
-        text_to_image: For every caption whether its picture came at rank 1 and within 10:
-            ``(captions, 2)``.
-        image_to_text: For every picture, likewise, whether one of its captions did:
-            ``(pictures, 2)``.
-        owners: For every caption its picture: ``(captions,)``.
-    """
-
-    text_to_image: Tensor
-    image_to_text: Tensor
-    owners: Tensor
-
-    def report(self, name: str) -> str:
-        """One line: R@1 and R@10 each way, and mean R@1 with its 95 % bootstrap interval."""
-        t2i, i2t = 100 * self.text_to_image.mean(0), 100 * self.image_to_text.mean(0)
-        low, high = self._interval()
-        return (
-            f"{name}: text to image R@1 {t2i[0]:.2f} R@10 {t2i[1]:.2f}, "
-            f"image to text R@1 {i2t[0]:.2f} R@10 {i2t[1]:.2f}, "
-            f"mean R@1 {(t2i[0] + i2t[0]) / 2:.2f} [{low:.2f}, {high:.2f}]"
-        )
-
-    def _interval(self) -> tuple[float, float]:
-        # Pictures are drawn, not captions: the captions of one picture are not independent. The
-        # gallery stays whole, so that every draw ranks against as many pictures.
-        pictures = len(self.image_to_text)
-        hits = torch.zeros(pictures).index_add(0, self.owners, self.text_to_image[:, 0])
-        counts = torch.bincount(self.owners, minlength=pictures).float()
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.randint(pictures, (_RESAMPLES, pictures), generator=generator)
-        text = hits[draws].sum(1) / counts[draws].sum(1)
-        image = self.image_to_text[:, 0][draws].mean(1)
-        bounds = torch.quantile(50 * (text + image), torch.tensor([0.025, 0.975]))
-        return float(bounds[0]), float(bounds[1])
 
 
 def flickr8k(data_dir: Path, split: str, left_out: frozenset[str] = frozenset()) -> Collection:
@@ -356,22 +323,14 @@ def _fold(linear: nn.Linear, mean: Tensor, scale: Tensor) -> None:
     linear.bias.sub_(linear.weight @ mean)
 
 
-def score(image: Tensor, text: Tensor, owners: Tensor) -> Scores:
-    """Rank by cosine: features ``(pictures, dim)``, ``(captions, dim)`` and the captions' pictures.
-
-    A tie counts against the right answer.
-    """
-    similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).T
-    rows = torch.arange(len(owners))
-    own = similarity[rows, owners]
-    picture_rank = (similarity >= own[:, None]).sum(1)
-    best = torch.full((len(image),), -2.0).scatter_reduce(0, owners, own, "amax")
-    others = similarity.clone()
-    others[rows, owners] = -2.0
-    caption_rank = (others >= best).sum(0) + 1
-    ks = torch.tensor([1, 10])
-    return Scores(
-        (picture_rank[:, None] <= ks).float(), (caption_rank[:, None] <= ks).float(), owners
+def report(name: str, ranks: Ranks) -> str:
+    """One line: R@1 and R@10 each way, and mean R@1 with its 95 % bootstrap interval."""
+    t2i, i2t = summarise(ranks.t2i), summarise(ranks.i2t)
+    low, high = interval95(bootstrap_mean_r1(ranks))
+    return (
+        f"{name}: text to image R@1 {t2i.r1:.2f} R@10 {t2i.r10:.2f}, "
+        f"image to text R@1 {i2t.r1:.2f} R@10 {i2t.r10:.2f}, "
+        f"mean R@1 {mean_r1(ranks):.2f} [{low:.2f}, {high:.2f}]"
     )
 
 
@@ -410,7 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text = text_head(features[f"{name}.texts"])
             one, mirrored = image_head(features[f"{name}.images"])
             for views, image in (("one view", one), ("with mirror image", one + mirrored)):
-                _say(score(image, text, collection.owners).report(f"{name}, {views}"))
+                ranks = retrieval_ranks(image, text, collection.owners)
+                _say(report(f"{name}, {views}", ranks))
 
 
 def _training(data_dir: Path) -> Collection:
