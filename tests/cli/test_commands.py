@@ -122,6 +122,17 @@ def test_eval_of_xtd_says_loudly_that_it_ranks_text(trained, artifacts, data_roo
     assert run.json()["rows"][0]["mean_R@1"] > 50
 
 
+def test_data_in_the_folder_data_is_found(trained, artifacts, data_root, tmp_path, monkeypatch):
+    monkeypatch.delenv("XCLIPT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(data_root.resolve())
+    run = run_xclipt(
+        *("eval", "--dataset", "xtd", "--lang", "it", "--limit", "20"),
+        *("--artifacts", artifacts, "--json"),
+    )
+    assert run.code == 0 and run.json()["dataset"] == "xtd"
+
+
 def test_export_delta_exports_every_current_delta(trained, artifacts):
     run = run_xclipt("export-delta", "--artifacts", artifacts, "--json")
     assert run.code == 0

@@ -45,7 +45,11 @@ class CommonOptions:
     ] = None
     data_dir: Annotated[
         Path | None,
-        _option("--data-dir", help="Folder that data sets lie in.", envvar="XCLIPT_DATA"),
+        _option(
+            "--data-dir",
+            help="Folder that data sets lie in; ./data where there is one.",
+            envvar="XCLIPT_DATA",
+        ),
     ] = None
     device: Annotated[str, _option("--device", help="auto, cpu, cuda or mps.")] = "auto"
     dtype: Annotated[

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from xclipt.workspace import Workspace
 
 
+DATA_DIR = Path("data")
+"""Where data sets are put and looked for when no folder is named."""
+
+
+def data_root(common: CommonOptions) -> Path | None:
+    """The folder of data sets: the named one, else ``./data`` where it is there.
+
+    Raises:
+        XcliptError: The named one is not there.
+    """
+    if common.data_dir is None:
+        return DATA_DIR if DATA_DIR.is_dir() else None
+    if not common.data_dir.is_dir():
+        raise XcliptError(f"--data-dir {common.data_dir}: no such folder")
+    return common.data_dir
+
+
 class Session:
     """One run of a command: its common options, the terminal, and what it has opened.
 
@@ -64,13 +81,9 @@ class Session:
         """The data set of that name. What it has to remark, now or later, reaches the user."""
         from xclipt.data.registry import open_dataset
 
-        folder = self._common.data_dir
-        if folder is not None and not folder.is_dir() and not download:
-            raise XcliptError(f"--data-dir {folder}: no such folder")
         if download:
-            folder = folder or Path("data")
-            _fetch(name, folder, self._terminal)
-        dataset = open_dataset(name, folder)
+            _fetch(name, self._common.data_dir or DATA_DIR, self._terminal)
+        dataset = open_dataset(name, data_root(self._common))
         self._datasets.append(dataset)
         self._pass_on_remarks()
         return dataset

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.session import data_root
 from xclipt.cli.terminal import print_json, print_line, print_table, size
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def status_command(common: CommonOptions) -> None:
 
     directory = ArtifactDirectory.open(common.artifacts)
     deltas = [delta for language in directory.languages() for delta in directory.deltas(language)]
-    data = data_at_hand(common.data_dir)
+    data = data_at_hand(data_root(common))
     if common.json:
         print_json(
             {
