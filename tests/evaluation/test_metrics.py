@@ -93,11 +93,10 @@ def test_lengths_of_vectors_do_not_count():
     assert (plain.i2t == scaled.i2t).all()
 
 
-def test_blocks_do_not_show(monkeypatch):
+def test_blocks_do_not_show():
     pictures, captions, owner = torch.randn(70, 8), torch.randn(210, 8), torch.arange(210) // 3
     whole = retrieval_ranks(pictures, captions, owner)
-    monkeypatch.setattr("xclipt.evaluation.metrics._BLOCK", 17)
-    blocks = retrieval_ranks(pictures, captions, owner)
+    blocks = retrieval_ranks(pictures, captions, owner, block_bytes=17 * 70 * 5)
     assert (whole.t2i == blocks.t2i).all()
     assert (whole.i2t == blocks.i2t).all()
 
@@ -106,6 +105,7 @@ def test_summary_of_known_ranks():
     summary = summarise(np.array([1, 2, 6, 11]))
     assert (summary.r1, summary.r5, summary.r10) == (25, 50, 75)
     assert summary.mrr == pytest.approx((1 + 1 / 2 + 1 / 6 + 1 / 11) / 4)
+    assert summary.median == 4
 
 
 def test_bootstrap_surrounds_the_mean_and_narrows():
@@ -131,5 +131,6 @@ def test_disparity_figures():
     assert figures.sd == pytest.approx(8.16496580927726)
     assert figures.range == 20
     assert figures.english_gap == 15
+    assert figures.worst_language == "fr" and figures.languages == ("en", "fr", "de")
     assert disparity({"fr": 20.0, "de": 30.0}).english_gap is None
     assert disparity({"en": 20.0}).english_gap is None

@@ -1,21 +1,22 @@
 """``xclipt eval``."""
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.options import CommonOptions, common_options
 from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
-    from xclipt.evaluation.evaluate import Evaluation, RecallRow
+    from xclipt.data.dataset import Dataset
+    from xclipt.evaluation.evaluation import Evaluation
+    from xclipt.evaluation.published import OtherRow
+    from xclipt.evaluation.queries import Queries
 
-_METRICS = ("R@1", "R@5", "R@10", "MRR")
+_FILES = "Files"
 
 
 @common_options
@@ -28,8 +29,14 @@ def eval_command(
         str, typer.Option("--dataset", help="emoji, multi30k, xtd, a folder, CSV/TSV, owner/name.")
     ] = "emoji",
     split: Annotated[
-        str | None, typer.Option("--split", help="Split; test, else val, else everything.")
+        str | None,
+        typer.Option(
+            "--split",
+            help="Split; test, else val, else everything. Of a set in one piece: full, or paper "
+            "(what the paper's split leaves for the test).",
+        ),
     ] = None,
+    shots: Annotated[int, typer.Option("--shots", help="Training pictures of --split paper.")] = 50,
     mode: Annotated[
         str,
         typer.Option(
@@ -39,11 +46,68 @@ def eval_command(
     ] = "auto",
     delta: Annotated[
         str | None,
-        typer.Option("--delta", help="Name of the deltas to measure; the current ones."),
+        typer.Option(
+            "--delta",
+            help="Name of the deltas to measure; the current ones. none: the base alone.",
+        ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Name of deltas to compare with, on the same pictures."),
+    ] = None,
+    seeds: Annotated[
+        bool,
+        typer.Option("--seeds", help="All deltas that differ only in -seedN: mean and sd."),
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="At most so many pictures.")] = None,
+    same_pictures: Annotated[
+        bool,
+        typer.Option("--same-pictures", help="Only the pictures that all the languages share."),
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="CSV file of other systems' figures to show beside."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write one HTML file to look at.", rich_help_panel=_FILES),
+    ] = None,
+    gallery: Annotated[
+        int,
+        typer.Option(
+            "--gallery",
+            help="Retrievals of each kind and language in the report.",
+            min=0,
+            rich_help_panel=_FILES,
+        ),
+    ] = 2,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="Draw the languages into a .png or .svg file.", rich_help_panel=_FILES
+        ),
+    ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write the rows to a CSV file too.")
+        Path | None,
+        typer.Option("--csv", help="Write the rows to a CSV file.", rich_help_panel=_FILES),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Write a Markdown table.", rich_help_panel=_FILES),
+    ] = None,
+    clip_benchmark: Annotated[
+        Path | None,
+        typer.Option(
+            "--clip-benchmark",
+            help="Write CLIP_benchmark result files into this folder.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    mteb: Annotated[
+        Path | None,
+        typer.Option(
+            "--mteb", help="Write MTEB task results into this folder.", rich_help_panel=_FILES
+        ),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on with the pictures that are there.")
@@ -54,110 +118,104 @@ def eval_command(
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
 
-    Example: xclipt eval --dataset xtd --data-dir data
+    Example: xclipt eval --dataset xtd --data-dir data --report xtd.html
     """
-    from xclipt.artifacts.atomic import write_text
-    from xclipt.evaluation.evaluate import evaluate
+    from xclipt.cli import eval_table
+    from xclipt.data.protocol import PROTOCOLS, ProtocolDataset
+    from xclipt.evaluation.choice import choose_deltas
+    from xclipt.evaluation.evaluate import measure
+    from xclipt.evaluation.published import published_beside, read_compared
+    from xclipt.evaluation.queries import select_queries
+    from xclipt.report.plots import check_plot_path, write_plot
 
+    if plot:
+        check_plot_path(plot)
+    if compare and not compare.is_file():
+        raise XcliptError(f"--compare {compare}: no such file")
     with Session(common, create=True) as session:
         data = session.open_data(dataset, download=download)
         languages = session.languages(lang, data.languages)
-        directory = session.workspace.directory
-        named = {code: directory.delta(code, delta) for code in languages} if delta else None
-        result = evaluate(
+        if split in PROTOCOLS and split not in data.splits:
+            data = ProtocolDataset(data, shots)
+        queries = select_queries(
             session.workspace,
             data,
             languages,
             split=split,
             mode=mode,
-            deltas=named,
+            deltas=choose_deltas(
+                session.workspace.directory, languages, name=delta, against=against, seeds=seeds
+            ),
             allow_missing=allow_missing,
             limit=limit,
+            same_pictures=same_pictures,
         )
-    if csv_file:
-        write_text(csv_file, _as_csv(result))
+        result = measure(session.workspace, queries, over_seeds=seeds)
+        compared = published_beside(result)
+        if compare:
+            others, remarks = read_compared(compare, result)
+            compared += others
+            for remark in remarks:
+                session.progress.note(remark)
+        if report:
+            _write_report(session, report, data, queries, result, compared, gallery)
+    if plot:
+        write_plot(plot, result)
+    _write_files(result, csv_file, markdown, clip_benchmark, mteb)
     if common.json:
-        print_json(result.as_json())
-    else:
-        print_table(_table(result))
-        for line in _summary(result):
-            print_line(line)
+        document = result.as_json()
+        if compared:
+            document["compared"] = [row.as_json() for row in compared]
+        print_json(document)
+        return
+    print_table(eval_table.table(result))
+    if compared:
+        print_table(eval_table.compared_table(compared, result))
+    for line in eval_table.summary(result):
+        print_line(line)
 
 
-def _table(result: "Evaluation") -> Table:
-    split = f", split {result.split}" if result.split else ""
-    what = "pictures" if result.mode == "image" else "English captions (text mode)"
-    table = Table(
-        title=f"{result.dataset}{split}: ranking {what}",
-        title_justify="left",
+def _write_report(
+    session: Session,
+    path: Path,
+    data: "Dataset",
+    queries: "Queries",
+    result: "Evaluation",
+    compared: "list[OtherRow]",
+    examples: int,
+) -> None:
+    from xclipt.artifacts.atomic import write_text
+    from xclipt.report.gallery import build_gallery
+    from xclipt.report.html import as_html
+
+    page = as_html(
+        result,
+        deltas=[delta for language in queries.languages for delta in language.deltas],
+        gallery=build_gallery(session.workspace, data, queries, examples) if examples else (),
+        compared=compared,
+        remarks=data.notes,
     )
-    table.add_column("language")
-    table.add_column("delta")
-    table.add_column("n", justify="right")
-    for direction in ("t2i", "i2t"):
-        for metric in _METRICS:
-            table.add_column(f"{direction} {metric}", justify="right")
-    table.add_column("mean R@1 [95 %]", justify="right")
-    table.add_column("gain [95 %]", justify="right")
-    for row in result.rows:
-        figures = [
-            f"{value:.3f}" if metric == "MRR" else f"{value:.1f}"
-            for direction in (row.t2i, row.i2t)
-            for metric, value in direction.as_json().items()
-        ]
-        table.add_row(
-            row.language,
-            row.delta or "-",
-            str(row.n),
-            *figures,
-            f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]",
-            _gain(row),
-        )
-    return table
+    write_text(path, page)
 
 
-def _gain(row: "RecallRow") -> str:
-    if row.gain is None:
-        return ""
-    low, high = row.gain.ci95
-    text = f"{row.gain.mean_r1:+.1f} [{low:+.1f}, {high:+.1f}]".replace("[", "\\[")
-    if not row.gain.significant:
-        return text
-    return f"[green]{text}[/]" if row.gain.mean_r1 > 0 else f"[red]{text}[/]"
+def _write_files(
+    result: "Evaluation",
+    csv_file: Path | None,
+    markdown: Path | None,
+    clip_benchmark: Path | None,
+    mteb: Path | None,
+) -> None:
+    from xclipt.artifacts.atomic import write_text
+    from xclipt.report import interchange
 
-
-def _summary(result: "Evaluation") -> list[str]:
-    lines = []
-    for name, figures in (("base", result.base), ("deltas", result.deltas)):
-        if figures and len({row.language for row in result.rows}) > 1:
-            gap = "-" if figures.english_gap is None else f"{figures.english_gap:.1f}"
-            lines.append(
-                f"disparity of mean R@1, {name}: sd {figures.sd:.2f}, "
-                f"range {figures.range:.1f}, English gap {gap}"
-            )
-    if result.mean_gain and len(result.mean_gain.languages) > 1:
-        low, high = result.mean_gain.ci95
-        lines.append(
-            f"mean gain over {len(result.mean_gain.languages)} languages with a delta: "
-            f"{result.mean_gain.mean_r1:+.1f} [{low:+.1f}, {high:+.1f}]"
-        )
-    left_out = {row.language: row.left_out for row in result.rows if row.delta and row.left_out}
-    if left_out:
-        counts = ", ".join(f"{language} {count}" for language, count in left_out.items())
-        lines.append(f"left out, since the delta was trained or validated on them: {counts}")
-    return lines
-
-
-def _as_csv(result: "Evaluation") -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    directions = [f"{direction} {metric}" for direction in ("t2i", "i2t") for metric in _METRICS]
-    about = ("dataset", "split", "mode", "language", "delta", "n")
-    writer.writerow([*about, *directions, "mean R@1", "ci95 low", "ci95 high"])
-    for row in result.rows:
-        figures = [*row.t2i.as_json().values(), *row.i2t.as_json().values(), row.mean_r1, *row.ci95]
-        writer.writerow(
-            [result.dataset, result.split or "", result.mode, row.language, row.delta or "", row.n]
-            + [f"{figure:.4f}" for figure in figures]
-        )
-    return text.getvalue()
+    if csv_file:
+        write_text(csv_file, interchange.as_csv(result))
+    if markdown:
+        write_text(markdown, interchange.as_markdown(result))
+    for folder, files in (
+        (clip_benchmark, interchange.as_clip_benchmark),
+        (mteb, interchange.as_mteb),
+    ):
+        if folder:
+            for name, text in files(result).items():
+                write_text(folder / name, text)

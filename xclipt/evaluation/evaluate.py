@@ -1,142 +1,37 @@
 """``eval``: the frozen base and the deltas of an artifact directory, side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from itertools import combinations
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from xclipt.artifacts.directory import StoredDelta
-from xclipt.backbones.backbone import BackboneIdentity
-from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.pictures import require_pictures, split_present
-from xclipt.errors import XcliptError
-from xclipt.evaluation.disparity import Disparity, disparity
+from xclipt.data.dataset import Dataset
+from xclipt.evaluation.choice import stem
+from xclipt.evaluation.disparity import disparity, gap_closed
+from xclipt.evaluation.evaluation import (
+    Evaluation,
+    Gain,
+    MeanGain,
+    PairedDifference,
+    RecallRow,
+    SeedSummary,
+    like_sizes,
+)
 from xclipt.evaluation.metrics import (
     Ranks,
-    Retrieval,
     bootstrap_mean_r1,
     interval95,
     mean_r1,
     retrieval_ranks,
     summarise,
 )
-from xclipt.workspace import Pictures, Workspace
+from xclipt.evaluation.queries import LanguageQueries, Queries, select_queries
+from xclipt.workspace import Workspace
 
-MODES = ("auto", "image", "text")
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A delta's mean R@1 less the base's on the same pictures, with a paired 95 % interval."""
-
-    mean_r1: float
-    ci95: tuple[float, float]
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.ci95[0] > 0 or self.ci95[1] < 0
-
-
-@dataclass(frozen=True)
-class RecallRow:
-    """One language with one delta, or with none.
-
-    Attributes:
-        delta: The delta's name; ``None`` is the frozen base.
-        n: Pictures, or in text mode English captions, that are ranked.
-        captions: Captions in the language.
-        left_out: Pictures that the language's delta was trained or validated on.
-        t2i: From caption to picture (in text mode, to the English caption).
-        i2t: From picture (English caption) to caption.
-        mean_r1: Mean of both directions' R@1, per cent.
-        ci95: Bootstrap interval of ``mean_r1`` over pictures.
-        gain: Against the base, where there is a delta.
-    """
-
-    language: str
-    delta: str | None
-    n: int
-    captions: int
-    left_out: int
-    t2i: Retrieval
-    i2t: Retrieval
-    mean_r1: float
-    ci95: tuple[float, float]
-    gain: Gain | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Under the keys that programs rely on."""
-        plain: dict[str, Any] = {
-            "language": self.language,
-            "delta": self.delta,
-            "n": self.n,
-            "t2i": self.t2i.as_json(),
-            "i2t": self.i2t.as_json(),
-            "mean_R@1": self.mean_r1,
-            "ci95": list(self.ci95),
-            "captions": self.captions,
-            "left_out": self.left_out,
-        }
-        if self.gain:
-            plain["gain"] = {"mean_R@1": self.gain.mean_r1, "ci95": list(self.gain.ci95)}
-        return plain
-
-
-@dataclass(frozen=True)
-class MeanGain:
-    """The mean over languages of :class:`Gain`, with its interval."""
-
-    languages: tuple[str, ...]
-    mean_r1: float
-    ci95: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of one ``eval``. ``deltas`` is ``None`` where no language has a delta."""
-
-    dataset: str
-    split: str | None
-    mode: str
-    backbone: BackboneIdentity
-    rows: tuple[RecallRow, ...]
-    base: Disparity
-    deltas: Disparity | None
-    mean_gain: MeanGain | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of the design's contract."""
-        plain: dict[str, Any] = {
-            "command": "eval",
-            "dataset": self.dataset,
-            "split": self.split,
-            "mode": self.mode,
-            "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
-            "rows": [row.as_json() for row in self.rows],
-            "disparity": {
-                "base": self.base.as_json(),
-                "delta": self.deltas.as_json() if self.deltas else None,
-            },
-        }
-        if self.mean_gain:
-            plain["mean_gain"] = {
-                "languages": list(self.mean_gain.languages),
-                "mean_R@1": self.mean_gain.mean_r1,
-                "ci95": list(self.mean_gain.ci95),
-            }
-        return plain
-
-
-@dataclass(frozen=True)
-class _Queries:
-    """A language's captions, what they are ranked against, and the owner of each caption."""
-
-    targets: torch.Tensor
-    captions: list[str]
-    owner: torch.Tensor
-    left_out: int
+_Draws = NDArray[np.float64]
 
 
 def evaluate(
@@ -146,186 +41,180 @@ def evaluate(
     *,
     split: str | None = None,
     mode: str = "auto",
-    deltas: Mapping[str, StoredDelta] | None = None,
+    deltas: Mapping[str, Sequence[StoredDelta]] | None = None,
     allow_missing: bool = False,
     limit: int | None = None,
+    same_pictures: bool = False,
+    over_seeds: bool = False,
 ) -> Evaluation:
-    """Measure retrieval in every language, with the frozen base and with its delta.
+    """Measure retrieval in every language, with the frozen base and with its deltas.
 
     A delta is never measured on pictures that it was trained or validated on, whichever data set
-    they come by: they are left out of both of the language's rows and counted.
+    they come by: they are left out of all of the language's rows and counted.
 
     Args:
         split: ``None`` takes ``test``, else ``val``, else all pictures.
         mode: ``image`` ranks pictures; ``text`` ranks the English captions of the same pictures;
             ``auto`` is ``image`` where the pictures are there.
-        deltas: The delta of each language that has one; ``None`` takes the current ones.
+        deltas: The deltas of each language that has any; ``None`` takes the current ones. Several
+            of one language are compared with each other too.
         allow_missing: Go on with the pictures that are there.
         limit: At most so many pictures.
+        same_pictures: Measure every language on the pictures that all of them have, less those
+            that any delta was trained on, so that their figures are of the same task.
+        over_seeds: The deltas of a language differ only in their seed: give their mean and spread.
 
     Raises:
         XcliptError: The data does not hold what is asked.
     """
-    if mode not in MODES:
-        raise XcliptError(f"--mode {mode}: choose {', '.join(MODES)}")
-    if limit is not None and limit < 2:
-        raise XcliptError(f"--limit {limit}: retrieval needs at least 2 pictures")
-    split = _choose_split(dataset, split)
-    if deltas is None:
-        current = {language: workspace.directory.current(language) for language in languages}
-        deltas = {language: delta for language, delta in current.items() if delta}
-    by_language = {}
-    for language in languages:
-        by_language[language] = dataset.captions(language, split)[:limit]
-        if len(by_language[language]) < 2:
-            raise XcliptError(
-                f"--dataset {dataset.name}: {len(by_language[language])} captioned pictures in "
-                f"'{language}', retrieval needs at least 2"
-            )
-    everything = list({p.image: p for part in by_language.values() for p in part}.values())
-    mode = _choose_mode(workspace, dataset, everything, mode, allow_missing)
+    return measure(
+        workspace,
+        select_queries(
+            workspace,
+            dataset,
+            languages,
+            split=split,
+            mode=mode,
+            deltas=deltas,
+            allow_missing=allow_missing,
+            limit=limit,
+            same_pictures=same_pictures,
+        ),
+        over_seeds=over_seeds,
+    )
 
-    pictures: Pictures | None = None
-    row: dict[str, int] = {}
-    if mode == "image":
-        present = require_pictures(dataset, everything, allow_missing)
-        pictures = workspace.encode_pictures([dataset.picture_path(p.image) for p in present])
-        row = {picture.image: i for i, picture in enumerate(present)}
-        by_language = {
-            language: [picture for picture in part if picture.image in row]
-            for language, part in by_language.items()
-        }
 
+def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False) -> Evaluation:
+    """As :func:`evaluate`, of queries that were chosen before."""
     rows: list[RecallRow] = []
-    gains: dict[str, tuple[Ranks, Ranks]] = {}
-    for language in languages:
-        delta = deltas.get(language)
-        if pictures is not None:
-            queries = _against_pictures(by_language[language], pictures, row, delta)
-        else:
-            queries = _against_english(workspace, dataset, by_language[language], split)
-        if len(queries.targets) < 2:
-            raise XcliptError(
-                f"--dataset {dataset.name}: the delta '{delta.manifest.name if delta else ''}' of "
-                f"'{language}' was trained on all but {len(queries.targets)} of its pictures; "
-                "evaluate on another split or data set"
+    pairs: list[PairedDifference] = []
+    seeds: list[SeedSummary] = []
+    subject: dict[str, float] = {}
+    gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
+    for language in queries.languages:
+        base = _ranks(workspace, language, None)
+        base_draws = bootstrap_mean_r1(base)
+        base_row = _row(language, None, base, base_draws, None)
+        subject[language.language] = base_row.mean_r1
+        measured = []
+        for delta in language.deltas:
+            ranks = _ranks(workspace, language, delta)
+            draws = bootstrap_mean_r1(ranks)
+            row = _row(language, delta, ranks, draws, (base_row, base_draws))
+            measured.append((row, ranks, draws))
+        rows += [base_row, *(row for row, _, _ in measured)]
+        pairs += [
+            PairedDifference(
+                one.language,
+                one.delta or "",
+                other.delta or "",
+                _difference(one.mean_r1, other.mean_r1, draws - other_draws),
             )
-        base = _ranks(workspace, queries, None)
-        rows.append(_recall_row(language, None, queries, base, None))
-        if delta:
-            trained = _ranks(workspace, queries, delta)
-            gains[language] = (base, trained)
-            rows.append(_recall_row(language, delta.manifest.name, queries, trained, base))
+            for (one, _, draws), (other, _, other_draws) in combinations(measured, 2)
+        ]
+        if over_seeds and len(measured) > 1:
+            every_draw = [draws - base_draws for _, _, draws in measured]
+            seeds.append(_over_seeds([row for row, _, _ in measured], every_draw))
+            subject[language.language] = seeds[-1].mean_r1
+            gains[language.language] = (base, [ranks for _, ranks, _ in measured])
+        elif measured:
+            subject[language.language] = measured[0][0].mean_r1
+            gains[language.language] = (base, [measured[0][1]])
     base_figures = {row.language: row.mean_r1 for row in rows if row.delta is None}
-    delta_figures = base_figures | {row.language: row.mean_r1 for row in rows if row.delta}
     return Evaluation(
-        dataset=dataset.name,
-        split=split,
-        mode=mode,
+        dataset=queries.dataset,
+        split=queries.split,
+        mode=queries.mode,
         backbone=workspace.backbone.identity,
-        rows=tuple(rows),
+        rows=_with_gap_closed(rows),
         base=disparity(base_figures),
-        deltas=disparity(delta_figures) if gains else None,
+        deltas=disparity(subject) if gains else None,
         mean_gain=_mean_gain(gains) if gains else None,
+        pairs=tuple(pairs),
+        seeds=tuple(seeds),
     )
 
 
-def _choose_split(dataset: Dataset, split: str | None) -> str | None:
-    if split is not None or not dataset.splits:
-        return split
-    for choice in ("test", "val"):
-        if choice in dataset.splits:
-            return choice
-    raise XcliptError(
-        f"--dataset {dataset.name}: name a split with --split ({', '.join(dataset.splits)})"
-    )
-
-
-def _choose_mode(
-    workspace: Workspace,
-    dataset: Dataset,
-    pictures: list[CaptionedPicture],
-    mode: str,
-    allow_missing: bool,
-) -> str:
-    if mode != "auto":
-        return mode
-    present, missing = split_present(dataset, pictures)
-    if present:
-        # Some are there: whether to go on without the others is the user's choice to make.
-        return "image"
-    workspace.progress.note(
-        f"TEXT MODE: none of the {len(missing)} pictures of {dataset.name} are here, so each "
-        "caption is ranked against the English captions instead; these figures are no image "
-        "retrieval"
-    )
-    return "text"
-
-
-def _against_pictures(
-    captioned: list[CaptionedPicture],
-    pictures: Pictures,
-    row: dict[str, int],
-    delta: StoredDelta | None,
-) -> _Queries:
-    seen = set(delta.manifest.data.pictures) if delta else set()
-    kept = [p for p in captioned if pictures.keys[row[p.image]].hex()[:16] not in seen]
-    return _Queries(
-        targets=pictures.features[[row[p.image] for p in kept]],
-        captions=[caption for p in kept for caption in p.captions],
-        owner=torch.tensor([i for i, p in enumerate(kept) for _ in p.captions]),
-        left_out=len(captioned) - len(kept),
-    )
-
-
-def _against_english(
-    workspace: Workspace, dataset: Dataset, captioned: list[CaptionedPicture], split: str | None
-) -> _Queries:
-    if "en" not in dataset.languages:
-        raise XcliptError(f"--mode text: {dataset.name} has no English captions to rank")
-    english = {p.image: p.captions[0] for p in dataset.captions("en", split) if p.captions}
-    kept = [p for p in captioned if p.image in english]
-    return _Queries(
-        targets=workspace.encode_texts([english[p.image] for p in kept]),
-        captions=[caption for p in kept for caption in p.captions],
-        owner=torch.tensor([i for i, p in enumerate(kept) for _ in p.captions]),
-        left_out=0,
-    )
-
-
-def _ranks(workspace: Workspace, queries: _Queries, delta: StoredDelta | None) -> Ranks:
+def _ranks(workspace: Workspace, queries: LanguageQueries, delta: StoredDelta | None) -> Ranks:
     captions = workspace.encode_texts(queries.captions, delta)
     return retrieval_ranks(queries.targets, captions, queries.owner)
 
 
-def _recall_row(
-    language: str, delta: str | None, queries: _Queries, ranks: Ranks, base: Ranks | None
+def _row(
+    queries: LanguageQueries,
+    delta: StoredDelta | None,
+    ranks: Ranks,
+    draws: _Draws,
+    base: tuple[RecallRow, _Draws] | None,
 ) -> RecallRow:
-    draws = bootstrap_mean_r1(ranks)
-    gain = None
-    if base is not None:
-        difference = draws - bootstrap_mean_r1(base)
-        gain = Gain(mean_r1(ranks) - mean_r1(base), interval95(difference))
+    figure = mean_r1(ranks)
     return RecallRow(
-        language=language,
-        delta=delta,
-        n=len(queries.targets),
+        language=queries.language,
+        delta=delta.manifest.name if delta else None,
+        protocol=_protocol(delta),
+        n=len(queries.images),
         captions=len(queries.captions),
         left_out=queries.left_out,
         t2i=summarise(ranks.t2i),
         i2t=summarise(ranks.i2t),
-        mean_r1=mean_r1(ranks),
+        mean_r1=figure,
         ci95=interval95(draws),
-        gain=gain,
+        gain=_difference(figure, base[0].mean_r1, draws - base[1]) if base else None,
     )
 
 
-def _mean_gain(gains: Mapping[str, tuple[Ranks, Ranks]]) -> MeanGain:
+def _protocol(delta: StoredDelta | None) -> str:
+    if delta is None:
+        return "zero-shot"
+    shots = delta.manifest.data.shots
+    return f"{shots}-shot" if shots else "full"
+
+
+def _difference(one: float, other: float, draws: _Draws) -> Gain:
+    return Gain(one - other, interval95(draws))
+
+
+def _over_seeds(rows: Sequence[RecallRow], gain_draws: Sequence[_Draws]) -> SeedSummary:
+    figures = {name: [row.figures()[name] for row in rows] for name in rows[0].figures()}
+    metrics = {
+        name: (float(np.mean(values)), float(np.std(values, ddof=1)))
+        for name, values in figures.items()
+    }
+    mean, sd = metrics["mean R@1"]
+    gains = [row.gain.mean_r1 for row in rows if row.gain]
+    return SeedSummary(
+        language=rows[0].language,
+        delta=stem(rows[0].delta or ""),
+        seeds=len(rows),
+        mean_r1=mean,
+        sd=sd,
+        gain=Gain(float(np.mean(gains)), interval95(np.mean(gain_draws, axis=0))),
+        metrics=metrics,
+    )
+
+
+def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
+    base = {row.language: row for row in rows if row.delta is None}
+    english = base.get("en")
+    if english is None:
+        return tuple(rows)
+    return tuple(
+        replace(
+            row, gap_closed=gap_closed(base[row.language].mean_r1, row.mean_r1, english.mean_r1)
+        )
+        if row.delta and like_sizes((row.n, english.n))
+        else row
+        for row in rows
+    )
+
+
+def _mean_gain(gains: Mapping[str, tuple[Ranks, list[Ranks]]]) -> MeanGain:
     # The languages' pictures overlap in ways that differ from set to set; drawing each language's
     # samples on its own treats them as independent.
     draws, means = [], []
     for seed, (base, trained) in enumerate(gains.values(), start=1):
-        draws.append(bootstrap_mean_r1(trained, seed=seed) - bootstrap_mean_r1(base, seed=seed))
-        means.append(mean_r1(trained) - mean_r1(base))
-    mean_draws = sum(draws[1:], draws[0]) / len(draws)
-    return MeanGain(tuple(gains), sum(means) / len(means), interval95(mean_draws))
+        with_delta = np.mean([bootstrap_mean_r1(ranks, seed=seed) for ranks in trained], axis=0)
+        draws.append(with_delta - bootstrap_mean_r1(base, seed=seed))
+        means.append(np.mean([mean_r1(ranks) for ranks in trained]) - mean_r1(base))
+    gain = Gain(float(np.mean(means)), interval95(np.mean(draws, axis=0)))
+    return MeanGain(tuple(gains), gain)

@@ -12,21 +12,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-_BLOCK = 1024
+_BLOCK_BYTES = 256 * 2**20
+_BYTES_A_PAIR = 5  # a float32 similarity, and whether it is at least the right answer's
+_BOOTSTRAP_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """One direction's metrics: recalls in per cent, ``mrr`` (mean reciprocal rank) in [0, 1]."""
+    """One direction's metrics.
+
+    Recalls are in per cent, ``mrr`` (mean reciprocal rank) in [0, 1], ``median`` is a rank.
+    """
 
     r1: float
     r5: float
     r10: float
     mrr: float
+    median: float
 
     def as_json(self) -> dict[str, float]:
         """Under the keys that programs rely on."""
-        return {"R@1": self.r1, "R@5": self.r5, "R@10": self.r10, "MRR": self.mrr}
+        return {
+            "R@1": self.r1,
+            "R@5": self.r5,
+            "R@10": self.r10,
+            "MRR": self.mrr,
+            "median_rank": self.median,
+        }
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,9 @@ class Ranks:
     owner: NDArray[np.int64]
 
 
-def retrieval_ranks(pictures: Tensor, captions: Tensor, owner: Tensor) -> Ranks:
+def retrieval_ranks(
+    pictures: Tensor, captions: Tensor, owner: Tensor, *, block_bytes: int = _BLOCK_BYTES
+) -> Ranks:
     """Rank captions against pictures by cosine, both ways.
 
     A picture may have several captions: each is a query of its own text-to-image; image-to-text
@@ -55,15 +69,16 @@ def retrieval_ranks(pictures: Tensor, captions: Tensor, owner: Tensor) -> Ranks:
         captions: ``(captions, dim)``, normalised here.
         owner: ``(captions,)`` index of the picture that each caption belongs to; every picture
             has one at least.
-
-    The similarity matrix is computed in blocks of captions and never held whole.
+        block_bytes: Of similarities that are held at a time. The matrix is computed in blocks of
+            captions and never held whole: beside the features, memory does not grow with it.
     """
+    block = max(1, block_bytes // (_BYTES_A_PAIR * max(1, len(pictures))))
     pictures = F.normalize(pictures, dim=-1)
     captions = F.normalize(captions, dim=-1)
     t2i = torch.empty(len(captions), dtype=torch.long)
     own = torch.empty(len(captions))
-    for start in range(0, len(captions), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(captions), block):
+        rows = slice(start, start + block)
         similarity = captions[rows] @ pictures.T
         right = similarity.gather(1, owner[rows, None])
         own[rows] = right[:, 0]
@@ -71,8 +86,8 @@ def retrieval_ranks(pictures: Tensor, captions: Tensor, owner: Tensor) -> Ranks:
         t2i[rows] = (similarity >= right).sum(1)
     best = torch.full((len(pictures),), -torch.inf).scatter_reduce(0, owner, own, "amax")
     i2t = torch.ones(len(pictures), dtype=torch.long)
-    for start in range(0, len(captions), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(captions), block):
+        rows = slice(start, start + block)
         rivals = captions[rows] @ pictures.T >= best
         rivals[torch.arange(len(rivals)), owner[rows]] = False
         i2t += rivals.sum(0)
@@ -80,12 +95,13 @@ def retrieval_ranks(pictures: Tensor, captions: Tensor, owner: Tensor) -> Ranks:
 
 
 def summarise(ranks: NDArray[np.int64]) -> Retrieval:
-    """Recalls and mean reciprocal rank of ``(queries,)`` ranks."""
+    """Recalls, mean reciprocal rank and median rank of ``(queries,)`` ranks."""
     return Retrieval(
         r1=float(100 * (ranks <= 1).mean()),
         r5=float(100 * (ranks <= 5).mean()),
         r10=float(100 * (ranks <= 10).mean()),
         mrr=float((1 / ranks).mean()),
+        median=float(np.median(ranks)),
     )
 
 
@@ -105,10 +121,17 @@ def bootstrap_mean_r1(ranks: Ranks, draws: int = 2000, seed: int = 0) -> NDArray
     captions = np.bincount(ranks.owner, minlength=pictures)
     hits = np.bincount(ranks.owner, weights=ranks.t2i <= 1, minlength=pictures)
     generator = np.random.default_rng(seed)
-    times = generator.multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
-    t2i = (times @ hits) / (times @ captions)
-    i2t = (times @ (ranks.i2t <= 1)) / pictures
-    return np.asarray(50 * (t2i + i2t))
+    share = np.full(pictures, 1 / pictures)
+    columns = np.stack([hits, captions, ranks.i2t <= 1], axis=1).astype(np.float64)
+    # Samples of many pictures are large, so they are drawn in parts; the parts do not show.
+    part = max(1, _BOOTSTRAP_BYTES // (16 * pictures))
+    sums = np.concatenate(
+        [
+            generator.multinomial(pictures, share, size=min(part, draws - start)) @ columns
+            for start in range(0, draws, part)
+        ]
+    )
+    return np.asarray(50 * (sums[:, 0] / sums[:, 1] + sums[:, 2] / pictures))
 
 
 def interval95(draws: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,0 +1,121 @@
+"""An evaluation on the terminal."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
+from xclipt.evaluation.published import OtherRow
+from xclipt.report.interchange import gain_text
+
+_METRICS = {"R@1": "R@1", "R@5": "R@5", "R@10": "R@10", "MRR": "MRR", "median_rank": "median"}
+_COLOURS = {"better": "green", "worse": "red"}
+
+
+def table(result: Evaluation) -> Table:
+    """One line a language and delta."""
+    split = f", split {result.split}" if result.split else ""
+    what = "pictures" if result.mode == "image" else "English captions (text mode)"
+    drawn = Table(title=f"{result.dataset}{split}: ranking {what}", title_justify="left")
+    drawn.add_column("language")
+    drawn.add_column("delta")
+    drawn.add_column("n", justify="right")
+    for direction in ("t2i", "i2t"):
+        for metric in _METRICS.values():
+            drawn.add_column(f"{direction} {metric}", justify="right")
+    drawn.add_column("mean R@1 [95 %]", justify="right")
+    drawn.add_column("gain [95 %]", justify="right")
+    for row in result.rows:
+        drawn.add_row(
+            row.language,
+            row.delta or "-",
+            str(row.n),
+            *_figures(row),
+            escape(f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]"),
+            _coloured(row.gain) if row.gain else "",
+        )
+    return drawn
+
+
+def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
+    """Other systems' figures with ours of the same metrics."""
+    drawn = Table(title="Beside other systems", title_justify="left")
+    metrics = list(dict.fromkeys(metric for row in compared for metric in row.figures))
+    for column in ("system", "language"):
+        drawn.add_column(column)
+    for metric in metrics:
+        drawn.add_column(metric, justify="right")
+    drawn.add_column("source")
+    asked = {row.language for row in compared}
+    for ours in (row for row in result.rows if row.language in asked):
+        named = ours.figures()
+        drawn.add_row(
+            f"xclipt {result.backbone.id}, {ours.delta or 'base'}",
+            ours.language,
+            *(f"{named[metric]:.1f}" if metric in named else "" for metric in metrics),
+            "measured here",
+        )
+    for row in compared:
+        drawn.add_row(
+            escape(row.system),
+            row.language,
+            *(f"{row.figures[m]:.1f}" if m in row.figures else "" for m in metrics),
+            escape(row.source or "not stated")
+            + ("" if row.stated else "; data and protocol not stated"),
+        )
+    return drawn
+
+
+def summary(result: Evaluation) -> list[str]:
+    """What the table does not say, a line each."""
+    lines = []
+    for name, figures in (("base", result.base), ("deltas", result.deltas)):
+        if figures and len(result.languages) > 1:
+            gap = "-" if figures.english_gap is None else f"{figures.english_gap:.1f}"
+            lines.append(
+                f"disparity of mean R@1, {name}: sd {figures.sd:.2f}, "
+                f"range {figures.range:.1f}, English gap {gap}, worst {figures.worst_language}"
+            )
+    closed = [row for row in result.rows if row.gap_closed is not None]
+    if closed:
+        shares = ", ".join(f"{row.language} {row.gap_closed:.0f} %" for row in closed)
+        lines.append(f"share of the gap to English that the deltas closed: {shares}")
+    if result.mean_gain and len(result.mean_gain.languages) > 1:
+        lines.append(
+            f"mean gain over {len(result.mean_gain.languages)} languages with a delta: "
+            f"{gain_text(result.mean_gain.gain)}, {result.mean_gain.gain.verdict}"
+        )
+    lines += [
+        f"{pair.language}: {pair.delta} less {pair.against}: {gain_text(pair.difference)}, "
+        f"{pair.difference.verdict}"
+        for pair in result.pairs
+    ]
+    lines += [
+        f"{over.language}: {over.delta} over {over.seeds} seeds: mean R@1 {over.mean_r1:.1f}, "
+        f"sd {over.sd:.2f}, gain {gain_text(over.gain)}, {over.gain.verdict}"
+        for over in result.seeds
+    ]
+    left_out = {row.language: row.left_out for row in result.rows if row.delta and row.left_out}
+    if left_out:
+        counts = ", ".join(f"{language} {count}" for language, count in left_out.items())
+        lines.append(f"left out, since a delta was trained or validated on them: {counts}")
+    if result.unlike_sizes:
+        lines.append(
+            "the languages are ranked over different numbers of pictures, which makes disparity "
+            "larger; --same-pictures measures all on those that they share"
+        )
+    return lines
+
+
+def _figures(row: RecallRow) -> list[str]:
+    return [
+        {"MRR": f"{value:.3f}", "median_rank": f"{value:g}"}.get(metric, f"{value:.1f}")
+        for direction in (row.t2i, row.i2t)
+        for metric, value in direction.as_json().items()
+    ]
+
+
+def _coloured(gain: Gain) -> str:
+    text, colour = escape(gain_text(gain)), _COLOURS.get(gain.verdict)
+    return f"[{colour}]{text}[/]" if colour else text

@@ -1,0 +1,150 @@
+"""Figures of other systems, to set beside ours where they are of the same task."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xclipt.errors import XcliptError
+from xclipt.evaluation.evaluation import Evaluation
+
+MEAN = "mean"
+"""In place of a language: the mean over all of the data set's languages."""
+
+METRICS = (
+    *(f"{way} {metric}" for way in ("t2i", "i2t") for metric in ("R@1", "R@5", "R@10", "MRR")),
+    *("t2i median_rank", "i2t median_rank", "mean R@1", "sd of t2i R@10"),
+)
+_XTD_LANGUAGES = 11
+
+
+@dataclass(frozen=True)
+class OtherRow:
+    """One system on one language.
+
+    Attributes:
+        system: As its authors call it.
+        language: ISO 639-1 code, or ``mean``.
+        figures: By metric name, recalls in per cent.
+        source: Where the figures were published; empty where the file does not say.
+        stated: Whether data set, mode and number of candidates are given, and are ours.
+    """
+
+    system: str
+    language: str
+    figures: Mapping[str, float]
+    source: str
+    stated: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys of ``compared`` in the JSON of ``eval``."""
+        return {
+            "system": self.system,
+            "language": self.language,
+            "figures": dict(self.figures),
+            "source": self.source,
+            "same_protocol_stated": self.stated,
+        }
+
+
+def published_beside(evaluation: Evaluation) -> list[OtherRow]:
+    """The built-in published figures, where ``evaluation`` is of their data and protocol.
+
+    That is XTD10 with photographs, all 1,000 of them ranked; empty for anything else. Means over
+    languages come only beside all eleven.
+    """
+    text = files("xclipt.evaluation").joinpath("published.csv").read_text(encoding="utf-8")
+    rows, _ = _rows(csv.DictReader(io.StringIO(text)), Path("published.csv"), evaluation)
+    return rows
+
+
+def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], list[str]]:
+    """Other systems' figures from a CSV file, and remarks on what was left out.
+
+    Columns: ``system`` (or ``delta``, as in the files that ``eval --csv`` writes), ``language``,
+    any of :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
+    Rows of another data set, mode or number of candidates are left out.
+
+    Raises:
+        XcliptError: The file cannot be read, or a row has no language or no number where one
+            is due.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise XcliptError(f"--compare {path}: cannot read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise XcliptError(f"--compare {path}: not UTF-8; save the file as UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text))
+    columns = set(reader.fieldnames or ())
+    if "language" not in columns or not columns & {"system", "delta"} or not columns & {*METRICS}:
+        raise XcliptError(
+            f"--compare {path}: must have the columns system, language and some of "
+            f"{', '.join(METRICS)}"
+        )
+    rows, unlike = _rows(reader, path, evaluation)
+    remark = f"--compare {path}: {unlike} rows are of another data set, mode or size and left out"
+    return rows, [remark] if unlike else []
+
+
+def our_mean(evaluation: Evaluation, metric: str) -> float:
+    """The mean over languages of one metric, of each language's first delta or else of its base."""
+    rows = [
+        (evaluation.delta_rows(language) or (evaluation.base_row(language),))[0]
+        for language in evaluation.languages
+    ]
+    return float(np.mean([row.figures()[metric] for row in rows]))
+
+
+def _rows(
+    entries: Iterable[Mapping[str, str | None]], path: Path, evaluation: Evaluation
+) -> tuple[list[OtherRow], int]:
+    sizes = {row.language: row.n for row in evaluation.rows}
+    rows, unlike = [], 0
+    for number, entry in enumerate(entries, 2):
+        plain = {name: (text or "").strip() for name, text in entry.items() if name}
+        language = plain.get("language", "")
+        if not language:
+            raise XcliptError(f"--compare {path}: row {number} has no language")
+        size = sizes.get(language) or (
+            next(iter(sizes.values())) if len({*sizes.values()}) == 1 else None
+        )
+        ours = {"dataset": evaluation.dataset, "mode": evaluation.mode, "n": str(size)}
+        if any(plain.get(name) and plain[name] != value for name, value in ours.items()):
+            unlike += 1
+            continue
+        whole = len(sizes) == _XTD_LANGUAGES or evaluation.dataset != "xtd"
+        if language not in sizes and not (language == MEAN and whole):
+            continue
+        rows.append(
+            OtherRow(
+                system=plain.get("system") or plain.get("delta") or "base",
+                language=language,
+                figures={
+                    metric: _number(plain[metric], metric, number, path)
+                    for metric in METRICS
+                    if plain.get(metric)
+                },
+                source=plain.get("source", ""),
+                stated=all(plain.get(name) for name in ours),
+            )
+        )
+    return rows, unlike
+
+
+def _number(text: str, metric: str, row: int, path: Path) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    limit = {"R": 100.0, "M": 1.0}.get(metric.split(" ")[-1][0], float("inf"))
+    if not 0 <= value <= limit:
+        raise XcliptError(
+            f"--compare {path}: row {row}: {metric} is '{text}', not a number up to {limit:g}"
+        )
+    return value

@@ -1,0 +1,196 @@
+"""What ``eval`` measures on: which pictures and captions of which languages, with which deltas."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xclipt.artifacts.directory import StoredDelta
+from xclipt.artifacts.features import file_key
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.pictures import require_pictures, split_present
+from xclipt.errors import XcliptError
+from xclipt.workspace import Workspace
+
+MODES = ("auto", "image", "text")
+
+
+@dataclass(frozen=True)
+class LanguageQueries:
+    """One language's captions, and what they are ranked against.
+
+    Attributes:
+        deltas: The deltas to measure beside the base; the first is the one that is asked about.
+        images: Names of the pictures that are ranked, or whose English captions are.
+        targets: Their features ``(images, dim)``.
+        english: The English caption of each, where there are any.
+        captions: The queries.
+        owner: ``(captions,)`` index of the picture that each caption belongs to.
+        left_out: Pictures that a delta was trained or validated on, and that are not among
+            ``images``.
+    """
+
+    language: str
+    deltas: tuple[StoredDelta, ...]
+    images: tuple[str, ...]
+    targets: Tensor
+    english: Mapping[str, str]
+    captions: tuple[str, ...]
+    owner: Tensor
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Queries:
+    """All that is measured at once. ``mode`` is ``image`` or ``text``."""
+
+    dataset: str
+    split: str | None
+    mode: str
+    languages: tuple[LanguageQueries, ...]
+
+
+def select_queries(
+    workspace: Workspace,
+    dataset: Dataset,
+    languages: Sequence[str],
+    *,
+    split: str | None = None,
+    mode: str = "auto",
+    deltas: Mapping[str, Sequence[StoredDelta]] | None = None,
+    allow_missing: bool = False,
+    limit: int | None = None,
+    same_pictures: bool = False,
+) -> Queries:
+    """Choose pictures and captions, and encode what is ranked; see :func:`evaluate`.
+
+    Raises:
+        XcliptError: The data does not hold what is asked.
+    """
+    if mode not in MODES:
+        raise XcliptError(f"--mode {mode}: choose {', '.join(MODES)}")
+    if limit is not None and limit < 2:
+        raise XcliptError(f"--limit {limit}: retrieval needs at least 2 pictures")
+    if deltas is None:
+        current = {language: workspace.directory.current(language) for language in languages}
+        deltas = {language: (delta,) for language, delta in current.items() if delta}
+    split = _choose_split(dataset, split)
+    english = {}
+    if "en" in dataset.languages:
+        english = {p.image: p.captions[0] for p in dataset.captions("en", split) if p.captions}
+    captioned = {language: dataset.captions(language, split)[:limit] for language in languages}
+    for language, part in captioned.items():
+        if len(part) < 2:
+            raise XcliptError(
+                f"--dataset {dataset.name}: {len(part)} captioned pictures in '{language}', "
+                "retrieval needs at least 2"
+            )
+    everything = list({p.image: p for part in captioned.values() for p in part}.values())
+    mode = _choose_mode(workspace, dataset, everything, mode)
+    if mode == "image":
+        usable = {p.image for p in require_pictures(dataset, everything, allow_missing)}
+    elif not english:
+        raise XcliptError(f"--mode text: {dataset.name} has no English captions to rank")
+    else:
+        usable = set(english)
+    captioned = {
+        language: [p for p in part if p.image in usable] for language, part in captioned.items()
+    }
+    kept = _leave_out(dataset, captioned, deltas)
+    left_out = {language: len(part) - len(kept[language]) for language, part in captioned.items()}
+    if same_pictures:
+        common = set.intersection(*({p.image for p in part} for part in kept.values()))
+        kept = {language: [p for p in part if p.image in common] for language, part in kept.items()}
+    for language, part in kept.items():
+        if len(part) < 2:
+            raise XcliptError(_too_few(dataset, language, len(part), deltas, same_pictures))
+
+    ranked = list({p.image: None for part in kept.values() for p in part})
+    if mode == "image":
+        features = workspace.encode_pictures([dataset.picture_path(i) for i in ranked]).features
+    else:
+        features = workspace.encode_texts([english[i] for i in ranked])
+    row = {image: i for i, image in enumerate(ranked)}
+    return Queries(
+        dataset.name,
+        split,
+        mode,
+        tuple(
+            LanguageQueries(
+                language=language,
+                deltas=tuple(deltas.get(language, ())),
+                images=tuple(p.image for p in part),
+                targets=features[[row[p.image] for p in part]],
+                english={p.image: english[p.image] for p in part if p.image in english},
+                captions=tuple(caption for p in part for caption in p.captions),
+                owner=torch.tensor([i for i, p in enumerate(part) for _ in p.captions]),
+                left_out=left_out[language],
+            )
+            for language, part in kept.items()
+        ),
+    )
+
+
+def _choose_split(dataset: Dataset, split: str | None) -> str | None:
+    if split is not None or not dataset.splits:
+        return split
+    for choice in ("test", "val"):
+        if choice in dataset.splits:
+            return choice
+    raise XcliptError(
+        f"--dataset {dataset.name}: name a split with --split ({', '.join(dataset.splits)})"
+    )
+
+
+def _choose_mode(
+    workspace: Workspace, dataset: Dataset, pictures: list[CaptionedPicture], mode: str
+) -> str:
+    if mode != "auto":
+        return mode
+    present, missing = split_present(dataset, pictures)
+    if present:
+        # Some are there: whether to go on without the others is the user's choice to make.
+        return "image"
+    workspace.progress.note(
+        f"TEXT MODE: none of the {len(missing)} pictures of {dataset.name} are here, so each "
+        "caption is ranked against the English captions instead; these figures are no image "
+        "retrieval"
+    )
+    return "text"
+
+
+def _leave_out(
+    dataset: Dataset,
+    captioned: Mapping[str, list[CaptionedPicture]],
+    deltas: Mapping[str, Sequence[StoredDelta]],
+) -> dict[str, list[CaptionedPicture]]:
+    # A picture is known by its content: the same one comes by several data sets and names.
+    content: dict[str, str] = {}
+    kept = {}
+    for language, part in captioned.items():
+        seen = {key for d in deltas.get(language, ()) for key in d.manifest.data.pictures}
+        for picture in part if seen else ():
+            path = dataset.picture_path(picture.image)
+            if picture.image not in content and path.is_file():
+                content[picture.image] = file_key(path).hex()[:16]
+        kept[language] = [p for p in part if not seen or content.get(p.image) not in seen]
+    return kept
+
+
+def _too_few(
+    dataset: Dataset,
+    language: str,
+    count: int,
+    deltas: Mapping[str, Sequence[StoredDelta]],
+    same_pictures: bool,
+) -> str:
+    if same_pictures:
+        return f"--same-pictures: all languages share {count} pictures; ask for fewer languages"
+    names = ", ".join(f"'{delta.manifest.name}'" for delta in deltas.get(language, ()))
+    if not names:
+        return f"--dataset {dataset.name}: {count} usable pictures in '{language}'"
+    return (
+        f"--dataset {dataset.name}: the delta {names} of '{language}' was trained on all but "
+        f"{count} of its pictures; evaluate on another split or data set"
+    )

@@ -1,0 +1,130 @@
+"""``eval --report``: an evaluation as one HTML file that needs nothing else."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import xclipt
+from xclipt.artifacts.directory import StoredDelta
+from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
+from xclipt.evaluation.published import OtherRow
+from xclipt.languages import is_right_to_left
+from xclipt.languages import name as language_name
+from xclipt.report.curves import HEIGHT, WIDTH, learning_curve
+from xclipt.report.gallery import LanguageGallery
+from xclipt.report.interchange import gain_text
+
+HEAT = (
+    *(("t2i R@1", "t2i R@5", "t2i R@10", "t2i MRR")),
+    *(("i2t R@1", "i2t R@5", "i2t R@10", "i2t MRR", "mean R@1")),
+)
+_CLASSES = {"better": "better", "worse": "worse", "no clear difference": "unclear"}
+
+
+def as_html(
+    evaluation: Evaluation,
+    *,
+    deltas: Sequence[StoredDelta] = (),
+    gallery: Sequence[LanguageGallery] = (),
+    compared: Sequence[OtherRow] = (),
+    remarks: Sequence[str] = (),
+) -> str:
+    """The report as HTML: styles, drawings and pictures are inside, nothing is fetched.
+
+    Args:
+        deltas: Those measured; their learning curves are drawn.
+        gallery: Retrievals to show, from :func:`~xclipt.report.gallery.build_gallery`.
+        compared: Other systems' figures to show beside.
+        remarks: What the reader should know of the data.
+    """
+    environment = Environment(
+        loader=PackageLoader("xclipt.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.globals |= {
+        "language_name": language_name,
+        "direction": lambda code: "rtl" if is_right_to_left(code) else "ltr",
+        "gain_text": gain_text,
+        "gain_class": lambda gain: _CLASSES[gain.verdict],
+    }
+    curves = [curve for curve in map(learning_curve, deltas) if curve]
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        evaluation=evaluation,
+        title=_title(evaluation),
+        headline=_headline(evaluation),
+        sizes=_sizes(evaluation),
+        unlike_sizes=evaluation.unlike_sizes,
+        top=_scale(evaluation),
+        heat=_heat(evaluation.rows),
+        heat_columns=HEAT,
+        curves=curves,
+        curve_size=(WIDTH, HEIGHT),
+        gallery=gallery,
+        compared=compared,
+        compared_metrics=list(dict.fromkeys(m for row in compared for m in row.figures)),
+        remarks=remarks,
+        version=xclipt.__version__,
+    )
+
+
+def _headline(evaluation: Evaluation) -> tuple[str, Gain | None]:
+    if evaluation.mean_gain is None:
+        return "The frozen base: none of these languages has a delta.", None
+    gain, languages = evaluation.mean_gain.gain, evaluation.mean_gain.languages
+    if len(languages) == 1:
+        where = language_name(languages[0])
+    else:
+        where = f"{len(languages)} languages on average"
+    several = len(languages) > 1
+    the_delta = "The deltas are" if several else "The delta is"
+    verdict = {
+        "better": f"{the_delta} better than the base",
+        "worse": f"{the_delta} worse than the base",
+        "no clear difference": f"No clear difference between delta{'s' * several} and base",
+    }[gain.verdict]
+    return f"{verdict} in {where}", gain
+
+
+def _title(evaluation: Evaluation) -> str:
+    split = f", split {evaluation.split}" if evaluation.split else ""
+    return f"{evaluation.dataset}{split}"
+
+
+def _sizes(evaluation: Evaluation) -> str:
+    sizes = sorted({row.n for row in evaluation.rows})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def _scale(evaluation: Evaluation) -> float:
+    most = max(row.ci95[1] for row in evaluation.rows)
+    return float(min(100, 10 * math.ceil(max(most, 1) / 10)))
+
+
+def _percent(value: float, whole: float) -> str:
+    return f"{100 * max(0.0, min(1.0, value / whole)):.2f}%"
+
+
+def _heat(rows: Sequence[RecallRow]) -> list[dict[str, Any]]:
+    best = {name: max(row.figures()[name] for row in rows) for name in HEAT}
+    return [
+        {
+            "row": row,
+            "cells": [
+                {
+                    "text": f"{row.figures()[name]:.3f}"
+                    if name.endswith("MRR")
+                    else f"{row.figures()[name]:.1f}",
+                    "shade": round(60 * row.figures()[name] / best[name]) if best[name] else 0,
+                }
+                for name in HEAT
+            ],
+        }
+        for row in rows
+    ]

@@ -1,0 +1,197 @@
+"""An evaluation in the formats of tables and of other benchmarks.
+
+Which fields correspond:
+
+========================= ============================== ====================================
+ours                      CLIP_benchmark                 MTEB
+========================= ============================== ====================================
+``dataset``               ``dataset``                    ``task_name``: dataset, direction
+``split``                 (none)                         the key in ``scores``
+``language`` (``fr``)     ``language``                   ``hf_subset``; ``languages``: fra-Latn
+``backbone.id``           ``model``                      the folder's name
+``delta`` or base         ``pretrained``                 the folder's name
+t2i R@k / 100             ``image_retrieval_recall@k``   ``hit_rate_at_k`` of the T2I task
+i2t R@k / 100             ``text_retrieval_recall@k``    ``hit_rate_at_k`` of the I2T task
+t2i, i2t MRR, median      (none)                         ``mrr``, ``median_rank`` (ours: uncut)
+R@1 / 100                 (none)                         ``main_score``
+intervals, gains          (none)                         (none)
+========================= ============================== ====================================
+
+R@k is any match among the first k in both. CLIP_benchmark breaks ties by position, we count them
+against the model. Text mode has no counterpart in either: its ``task`` is ``text_to_english``, so
+that nobody takes it for image retrieval.
+"""
+
+import csv
+import io
+import json
+import re
+
+import xclipt
+from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
+from xclipt.evaluation.metrics import Retrieval
+
+_RECALLS = (1, 5, 10)
+
+
+def as_csv(evaluation: Evaluation) -> str:
+    """One line a row, every metric a column; recalls in per cent."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    about = ("dataset", "split", "mode", "language", "delta", "protocol", "n")
+    figures = tuple(evaluation.rows[0].figures())
+    writer.writerow(
+        [*about, *figures, "ci95 low", "ci95 high", "gain", "gain low", "gain high", "gap closed"]
+    )
+    for row in evaluation.rows:
+        gain = (row.gain.mean_r1, *row.gain.ci95) if row.gain else (None,) * 3
+        numbers = [*row.figures().values(), *row.ci95, *gain, row.gap_closed]
+        writer.writerow(
+            [
+                *(evaluation.dataset, evaluation.split or "", evaluation.mode),
+                *(row.language, row.delta or "", row.protocol, row.n),
+                *("" if number is None else f"{number:.4f}" for number in numbers),
+            ]
+        )
+    return text.getvalue()
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """The rows and the disparity as Markdown tables, with what they were measured on."""
+    split = f", split `{evaluation.split}`" if evaluation.split else ""
+    what = "pictures" if evaluation.mode == "image" else "English captions (text mode)"
+    lines = [
+        f"**{evaluation.dataset}**{split}, ranking {what}; backbone `{evaluation.backbone.id}` "
+        f"`{evaluation.backbone.fingerprint[:12]}`. Recalls in per cent, 95 % bootstrap intervals.",
+        "",
+        "| language | delta | n | t2i R@1 | R@5 | R@10 | i2t R@1 | R@5 | R@10 "
+        "| mean R@1 | gain | verdict |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in evaluation.rows:
+        recalls = [
+            f"{value:.1f}" for way in (row.t2i, row.i2t) for value in (way.r1, way.r5, way.r10)
+        ]
+        cells = [
+            *(row.language, row.delta or "-", str(row.n), *recalls),
+            f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]",
+            *((gain_text(row.gain), row.gain.verdict) if row.gain else ("", "")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| disparity of mean R@1 | sd | range | English gap | worst |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for name, figures in (("base", evaluation.base), ("deltas", evaluation.deltas)):
+        if figures:
+            gap = "-" if figures.english_gap is None else f"{figures.english_gap:.1f}"
+            lines.append(
+                f"| {name} | {figures.sd:.2f} | {figures.range:.1f} | {gap} "
+                f"| {figures.worst_language} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def gain_text(gain: Gain) -> str:
+    """``+2.3 [+0.4, +4.1]``."""
+    low, high = gain.ci95
+    return f"{gain.mean_r1:+z.1f} [{low:+z.1f}, {high:+z.1f}]"  # z: no minus before 0.0
+
+
+def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
+    """Result files of CLIP_benchmark, one a row, by file name.
+
+    ``clip_benchmark build FOLDER/*.json`` makes its one table of them.
+    """
+    return {
+        f"{_slug(evaluation.dataset)}_{_slug(_system(evaluation, row))}_{row.language}.json":
+        json.dumps(
+            {
+                "dataset": evaluation.dataset,
+                "model": evaluation.backbone.id,
+                "pretrained": row.delta or "base",
+                "task": "zeroshot_retrieval" if evaluation.mode == "image" else "text_to_english",
+                "metrics": {
+                    f"{name}_retrieval_recall@{k}": recall
+                    for name, retrieval in (("image", row.t2i), ("text", row.i2t))
+                    for k, recall in _recalls(retrieval).items()
+                },
+                "language": row.language,
+            },
+            indent=2,
+        )
+        for row in evaluation.rows
+    }  # fmt: skip
+
+
+def as_mteb(evaluation: Evaluation) -> dict[str, str]:
+    """Task results of MTEB by path: ``MODEL/REVISION/TASK.json``, as in its results folder.
+
+    ``mteb.TaskResult.from_disk`` reads them. The base and each name of deltas are models of their
+    own; each direction is a task, as in MTEB. The task names are ours, not MTEB's: nothing here
+    claims to be one of its official runs.
+    """
+    documents: dict[str, str] = {}
+    systems = list(dict.fromkeys(_system(evaluation, row) for row in evaluation.rows))
+    for system in systems:
+        rows = [row for row in evaluation.rows if _system(evaluation, row) == system]
+        for way in ("T2I", "I2T"):
+            task = f"Xclipt{_camel(evaluation.dataset)}{way}Retrieval"
+            if evaluation.mode == "text":
+                task = f"Xclipt{_camel(evaluation.dataset)}{way.replace('I', 'E')}TextRetrieval"
+            path = f"{_slug(system)}/{evaluation.backbone.fingerprint[:12]}/{task}.json"
+            documents[path] = json.dumps(
+                {
+                    "dataset_revision": evaluation.split or "all",
+                    "task_name": task,
+                    "mteb_version": None,
+                    "scores": {
+                        evaluation.split or "test": [
+                            _mteb_scores(row, row.t2i if way == "T2I" else row.i2t) for row in rows
+                        ]
+                    },
+                    "evaluation_time": None,
+                    "kg_co2_emissions": None,
+                    "xclipt_version": xclipt.__version__,
+                },
+                indent=2,
+            )
+    return documents
+
+
+def _mteb_scores(row: RecallRow, retrieval: Retrieval) -> dict[str, object]:
+    return {
+        "hf_subset": row.language,
+        "languages": [_language_and_script(row.language)],
+        "main_score": retrieval.r1 / 100,
+        **{f"hit_rate_at_{k}": recall for k, recall in _recalls(retrieval).items()},
+        "mrr": retrieval.mrr,
+        "median_rank": retrieval.median,
+    }
+
+
+def _recalls(retrieval: Retrieval) -> dict[int, float]:
+    values = (retrieval.r1, retrieval.r5, retrieval.r10)
+    return {k: value / 100 for k, value in zip(_RECALLS, values, strict=True)}
+
+
+def _system(evaluation: Evaluation, row: RecallRow) -> str:
+    return f"{evaluation.backbone.id}__{row.delta or 'base'}"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", name))
+
+
+def _language_and_script(code: str) -> str:
+    from langcodes import Language
+
+    language = Language.get(code).maximize()
+    # MTEB writes Korean as Hang, which langcodes subsumes in Kore.
+    script = {"Kore": "Hang"}.get(language.script or "", language.script)
+    return f"{language.to_alpha3()}-{script}"
