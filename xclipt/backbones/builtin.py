@@ -25,7 +25,12 @@ from xclipt.backbones.backbone import (
     TextTower,
 )
 from xclipt.backbones.efficientnet import IMAGE_SIZE, EfficientNetLite0
-from xclipt.backbones.fingerprint import fingerprint
+from xclipt.backbones.fingerprint import (
+    fingerprint,
+    remembered,
+    tokenizer_definition,
+    tower_weights,
+)
 from xclipt.backbones.heads import load_heads
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
@@ -226,22 +231,11 @@ def _load_encoder(folder: Path) -> tuple[nn.Module, Any]:
 def _remembered_fingerprint(
     folder: Path, text_tower: TextTower, image_tower: ImageTower, tokenizer: Any
 ) -> str:
-    # Hashing half a gigabyte takes longer than loading it. What is remembered is bound to the
-    # files it was computed from, by size and time of change.
-    stamps = [
-        [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-        for path in (folder / "model.safetensors", folder / "tokenizer.json", _HEADS)
-    ]
-    memory = folder / "fingerprint.json"
-    try:
-        remembered = json.loads(memory.read_text())
-        if remembered["stamps"] == stamps:
-            return str(remembered["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    value = builtin_fingerprint(text_tower, image_tower, tokenizer)
-    write_text(memory, json.dumps({"stamps": stamps, "fingerprint": value}))
-    return value
+    return remembered(
+        folder / "fingerprint.json",
+        [folder / "model.safetensors", folder / "tokenizer.json", _HEADS],
+        lambda: builtin_fingerprint(text_tower, image_tower, tokenizer),
+    )
 
 
 def builtin_fingerprint(text_tower: TextTower, image_tower: ImageTower, tokenizer: Any) -> str:
@@ -249,10 +243,5 @@ def builtin_fingerprint(text_tower: TextTower, image_tower: ImageTower, tokenize
 
     Batch norms must not be fused: folding them rounds differently on other processors.
     """
-    weights = {
-        f"text.{name}": tensor
-        for name, tensor in text_tower.state_dict().items()
-        if ".lora." not in name
-    }
-    weights |= {f"image.{name}": tensor for name, tensor in image_tower.state_dict().items()}
-    return fingerprint(weights, tokenizer.backend_tokenizer.to_str(), _PREPROCESSING)
+    weights = tower_weights(text_tower, image_tower)
+    return fingerprint(weights, tokenizer_definition(tokenizer), _PREPROCESSING)
