@@ -1,6 +1,6 @@
 """What a delta is made of, before it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, get_args
 
 from xclipt.errors import XcliptError
@@ -135,3 +135,22 @@ def spec_from(kind: str, setting: dict[str, Any]) -> DeltaSpec:
         return KINDS[kind](**setting)
     except TypeError as error:
         raise XcliptError(f"delta of kind '{kind}': {error}") from None
+
+
+def spec_for(kind: str, **settings: float | str | bool | None) -> DeltaSpec:
+    """The spec that options describe; ``None`` leaves a setting at the kind's default.
+
+    Raises:
+        XcliptError: No such kind, a setting of another kind, or a value out of range.
+    """
+    if kind not in KINDS:
+        raise XcliptError(f"--delta {kind}: choose {', '.join(KINDS)}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    own = {field.name for field in fields(KINDS[kind])}
+    for name in given.keys() - own:
+        owners = [k for k, spec in KINDS.items() if name in {f.name for f in fields(spec)}]
+        raise XcliptError(
+            f"--{name.replace('_', '-')}: not a setting of --delta {kind}, but of "
+            f"{', '.join(owners)}"
+        )
+    return spec_from(kind, given)
