@@ -223,15 +223,30 @@ def weights_file(folder: Path) -> Path:
 
 
 def _load(kind: Any, folder: Path) -> Any:
+    from transformers import AutoConfig, CLIPConfig
+
     try:
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if isinstance(config, CLIPConfig):
+            # The whole model's width of the joint space counts; a side's own entry may be stale.
+            dim = config.projection_dim
+            config = getattr(config, kind.config_class.base_config_key)
+            config.projection_dim = dim
         model, report = kind.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below
         )
     except Exception as error:
         raise XcliptError(f"{folder}: cannot load CLIP ({_first_line(error)})") from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise XcliptError(f"{folder}: {len(missing)} of CLIP's weights are missing: {missing[0]}")
+    odd = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if odd:
+        raise XcliptError(
+            f"{folder}: {len(odd)} of CLIP's weights are missing or misshapen, first {odd[0]}"
+        )
     return model
 
 
