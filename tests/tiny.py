@@ -13,20 +13,24 @@ WORDS = (
 )
 
 
-def tiny_backbone(seed: int = 0) -> Backbone:
-    """Two layers of width 16, a vocabulary of a few words, and an image tower of mean colours."""
-    torch.manual_seed(seed)
+def word_tokenizer(end: str = "</s>", pad: str = "<pad>") -> PreTrainedTokenizerFast:
+    """A token a word, `<s>` before and ``end`` after the text."""
     vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single=f"<s> $A {end}", special_tokens=[("<s>", 0), (end, vocabulary[end])]
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<s>"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, unk_token="<unk>", bos_token="<s>"
     )
+
+
+def tiny_backbone(seed: int = 0) -> Backbone:
+    """Two layers of width 16, a vocabulary of a few words, and an image tower of mean colours."""
+    torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=4 + len(WORDS),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -40,7 +44,7 @@ def tiny_backbone(seed: int = 0) -> Backbone:
         family="bert",
         text_tower=tower,
         image_tower=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8)),
-        tokenizer=CaptionTokenizer(fast, "", 16),
+        tokenizer=CaptionTokenizer(word_tokenizer(), "", 16),
         read_pixels=lambda path: torch.zeros(3, 4, 4),
         text_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         dim=8,

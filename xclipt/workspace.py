@@ -10,9 +10,11 @@ from torch import Tensor
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.features import cached_features, file_key, text_key
 from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import load_backbone
 from xclipt.data.pictures import find_broken
 from xclipt.deltas.applied import applied
+from xclipt.deltas.spec import spec_from
 from xclipt.errors import XcliptError
 from xclipt.progress import Progress
 
@@ -61,10 +63,15 @@ class Workspace:
     def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
 
+        A delta's hard prompt is put before every caption.
+
         Raises:
             XcliptError: The delta is damaged or does not fit.
         """
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
+        if delta:
+            spec = spec_from(delta.manifest.kind, delta.manifest.setting)
+            captions = [spec.prompted(caption) for caption in captions]
 
         def compute(rows: list[int]) -> Tensor:
             with applied(self.backbone, delta):
@@ -110,19 +117,28 @@ def open_workspace(
     Raises:
         XcliptError: No such directory, backbone or device; or the directory is another backbone's.
     """
-    exists = (root / "xclipt.yaml").exists()
-    if exists:
-        known = ArtifactDirectory.open(root)
-        backbone = backbone or known.backbone.id
-    elif not create:
+    if not create:
         ArtifactDirectory.open(root)
+    backbone = backbone_name(root, backbone)
     if dtype not in _DTYPES:
         raise XcliptError(f"--dtype {dtype}: choose {', '.join(_DTYPES)}")
-    loaded = load_backbone(backbone or "builtin", choose_device(device), _DTYPES[dtype], progress)
+    loaded = load_backbone(backbone, choose_device(device), _DTYPES[dtype], progress)
     directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
     if made:
         progress.note(f"Made {root} on backbone {loaded.identity.id}")
     return Workspace(directory, loaded, progress)
+
+
+def backbone_name(root: Path, asked: str | None) -> str:
+    """The backbone to load: the one asked for, else the directory's own, else the default.
+
+    Raises:
+        XcliptError: The directory is damaged.
+    """
+    if not (root / "xclipt.yaml").exists():
+        return asked or BUILTIN
+    known = ArtifactDirectory.open(root)
+    return asked or known.backbone.id
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import LoraSpec, spec_from
+from xclipt.deltas.spec import AdapterSpec, LoraSpec, SoftPromptSpec, spec_for, spec_from
 from xclipt.errors import XcliptError
 
 CAPTIONS = ["un chien court", "犬が走っている", "a dog"]
@@ -121,6 +122,14 @@ def test_tensors_of_another_tower_are_refused(delta):
 
 def test_specs():
     assert spec_from("lora", {"rank": 4}) == LoraSpec(rank=4)
+    assert spec_for("adapter", bottleneck=8, rank=None) == AdapterSpec(bottleneck=8)
+    assert spec_from("soft-prompt", asdict(SoftPromptSpec(tokens=2))) == SoftPromptSpec(tokens=2)
+    with pytest.raises(XcliptError, match="--rank: not a setting of --delta adapter, but of lora"):
+        spec_for("adapter", rank=4)
+    with pytest.raises(XcliptError, match="--delta prefix: choose lora, adapter"):
+        spec_for("prefix")
+    with pytest.raises(XcliptError, match="--tokens 0"):
+        SoftPromptSpec(tokens=0)
     with pytest.raises(XcliptError, match="'magic' is unknown"):
         spec_from("magic", {})
     with pytest.raises(XcliptError, match="rnak"):

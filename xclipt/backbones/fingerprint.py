@@ -1,11 +1,16 @@
 """A backbone's fingerprint: what makes two backbones interchangeable for a delta, or not."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from xclipt.artifacts.atomic import write_text
 
 
 def fingerprint(
@@ -26,3 +31,44 @@ def fingerprint(
     digest.update(tokenizer_json.encode())
     digest.update(json.dumps(preprocessing, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def tokenizer_definition(tokenizer: Any) -> str:
+    """A transformers fast tokenizer as JSON, without what calls of it have left behind."""
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    definition: str = backend.to_str()
+    return definition
+
+
+def tower_weights(text_tower: nn.Module, image_tower: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of both towers by name, without those that an injected delta added."""
+    return {
+        f"{side}.{name}": tensor
+        for side, tower in (("text", text_tower), ("image", image_tower))
+        for name, tensor in tower.state_dict(keep_vars=True).items()
+        if not getattr(tensor, "_is_delta", False)  # OpenDelta's mark
+    }
+
+
+def remembered(memory: Path, files: Sequence[Path], measure: Callable[[], str]) -> str:
+    """A fingerprint from the file ``memory``, or measured and kept there.
+
+    Hashing gigabytes takes longer than loading them. What is remembered is bound to the ``files``
+    it was computed from, by size and time of change.
+    """
+    stamps = [
+        [str(path), status.st_size, status.st_mtime_ns]
+        for path in files
+        for status in [path.stat()]
+    ]
+    try:
+        known = json.loads(memory.read_text())
+        if known["stamps"] == stamps:
+            return str(known["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    value = measure()
+    write_text(memory, json.dumps({"stamps": stamps, "fingerprint": value}))
+    return value

@@ -41,7 +41,11 @@ class CommonOptions:
     ] = Path("xclipt-artifacts")
     backbone: Annotated[
         str | None,
-        _option("--backbone", help="Backbone: by default the directory's own, else builtin."),
+        _option(
+            "--backbone",
+            help="builtin, mclip-l14, mclip-b32, mclip-b16plus, mclip-labse-l14, or a folder or "
+            "hub id in M-CLIP's or CLIP's format; by default the directory's own, else builtin.",
+        ),
     ] = None
     data_dir: Annotated[
         Path | None,

@@ -63,6 +63,13 @@ class Session:
         """Where to report to."""
         return self._terminal
 
+    @property
+    def backbone_name(self) -> str:
+        """The backbone that :attr:`workspace` would load, found without loading it."""
+        from xclipt.workspace import backbone_name
+
+        return backbone_name(self._common.artifacts, self._common.backbone)
+
     @cached_property
     def workspace(self) -> "Workspace":
         """The artifact directory with its backbone in memory."""

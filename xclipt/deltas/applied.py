@@ -21,7 +21,9 @@ def applied(backbone: Backbone, delta: StoredDelta | None) -> Iterator[None]:
         return
     tensors = delta.tensors()
     spec = spec_from(delta.manifest.kind, delta.manifest.setting)
-    injected = InjectedDelta(backbone.text_tower, spec, backbone.family)
+    injected = InjectedDelta(
+        backbone.text_tower, spec, backbone.family, tokenizer=backbone.tokenizer
+    )
     try:
         injected.load(tensors)
         yield

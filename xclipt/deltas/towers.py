@@ -23,4 +23,12 @@ FAMILIES = {
         ffn_output="output.dense",
         layer_norms=("output.LayerNorm",),
     ),
+    # CLIP's text tower. Its norms come before the blocks; both of a layer are trained.
+    "clip": TowerNames(
+        query="self_attn.q_proj",
+        value="self_attn.v_proj",
+        attention_output="self_attn.out_proj",
+        ffn_output="mlp.fc2",
+        layer_norms=("layer_norm1", "layer_norm2"),
+    ),
 }

@@ -26,8 +26,16 @@ encoder = PeftModel.from_pretrained(encoder, "{name}")
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
 fingerprint was `{fingerprint}`. Pool its last hidden states by masked mean and apply the
-backbone's text head to reach the space that it shares with the image tower.
+backbone's text head to reach the space that it shares with the image tower.{prompt}
 """
+
+
+_REFUSED = {
+    "adapter": "PEFT has no bottleneck adapters",
+    "compacter": "PEFT has no compacters",
+    "soft-prompt": "PEFT puts prompt vectors before <s>, this one stands after it",
+    "full-finetune": "a whole text tower is no adapter",
+}
 
 
 def write_peft(delta: StoredDelta, folder: Path) -> list[Path]:
@@ -41,7 +49,14 @@ def write_peft(delta: StoredDelta, folder: Path) -> list[Path]:
     manifest = delta.manifest
     spec = spec_from(manifest.kind, manifest.setting)
     if not isinstance(spec, LoraSpec):
-        raise XcliptError(f"--format peft: PEFT has no counterpart of kind '{manifest.kind}'")
+        raise XcliptError(
+            f"--format peft: {_REFUSED[manifest.kind]}; export {manifest.name} as native"
+        )
+    if spec.tune_head:
+        raise XcliptError(
+            f"--format peft: PEFT wraps the encoder, and {manifest.name} has a text head of its "
+            "own; export it as native"
+        )
     tensors = delta.tensors()
     owners = {name.rsplit(".", 1)[0] for name in tensors}
     targets = sorted(owner.removesuffix(".lora") for owner in owners if owner.endswith(".lora"))
@@ -62,7 +77,7 @@ def write_peft(delta: StoredDelta, folder: Path) -> list[Path]:
     files = {
         "adapter_model.safetensors": save(renamed, metadata={"format": "pt"}),
         "adapter_config.json": json.dumps(config, indent=2).encode(),
-        "README.md": _card(delta, bool(norms)).encode(),
+        "README.md": _card(delta, bool(norms), spec.hard_prompt).encode(),
     }
     for name, data in files.items():
         write_bytes(folder / name, data)
@@ -76,7 +91,7 @@ def _peft_name(name: str) -> str:
     return f"base_model.model.{name}"
 
 
-def _card(delta: StoredDelta, norms: bool) -> str:
+def _card(delta: StoredDelta, norms: bool, hard_prompt: str) -> str:
     manifest = delta.manifest
     return _CARD.format(
         name=manifest.name,
@@ -87,4 +102,5 @@ def _card(delta: StoredDelta, norms: bool) -> str:
         pairs=manifest.data.pairs,
         dataset=manifest.data.dataset,
         fingerprint=manifest.backbone["fingerprint"],
+        prompt=f"\nPut `{hard_prompt} ` before every caption." if hard_prompt else "",
     )

@@ -15,6 +15,7 @@ from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pairs import CaptionPair, caption_pairs, picture_order
+from xclipt.data.paper_split import paper_split
 from xclipt.data.pictures import require_pictures
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.spec import DeltaSpec, LoraSpec
@@ -40,7 +41,8 @@ class TrainingRequest:
         spec: Kind of delta and its settings.
         recipe: The optimisation.
         name: The delta's; ``None`` makes one from kind, shots and seed.
-        split: To train on; ``None`` is ``train`` where the data set has splits.
+        split: To train on; ``None`` is ``train`` where the data set has splits, ``paper`` the
+            choice of the paper's code (:func:`~xclipt.data.paper_split.paper_split`).
         validation_pictures: At most so many of the split ``val``; of a data set without splits,
             so many are held out. ``None`` is 300, or 0 without splits.
         allow_missing: Go on with the pictures that are there.
@@ -95,14 +97,15 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
     content = {image: pictures.keys[i].hex() for image, i in row.items()}
 
-    texts = [pair.text for pair in material.pairs]
+    prompted = request.spec.prompted
+    texts = [prompted(pair.text) for pair in material.pairs]
     partners = [pair.partner for pair in material.pairs if pair.partner is not None]
     aligned = request.routine is not None and request.recipe.align_weight > 0
     frozen = aligned and request.recipe.teacher == "frozen"
     pairs = TrainingPairs(
         images=pictures.features[[row[pair.image] for pair in material.pairs]],
         texts=backbone.tokenizer(texts),
-        partners=backbone.tokenizer(partners) if aligned else None,
+        partners=backbone.tokenizer([*map(prompted, partners)]) if aligned else None,
         partner_features=workspace.encode_texts(partners) if frozen else None,
     )
     validation = None
@@ -111,8 +114,9 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         owner = [i for i, p in enumerate(material.validation) for _ in p.captions]
         validation = ValidationSet(
             images=pictures.features[[row[p.image] for p in material.validation]],
-            texts=backbone.tokenizer(captions),
+            texts=backbone.tokenizer([*map(prompted, captions)]),
             owner=torch.tensor(owner),
+            plain=backbone.tokenizer(captions) if request.spec.hard_prompt else None,
         )
     digest = hashlib.sha256()
     for pair in material.pairs:
@@ -129,7 +133,9 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     )
 
     checkpoint = Checkpoint(folder / "training.safetensors", _key(workspace, request, data))
-    delta = InjectedDelta(backbone.text_tower, request.spec, backbone.family, request.seed)
+    delta = InjectedDelta(
+        backbone.text_tower, request.spec, backbone.family, request.seed, backbone.tokenizer
+    )
     task = progress.start(
         f"Training {language_name(request.language)}", request.recipe.steps(len(texts))
     )
@@ -155,6 +161,8 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
 
 
 def _gather(dataset: Dataset, request: TrainingRequest) -> _Material:
+    if request.split == "paper":
+        return _gather_as_the_paper(dataset, request)
     split = request.split or ("train" if "train" in dataset.splits else None)
     if split is None and dataset.splits:
         raise XcliptError(
@@ -174,23 +182,57 @@ def _gather(dataset: Dataset, request: TrainingRequest) -> _Material:
     )
     wanted = request.validation_pictures
     if "val" in dataset.splits and split != "val":
-        validation_split: str | None = "val"
-        limit = 300 if wanted is None else wanted
-        held = dataset.captions(request.language, "val") if limit else []
-        held = picture_order(require_pictures(dataset, held, request.allow_missing), seed=0)
-    elif dataset.splits:
+        return _Material(pairs, split, _published_validation(dataset, request), "val")
+    if dataset.splits:
         return _Material(pairs, split, [], None)
-    else:
-        validation_split = None
-        trained = {pair.image for pair in pairs}
-        held = [p for p in picture_order(there, request.seed) if p.image not in trained]
-        limit = wanted or 0
-        if limit > len(held):
-            raise XcliptError(
-                f"--validate-on {limit}: only {len(held)} pictures of {dataset.name} are left "
-                "beside those trained on"
-            )
-    return _Material(pairs, split, held[:limit], validation_split)
+    trained = {pair.image for pair in pairs}
+    held = [p for p in picture_order(there, request.seed) if p.image not in trained]
+    limit = wanted or 0
+    if limit > len(held):
+        raise XcliptError(
+            f"--validate-on {limit}: only {len(held)} pictures of {dataset.name} are left "
+            "beside those trained on"
+        )
+    return _Material(pairs, split, held[:limit], None)
+
+
+def _published_validation(dataset: Dataset, request: TrainingRequest) -> list[CaptionedPicture]:
+    wanted = request.validation_pictures
+    limit = 300 if wanted is None else wanted
+    held = dataset.captions(request.language, "val") if limit else []
+    return picture_order(require_pictures(dataset, held, request.allow_missing), seed=0)[:limit]
+
+
+def _gather_as_the_paper(dataset: Dataset, request: TrainingRequest) -> _Material:
+    # Of a data set with a split to train on, the paper draws its shots from that split and
+    # validates on the published one; XTD, a test set, it cuts in three.
+    whole = "train" not in dataset.splits
+    split = None if whole else "train"
+    listed = dataset.captions("en" if "en" in dataset.languages else request.language, split)
+    if request.shots is None or request.shots * (2 if whole else 1) > len(listed):
+        raise XcliptError(
+            f"--split paper: --shots must be a number; {dataset.name} has {len(listed):,} pictures"
+            + (", of which as many again are for validation" if whole else "")
+        )
+    train, validate, _ = paper_split(len(listed), request.shots)
+
+    def captioned(indices: list[int]) -> list[CaptionedPicture]:
+        by_image = {p.image: p for p in dataset.captions(request.language, split)}
+        chosen = [by_image[image] for i in indices if (image := listed[i].image) in by_image]
+        return require_pictures(dataset, chosen, request.allow_missing)
+
+    pairs = caption_pairs(
+        dataset,
+        request.language,
+        split,
+        shots=None,
+        seed=request.seed,
+        routine=request.routine,
+        among={picture.image for picture in captioned(train)},
+    )
+    if whole:
+        return _Material(pairs, "paper", captioned(validate), "paper")
+    return _Material(pairs, "paper", _published_validation(dataset, request), "val")
 
 
 def _key(workspace: Workspace, request: TrainingRequest, data: TrainingData) -> str:
@@ -198,6 +240,7 @@ def _key(workspace: Workspace, request: TrainingRequest, data: TrainingData) -> 
     plain = {
         "backbone": workspace.backbone.identity.fingerprint,
         "request": asdict(request),
+        "kind": request.spec.kind,
         "data": asdict(data),
         "dtype": str(workspace.backbone.dtype),
         "versions": _versions(),

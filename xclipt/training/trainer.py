@@ -3,13 +3,14 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xclipt.backbones.backbone import Backbone
-from xclipt.deltas.injection import InjectedDelta
+from xclipt.deltas.injection import HEAD, InjectedDelta
 from xclipt.evaluation.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
 from xclipt.training.losses import ALIGNMENTS, contrastive
@@ -35,11 +36,16 @@ class TrainingPairs:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pictures ``(n, dim)``, tokens of their captions, and which picture each belongs to."""
+    """Pictures ``(n, dim)``, tokens of their captions, and which picture each belongs to.
+
+    ``plain`` are the captions as the frozen backbone is given them, where a hard prompt makes a
+    difference.
+    """
 
     images: Tensor
     texts: Sequence[list[int]]
     owner: Tensor
+    plain: Sequence[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,25 +105,25 @@ def train(
 
     Batches are a function of ``(seed, step)`` alone, and the towers run without dropout: a
     training that is resumed from a saved ``state`` ends in the same bytes as one that was not.
-    Step 0's evaluation is the frozen backbone's, when the delta starts as the identity.
+    Step 0's evaluation is the frozen backbone's.
     """
     total = recipe.steps(len(pairs.texts))
     evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else set()
     names = delta.named_parameters()
-    optimiser = torch.optim.AdamW(
-        delta.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimiser = torch.optim.AdamW(_groups(names, recipe), weight_decay=recipe.weight_decay)
     if state.step:
         delta.load(state.weights)
         _load_optimiser(optimiser, names, state.optimiser, state.step)
         task.advance(state.step)
     if validation and not state.history:
-        state.history.append(_evaluate(backbone, validation, 0))
+        with delta.bypassed():
+            plain = replace(validation, texts=validation.plain or validation.texts)
+            state.history.append(_evaluate(backbone, plain, 0))
 
-    while state.step < total and not _out_of_patience(state.history, recipe.patience):
+    while state.step < total and not _out_of_patience(state.history, recipe):
         batch = _batch(len(pairs.texts), recipe.batch_size, seed, state.step)
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(state.step, total, recipe.warmup)
+            group["lr"] = group["peak"] * _schedule(state.step, total, recipe.warmup)
         loss = _loss(backbone, pairs, batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -126,7 +132,7 @@ def train(
         state.losses.append(loss.item())
         if validation and state.step in evaluate_at:
             state.history.append(_evaluate(backbone, validation, state.step))
-            if _best(state.history[1:]) is state.history[-1]:
+            if _best(state.history[1:], recipe) is state.history[-1]:
                 state.best = delta.tensors()
         if state.step in evaluate_at and state.step < total:
             state.weights = delta.tensors()
@@ -137,7 +143,7 @@ def train(
     return Outcome(
         tensors=state.best if trained else delta.tensors(),
         steps=state.step,
-        chosen=_best(trained) if trained else None,
+        chosen=_best(trained, recipe) if trained else None,
         base=state.history[0] if state.history else None,
         history=tuple(state.history),
         losses=tuple(state.losses),
@@ -174,15 +180,28 @@ def _evaluate(backbone: Backbone, validation: ValidationSet, step: int) -> Evalu
     return Evaluated(step, mean_r1(ranks), mrr)
 
 
-def _best(history: Sequence[Evaluated]) -> Evaluated:
+def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
+    if recipe.choose_by == "recall":
+        return max(history, key=lambda evaluated: (evaluated.mean_r1, evaluated.step))
     # Reciprocal rank moves with every query, R@1 only with few: on small validation sets it is
     # the steadier judge. The earliest of equals wins.
     return max(history, key=lambda evaluated: (evaluated.mrr, -evaluated.step))
 
 
-def _out_of_patience(history: Sequence[Evaluated], patience: int) -> bool:
-    trained = history[1:]
-    return len(trained) > patience and _best(trained) not in trained[-patience:]
+def _out_of_patience(history: Sequence[Evaluated], recipe: Recipe) -> bool:
+    trained, patience = history[1:], recipe.patience
+    return len(trained) > patience and _best(trained, recipe) not in trained[-patience:]
+
+
+def _groups(names: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    head = [p for name, p in names.items() if name.startswith(HEAD)]
+    rest = [p for name, p in names.items() if not name.startswith(HEAD)]
+    peaks = (recipe.learning_rate, recipe.head_learning_rate or recipe.learning_rate)
+    return [
+        {"params": parameters, "lr": peak, "peak": peak}
+        for parameters, peak in zip((rest, head), peaks, strict=True)
+        if parameters
+    ]
 
 
 def _evaluation_steps(total: int, evaluations: int) -> set[int]:
@@ -213,6 +232,7 @@ def _optimiser_tensors(
     return {
         f"{moment}.{name}": optimiser.state[parameter][moment].detach().cpu().clone()
         for name, parameter in names.items()
+        if parameter in optimiser.state  # not where no gradient has reached it
         for moment in ("exp_avg", "exp_avg_sq")
     }
 
@@ -224,6 +244,8 @@ def _load_optimiser(
     step: int,
 ) -> None:
     for name, parameter in names.items():
+        if f"exp_avg.{name}" not in tensors:
+            continue
         optimiser.state[parameter] = {
             "step": torch.tensor(float(step)),
             "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),

@@ -1,0 +1,224 @@
+"""M-CLIP's format: same features as the plain model, every quirk of it, and what is refused."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.models import (
+    VOCABULARY,
+    roberta_settings,
+    write_clip_vision,
+    write_mclip,
+    write_mclip_backbone,
+    write_tokenizer,
+)
+from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.mclip import NAMED, load_mclip_text
+from xclipt.backbones.registry import empty_tower, load_backbone
+from xclipt.errors import XcliptError
+from xclipt.evaluation.metrics import mean_r1, retrieval_ranks
+from xclipt.progress import Silent
+
+CAPTIONS = ["un chat", "a dog runs", "chien", "un grand chien noir court a cat sleeps", "", "vert"]
+CPU = torch.device("cpu")
+
+
+def load(folder) -> Backbone:
+    return load_backbone(str(folder), CPU, torch.float32, Silent())
+
+
+def plain_features(encoder, head, tokenizer, captions, extra_padding=0):
+    """XLM-R, mean over the mask, linear: written out."""
+    rows = tokenizer(captions)["input_ids"]
+    length = max(map(len, rows)) + extra_padding
+    ids = torch.tensor([row + [1] * (length - len(row)) for row in rows])
+    mask = (ids != 1).long()
+    with torch.inference_mode():
+        hidden = encoder(input_ids=ids, attention_mask=mask)[0]
+        pooled = torch.stack(
+            [
+                states[: int(count)].mean(0)
+                for states, count in zip(hidden, mask.sum(1), strict=True)
+            ]
+        )
+        return pooled @ head.weight.T + head.bias
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("position_ids", [True, False])
+def test_features_are_those_of_the_plain_model(tmp_path, file, position_ids):
+    encoder, head = write_mclip(tmp_path, file=file, position_ids=position_ids)
+    write_tokenizer(tmp_path)
+    write_clip_vision(tmp_path / "image")
+    backbone = load(tmp_path)
+    ours = backbone.encode_texts(CAPTIONS)
+    tokenizer = backbone.tokenizer.tokenizer
+    for padding in (0, 1, 5):
+        theirs = plain_features(encoder, head, tokenizer, CAPTIONS, padding)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for i, caption in enumerate(CAPTIONS):
+        alone = plain_features(encoder, head, tokenizer, [caption])
+        torch.testing.assert_close(ours[i : i + 1], alone, atol=1e-5, rtol=0)
+    assert ours.std() > 0.01, "the captions differ, and so do their features"
+
+
+@pytest.mark.parametrize("padding", [1, 7, 25])
+def test_padding_changes_nothing(tmp_path, padding):
+    backbone = load(write_mclip_backbone(tmp_path))
+    ids, mask = backbone.tokenizer.pad(backbone.tokenizer(["un chat noir"]), CPU)
+    longer = F.pad(ids, (0, padding), value=1), F.pad(mask, (0, padding))
+    with torch.inference_mode():
+        base = backbone.text_tower(ids, mask)
+        torch.testing.assert_close(backbone.text_tower(*longer), base, atol=1e-5, rtol=0)
+
+
+def test_the_old_serialisation_of_pytorch_is_read_too(tmp_path):
+    write_mclip_backbone(tmp_path)
+    state = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
+    modern = load(tmp_path).encode_texts(CAPTIONS)
+    torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert torch.equal(load(tmp_path).encode_texts(CAPTIONS), modern)
+
+
+def test_without_a_pooler(tmp_path):
+    write_mclip_backbone(tmp_path)
+    path = tmp_path / "pytorch_model.bin"
+    whole = load(tmp_path)
+    features = whole.encode_texts(CAPTIONS)
+    state = torch.load(path, weights_only=True)
+    torch.save({k: v for k, v in state.items() if ".pooler." not in k}, path)
+    less = load(tmp_path)
+    assert torch.equal(less.encode_texts(CAPTIONS), features)
+    assert whole.text_parameters - less.text_parameters == 16 * 16 + 16
+
+
+def test_long_captions_are_cut_to_the_positions_there_are(tmp_path):
+    backbone = load(write_mclip_backbone(tmp_path))
+    rows = backbone.tokenizer(["chat " * 500])
+    assert len(rows[0]) == 40 and rows[0][-1] == 2
+    assert backbone.encode_texts(["chat " * 500]).isfinite().all()
+
+
+def test_the_fingerprint_is_of_weights_tokenizer_and_pixels(tmp_path):
+    one = load(write_mclip_backbone(tmp_path / "a"))
+    assert one.measure_fingerprint() == one.identity.fingerprint
+    one.encode_texts(CAPTIONS)
+    assert one.measure_fingerprint() == one.identity.fingerprint, "use leaves no trace"
+    copy = load(write_mclip_backbone(tmp_path / "b"))
+    assert copy.identity.fingerprint == one.identity.fingerprint, "the place does not matter"
+    other = load(write_mclip_backbone(tmp_path / "c", seed=1))
+    assert other.identity.fingerprint != one.identity.fingerprint
+    settings = {"do_center_crop": False, "size": {"height": 8, "width": 8}}
+    (tmp_path / "b/image/preprocessor_config.json").write_text(json.dumps(settings))
+    assert load(tmp_path / "b").identity.fingerprint != one.identity.fingerprint
+
+
+def test_normalisation_is_worth_points():
+    """Features as M-CLIP gives them differ in length; a dot product rewards the long ones."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(200, 32, generator=generator)
+    texts = images + 0.9 * torch.randn(200, 32, generator=generator)
+    lengths = torch.exp(0.5 * torch.randn(200, 1, generator=generator))
+    ours = mean_r1(retrieval_ranks(images, texts * lengths, torch.arange(200)))
+    assert ours == mean_r1(retrieval_ranks(images, texts, torch.arange(200)))
+    dots = images @ (texts * lengths).T
+    own = torch.arange(200)
+    unnormalised = 50 * ((dots.argmax(0) == own).float() + (dots.argmax(1) == own).float()).mean()
+    assert unnormalised < ours - 3
+
+
+def test_named_backbones_know_their_shapes():
+    totals = {name: sum(p.numel() for p in empty_tower(name)[0].parameters()) for name in NAMED}
+    assert totals["mclip-l14"] == 560_677_632
+    assert totals["mclip-l14"] - totals["mclip-b32"] == 256 * 1025
+    assert totals["mclip-l14"] - totals["mclip-b16plus"] == 128 * 1025
+    assert totals["mclip-labse-l14"] == 470_926_848 + 2 * 768 * 769 - 768 * 769
+
+
+def test_the_shapes_of_a_folder_are_those_of_its_weights(tmp_path):
+    backbone = load(write_mclip_backbone(tmp_path))
+    tower, family = empty_tower(str(tmp_path))
+    assert family == backbone.family == "bert"
+    shapes = {name: p.shape for name, p in tower.named_parameters()}
+    assert shapes == {name: p.shape for name, p in backbone.text_tower.named_parameters()}
+    assert all(p.is_meta for p in tower.parameters())
+
+
+def test_the_weights_of_the_model_base_are_never_asked_for(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def refuse(*arguments, **settings):
+        raise AssertionError(f"asked the hub for {arguments}")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    load(write_mclip_backbone(tmp_path))
+
+
+def _changed(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("words", [4, 400])
+def test_a_tokenizer_of_another_model_is_refused(tmp_path, words):
+    settings = roberta_settings(vocab_size=VOCABULARY - 1 if words == 4 else 400)
+    write_mclip_backbone(tmp_path, settings=settings)
+    with pytest.raises(XcliptError, match=r"tokenizer\.json: 20 tokens do not fit"):
+        load(tmp_path)
+
+
+def test_a_tokenizer_that_pads_with_another_token_is_refused(tmp_path):
+    write_mclip_backbone(tmp_path)
+    write_tokenizer(tmp_path, pad="</s>")
+    with pytest.raises(XcliptError, match="pads with 2, the encoder expects 1"):
+        load_mclip_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "pytorch_model.bin").unlink(), "no weights"),
+        (lambda f: (f / "pytorch_model.bin").write_bytes(b"PK\3\4 cut off"), "pytorch_model.bin"),
+        (lambda f: (f / "config.json").write_text("{"), "not a JSON object"),
+        (lambda f: _changed(f, numDims=9), r"LinearTransformation is \(8, 16\)"),
+        (lambda f: _changed(f, intermediate_size=64), "do not fit the encoder"),
+        (lambda f: _changed(f, model_type="bert", numDims=None), "LinearTransformation"),
+    ],
+)
+def test_damaged_folders_are_refused_in_one_line(tmp_path, damage, message):
+    write_mclip_backbone(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(XcliptError, match=message) as refusal:
+        load(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    write_mclip_backbone(tmp_path)
+
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(XcliptError, match=r"pytorch_model\.bin"):
+        load(tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_towers_of_different_models_are_refused(tmp_path):
+    write_mclip_backbone(tmp_path)
+    write_clip_vision(tmp_path / "image", dim=12)
+    with pytest.raises(XcliptError, match="8 dimensions, the image tower 12"):
+        load(tmp_path)
+
+
+def test_a_model_base_that_is_a_path_is_not_followed(tmp_path):
+    write_mclip_backbone(tmp_path)
+    described = {"modelBase": "../../secret", "transformerDimensions": 16, "numDims": 8}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(XcliptError, match="not the name of a model"):
+        load(tmp_path)

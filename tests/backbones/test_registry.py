@@ -1,0 +1,124 @@
+"""Names, hub ids and folders; without a network each failure is one line that helps."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from tests.models import write_mclip_backbone
+from xclipt.backbones.clip import load_image_side
+from xclipt.backbones.registry import empty_tower, load_backbone
+from xclipt.errors import XcliptError
+from xclipt.progress import Silent
+
+CPU = torch.device("cpu")
+
+
+def load(name):
+    return load_backbone(str(name), CPU, torch.float32, Silent())
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+@pytest.mark.parametrize("name", ["mclip-l14", "M-CLIP/LABSE-Vit-L-14", "openai/clip-vit-base-x"])
+def test_offline_says_which_repository_and_where_a_copy_may_lie(name):
+    # HF_HUB_OFFLINE is read when the hub's library is imported.
+    code = (
+        "import sys, torch\n"
+        "from xclipt.backbones.registry import load_backbone\n"
+        "from xclipt.errors import XcliptError\n"
+        "from xclipt.progress import Silent\n"
+        "try: load_backbone(sys.argv[1], torch.device('cpu'), torch.float32, Silent())\n"
+        "except XcliptError as error: print(error)"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/no/such/cache"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, name],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    repository = "M-CLIP/XLM-Roberta-Large-Vit-L-14" if name == "mclip-l14" else name
+    lines = run.stdout.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{repository}: no config.json")
+    assert "/no/such/cache" in lines[0] and "--backbone FOLDER" in lines[0]
+
+
+def _cache(folder, cache, repository):
+    """Put a model's folder into a hub cache, as a download does."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    home = cache / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text(revision)
+    (home / "snapshots").mkdir()
+    folder.rename(home / "snapshots" / revision)
+
+
+def test_a_hub_id_is_found_in_the_cache(tmp_path, offline, monkeypatch):
+    folder = write_mclip_backbone(tmp_path / "model")
+    (folder / "image").rename(tmp_path / "vision")
+    captions = ["un chat", "a dog"]
+    _cache(folder, offline, "someone/tiny-mclip")
+    _cache(tmp_path / "vision", offline, "someone/tiny-vision")
+    monkeypatch.setitem(load_backbone.__globals__["IMAGE_TOWER_OF_WIDTH"], 8, "someone/tiny-vision")
+    backbone = load("someone/tiny-mclip")
+    assert backbone.identity.id == "someone/tiny-mclip"
+    assert backbone.identity.revision == "0123456789ab+0123456789ab"
+    assert backbone.encode_texts(captions).shape == (2, 8)
+
+
+def test_an_id_of_a_folder_is_its_full_path(tmp_path, monkeypatch):
+    write_mclip_backbone(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert load("model").identity.id == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["resnet", "no/such/folder/at/all", "mclip-xl"])
+def test_unknown_names_are_told_what_there_is(name):
+    for attempt in (load, empty_tower):
+        with pytest.raises(XcliptError, match="choose builtin, mclip-l14"):
+            attempt(name)
+
+
+def test_a_folder_in_another_format_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(XcliptError, match="neither M-CLIP"):
+        load(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(XcliptError, match=r"config\.json: cannot read"):
+        load(tmp_path)
+
+
+def test_open_clip_is_optional_and_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(XcliptError, match=r"pip install 'xclipt\[open-clip\]'"):
+        load_image_side("open_clip:ViT-B-16-plus-240/laion400m_e32")
+
+
+def test_open_clips_image_tower(monkeypatch, make_picture, tmp_path):
+    visual = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 240 * 240, 640))
+    visual.output_dim = 640
+    asked = []
+
+    def create_model(name, pretrained):
+        asked.append((name, pretrained))
+        return types.SimpleNamespace(visual=visual)
+
+    monkeypatch.setitem(sys.modules, "open_clip", types.SimpleNamespace(create_model=create_model))
+    side = load_image_side("open_clip:ViT-B-16-plus-240/laion400m_e32")
+    assert asked == [("ViT-B-16-plus-240", "laion400m_e32")]
+    pixels = side.read_pixels(make_picture(tmp_path / "a.png", size=(300, 400)))
+    assert pixels.shape == (3, 240, 240)
+    assert side.tower(pixels[None]).shape == (1, side.dim)

@@ -1,0 +1,81 @@
+"""What a training would make, told without weights: the plan of ``train-delta --dry-run``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from xclipt.backbones.registry import empty_tower
+from xclipt.deltas.injection import InjectedDelta
+from xclipt.training.train import TrainingRequest
+
+
+@dataclass(frozen=True)
+class DeltaPlan:
+    """One language's delta as it would come out.
+
+    Attributes:
+        trainable_parameters: Numbers in the delta.
+        backbone_parameters: Of the text tower with its head.
+        bytes: Of the safetensors file, its header included.
+        tensor_bytes: Of the tensors in it.
+        steps: Optimiser steps at the most; ``None`` where the data decides.
+    """
+
+    language: str
+    name: str
+    kind: str
+    trainable_parameters: int
+    backbone_parameters: int
+    bytes: int
+    tensor_bytes: int
+    steps: int | None
+
+    @property
+    def percent(self) -> float:
+        """The delta's parameters in per cent of the text tower's."""
+        return 100 * self.trainable_parameters / self.backbone_parameters
+
+
+def plan(backbone: str, requests: Sequence[TrainingRequest]) -> list[DeltaPlan]:
+    """The plan of each request on a backbone, from its shapes alone.
+
+    Raises:
+        XcliptError: There is no such backbone, or a delta's settings do not suit it.
+    """
+    plans = []
+    for request in requests:
+        tower, family = empty_tower(backbone)
+        total = sum(parameter.numel() for parameter in tower.parameters())
+        delta = InjectedDelta(tower, request.spec, family)
+        shapes = {name: tuple(p.shape) for name, p in delta.named_parameters().items()}
+        plans.append(
+            DeltaPlan(
+                language=request.language,
+                name=request.delta_name(),
+                kind=request.spec.kind,
+                trainable_parameters=delta.trainable_parameters,
+                backbone_parameters=total,
+                bytes=safetensors_bytes(shapes),
+                tensor_bytes=4 * delta.trainable_parameters,
+                steps=request.recipe.steps(request.shots) if request.shots else None,
+            )
+        )
+    return plans
+
+
+def safetensors_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Size of a safetensors file of float32 tensors without metadata.
+
+    A length of 8 bytes, a JSON header padded to a multiple of 8 in which the tensors stand by
+    name, and the tensors.
+    """
+    header = {}
+    end = 0
+    for name in sorted(shapes):
+        start, count = end, 1
+        for size in shapes[name]:
+            count *= size
+        end += 4 * count
+        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    return 8 + -(-len(text.encode()) // 8) * 8 + end
