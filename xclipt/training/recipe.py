@@ -79,7 +79,6 @@ DEFAULT = Recipe()
 
 PAPER = Recipe(
     epochs=50,
-    min_steps=1,
     max_steps=1_000_000,
     batch_size=5,
     learning_rate=1e-4,
