@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-_BLOCK_BYTES = 256 * 2**20
+_BLOCK_BYTES = 32 * 2**20
 _BYTES_A_PAIR = 5  # a float32 similarity, and whether it is at least the right answer's
 _BOOTSTRAP_BYTES = 64 * 2**20
 
@@ -56,6 +56,7 @@ class Ranks:
     owner: NDArray[np.int64]
 
 
+@torch.no_grad()
 def retrieval_ranks(
     pictures: Tensor, captions: Tensor, owner: Tensor, *, block_bytes: int = _BLOCK_BYTES
 ) -> Ranks:
@@ -65,33 +66,40 @@ def retrieval_ranks(
     the first of them counts, and the picture's other captions are not rivals.
 
     Args:
-        pictures: ``(pictures, dim)``, normalised here.
+        pictures: ``(pictures, dim)`` on the CPU, normalised here.
         captions: ``(captions, dim)``, normalised here.
         owner: ``(captions,)`` index of the picture that each caption belongs to; every picture
             has one at least.
         block_bytes: Of similarities that are held at a time. The matrix is computed in blocks of
             captions and never held whole: beside the features, memory does not grow with it.
     """
-    block = max(1, block_bytes // (_BYTES_A_PAIR * max(1, len(pictures))))
     pictures = F.normalize(pictures, dim=-1)
     captions = F.normalize(captions, dim=-1)
-    t2i = torch.empty(len(captions), dtype=torch.long)
-    own = torch.empty(len(captions))
-    for start in range(0, len(captions), block):
-        rows = slice(start, start + block)
-        similarity = captions[rows] @ pictures.T
+    size = min(len(captions), max(1, block_bytes // (_BYTES_A_PAIR * max(1, len(pictures)))))
+    # Fresh memory for every block would cost more than the product that fills it.
+    products = torch.empty(size, len(pictures), dtype=captions.dtype)
+    reached = torch.empty(size, len(pictures), dtype=torch.bool)
+    t2i = np.empty(len(captions), dtype=np.int64)
+    own = torch.empty(len(captions), dtype=captions.dtype)
+    for start in range(0, len(captions), size):
+        rows = slice(start, min(start + size, len(captions)))
+        similarity = torch.mm(captions[rows], pictures.T, out=products[: rows.stop - start])
         right = similarity.gather(1, owner[rows, None])
         own[rows] = right[:, 0]
         # The right picture itself is one of those that score as well as it does.
-        t2i[rows] = (similarity >= right).sum(1)
-    best = torch.full((len(pictures),), -torch.inf).scatter_reduce(0, owner, own, "amax")
-    i2t = torch.ones(len(pictures), dtype=torch.long)
-    for start in range(0, len(captions), block):
-        rows = slice(start, start + block)
-        rivals = captions[rows] @ pictures.T >= best
+        as_good = torch.ge(similarity, right, out=reached[: len(similarity)])
+        t2i[rows] = np.count_nonzero(as_good.numpy(), axis=1)
+    best = torch.full((len(pictures),), -torch.inf, dtype=own.dtype).scatter_reduce(
+        0, owner, own, "amax"
+    )
+    i2t = np.ones(len(pictures), dtype=np.int64)
+    for start in range(0, len(captions), size):
+        rows = slice(start, min(start + size, len(captions)))
+        similarity = torch.mm(captions[rows], pictures.T, out=products[: rows.stop - start])
+        rivals = torch.ge(similarity, best, out=reached[: len(similarity)])
         rivals[torch.arange(len(rivals)), owner[rows]] = False
-        i2t += rivals.sum(0)
-    return Ranks(t2i.numpy(), i2t.numpy(), owner.numpy())
+        i2t += np.count_nonzero(rivals.numpy(), axis=0)
+    return Ranks(t2i, i2t, owner.numpy())
 
 
 def summarise(ranks: NDArray[np.int64]) -> Retrieval:

@@ -1,0 +1,135 @@
+"""The report: what it says, and that it needs and runs nothing from elsewhere."""
+
+import re
+from html.parser import HTMLParser
+
+from tests.made_evaluation import UNCLEAR, WORSE, evaluation, row, three_verdicts
+from xclipt.report.gallery import Example, Found, LanguageGallery, Match
+from xclipt.report.html import as_html
+
+PIXEL = "data:image/jpeg;base64,AAAA"
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "line", "circle", "polyline", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = _Elements()
+    parser.feed(page.replace("/>", ">"))
+    assert not parser.open, "every element is closed"
+    return parser.elements
+
+
+def gallery(language="ar", query="قطة", text="a cat") -> list[LanguageGallery]:
+    right, wrong = Match(PIXEL, text, True), Match(PIXEL, "a dog", False)
+    found = (Found("base", (wrong,) * 5, 37), Found("good", (right, *(wrong,) * 4), 1))
+    example = Example("win", query, text, found, right)
+    return [LanguageGallery(language, 60, {"win": 3, "loss": 1, "failure": 9}, (example,))]
+
+
+def part(page: str, start: str, end: str) -> str:
+    return page[page.index(start) : page.index(end)]
+
+
+def test_better_unclear_and_worse_are_told_apart():
+    page = as_html(three_verdicts())
+    verdicts = part(page, "<h2>By language", "<h2>Disparity")
+    shown = re.findall(r'class="(\w+)-text">([\w ]+): ([-+.\d]+)', verdicts)
+    assert shown == [
+        ("better", "better", "+4.0"),
+        ("unclear", "no clear difference", "+0.4"),
+        ("worse", "worse", "-9.0"),
+    ]
+    assert verdicts.count('class="fill fill-worse"') == 1
+    assert verdicts.count('class="fill fill-better"') == 1
+
+
+def test_what_is_not_significant_is_never_green():
+    page = as_html(
+        evaluation(row("en", 40.0), row("fr", 20.0), row("fr", 20.4, delta="d", gain=UNCLEAR))
+    )
+    body = part(page, "<body>", "</body>").replace('<i class="fill-better"></i>', "", 1)
+    assert "better-text" not in body and "fill-better" not in body
+    assert "No clear difference between delta and base in French" in body
+
+
+def test_a_worse_delta_is_the_headline():
+    page = as_html(evaluation(row("fr", 30.0), row("fr", 21.0, delta="bad", gain=WORSE)))
+    assert '<div class="headline worse">' in page
+    assert "The delta is worse than the base in French" in page
+
+
+def test_nothing_is_fetched_and_nothing_runs():
+    page = as_html(three_verdicts(), gallery=gallery())
+    for tag, attributes in elements(page):
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "srcset"):
+            assert (attributes.get(name) or "data:").startswith("data:image/jpeg;base64,") or (
+                name not in attributes
+            )
+    assert "url(" not in page and "@import" not in page and "http" not in page
+
+
+def test_text_from_data_is_text():
+    evil = "<script>alert(1)</script>\"' onload=x"
+    page = as_html(
+        evaluation(row("fr", 30.0), dataset=evil),
+        gallery=gallery("fr", query=evil, text=evil),
+        remarks=[evil],
+    )
+    assert "<script" not in page
+    assert all("onload" not in attributes for _, attributes in elements(page))
+
+
+def test_queries_say_their_language_and_direction():
+    queries = {
+        language: next(
+            attributes
+            for tag, attributes in elements(as_html(three_verdicts(), gallery=gallery(language)))
+            if attributes.get("class") == "query"
+        )
+        for language in ("ar", "fa", "ja", "fr")
+    }
+    assert {code: q["dir"] for code, q in queries.items()} == {
+        **{"ar": "rtl", "fa": "rtl"},
+        **{"ja": "ltr", "fr": "ltr"},
+    }
+    assert all(q["lang"] == code for code, q in queries.items())
+
+
+def test_the_right_picture_is_marked_and_added_where_it_was_not_found():
+    page = as_html(three_verdicts(), gallery=gallery())
+    right = [attrs for tag, attrs in elements(page) if tag == "li" and "class" in attrs]
+    assert [attrs["class"] for attrs in right] == ["right answer", "right"]
+    assert "base: the right one is number 37" in page
+    assert sum(tag == "img" for tag, _ in elements(page)) == 11
+    assert "win 3, loss 1, failure 9" in page
+
+
+def test_text_mode_says_so():
+    assert "no pictures were used" in as_html(evaluation(row("fr", 30.0), mode="text"))
+    assert "no pictures were used" not in as_html(evaluation(row("fr", 30.0)))
+
+
+def test_unlike_sizes_are_remarked():
+    assert "--same-pictures" in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=37)))
+    assert "--same-pictures" not in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=990)))
+
+
+def test_it_follows_the_readers_colours_and_screen():
+    page = as_html(three_verdicts())
+    assert "prefers-color-scheme: dark" in page and "@media (max-width" in page
+    assert '<meta name="viewport" content="width=device-width' in page
