@@ -1,0 +1,125 @@
+"""The grid script on the builtin backbone with a cut-down grid: it runs, resumes, and tabulates."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.training.recipe import PAPER
+from xclipt.training.train import ROUTINES
+from xclipt.workspace import Workspace
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SMALL = {
+    "backbone": "builtin",
+    "dataset": "emoji",
+    "shots": 4,
+    "validation_pictures": 12,
+    "recipe": "paper",
+    "changes": {"epochs": 1, "evaluations": 1},
+    "languages": ["en", "fr"],
+    "routines": ["none", "1"],
+    "deltas": [{"kind": "lora", "rank": 2}, {"kind": "soft-prompt", "tokens": 2}],
+    "learning_rates": [1e-3],
+    "lambdas": [0.01, 0.1],
+    "seeds": [1],
+    "test_limit": 30,
+    "out": "unused",
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    described = importlib.util.spec_from_file_location("reproduce", EXAMPLES / "reproduce.py")
+    module = importlib.util.module_from_spec(described)
+    described.loader.exec_module(module)
+    return module
+
+
+def test_a_cut_down_grid_runs_and_goes_on_where_it_stopped(
+    script, backbone, tmp_path, monkeypatch, capsys
+):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(yaml.safe_dump(SMALL))
+    arguments = [str(grid), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    train, made = script.train_delta, []
+
+    def loaded_already(root, progress, **options):
+        directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
+        return Workspace(directory, backbone, progress)
+
+    monkeypatch.setattr(script, "open_workspace", loaded_already)
+
+    def stop_after_three(workspace, dataset, request):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(request.delta_name())
+        return train(workspace, dataset, request)
+
+    monkeypatch.setattr(script, "train_delta", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        script.main(arguments)
+    first = list(made)
+    made.clear()
+    monkeypatch.setattr(
+        script, "train_delta", lambda *given: made.append(given[2]) or train(*given)
+    )
+    assert script.main(arguments) == 0
+    # lora: en none, fr none, fr 1 at two lambdas; the same for the prompt. en has no routine 1.
+    assert len(first) + len(made) == 8
+    made.clear()
+    capsys.readouterr()
+    assert script.main(arguments) == 0
+    assert made == [], "everything was there"
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "out/table.md").read_text()
+    with (tmp_path / "out/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["routine"]) for row in rows] == [
+        ("zero-shot", "-"),
+        ("lora-r2", "none"),
+        ("lora-r2", "1"),
+        ("soft-prompt-t2", "none"),
+        ("soft-prompt-t2", "1"),
+    ]
+    assert [int(row["parameters"]) for row in rows] == [0, 55_296, 55_296, 768, 768]
+    for row in rows:
+        mean = (float(row["en"]) + float(row["fr"])) / 2
+        assert float(row["mean"]) == pytest.approx(mean, abs=1e-3)
+        assert float(row["range"]) == pytest.approx(
+            abs(float(row["en"]) - float(row["fr"])), abs=1e-3
+        )
+    assert float(rows[0]["en"]) > 30
+
+
+@pytest.mark.parametrize("name", ["reproduce_xtd.yaml", "reproduce_multi30k.yaml"])
+def test_the_papers_grids_are_complete(script, name):
+    grid = script.Grid.read(EXAMPLES / name)
+    assert grid.backbone == "mclip-l14" and grid.recipe == "paper" and grid.split == "paper"
+    assert grid.shots == 50 and grid.seeds == [1]
+    assert {spec.kind for spec in grid.specs().values()} == {
+        *("lora", "adapter", "compacter", "soft-prompt")
+    }
+    assert grid.learning_rates == [5e-5, 1e-4, 2e-4]
+    assert min(grid.lambdas) == 0.003 and max(grid.lambdas) == 0.3
+    assert set(grid.routines) <= ROUTINES.keys()
+    requests = list(grid.requests(grid.specs()["lora-r8"], "lora-r8", "1", "fr", 1))
+    assert len(requests) == len({request.delta_name() for request in requests}) == 15
+    assert {request.recipe.epochs for request in requests} == {PAPER.epochs}
+
+
+def test_mistakes_are_one_line(script, tmp_path, capsys):
+    grid = tmp_path / "grid.yaml"
+    for text, message in (
+        ("lanugages: [fr]", "unknown entries lanugages"),
+        ("backbone: builtin", "missing"),
+        (yaml.safe_dump(SMALL | {"routines": ["9"]}), "no routine ['9']"),
+        ("[", "grid.yaml"),
+    ):
+        grid.write_text(text)
+        assert script.main([str(grid)]) == 1
+        error = capsys.readouterr().err
+        assert message in error and len(error.strip().splitlines()) == 1
