@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.paper_split import paper_split
 from xclipt.errors import XcliptError
 
 PROTOCOLS = ("paper", "full")
-_SPLIT_SEED = 42
 
 
 class ProtocolDataset(Dataset):
@@ -47,14 +45,13 @@ class ProtocolDataset(Dataset):
                 f"--shots {shots}: the paper's split of the {len(every):,} pictures of "
                 f"{self.name} takes 1 to {max(0, len(every) // 2 - 1)}"
             )
-        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(_SPLIT_SEED))
         images = list(every)
-        shuffled = [images[i] for i in order.tolist()]
+        train, validate, test = paper_split(len(images), shots)
         self._parts = {
             "full": frozenset(images),
-            "paper": frozenset(shuffled[2 * shots :]),
-            "paper-train": frozenset(shuffled[:shots]),
-            "paper-val": frozenset(shuffled[shots : 2 * shots]),
+            "paper": frozenset(images[i] for i in test),
+            "paper-train": frozenset(images[i] for i in train),
+            "paper-val": frozenset(images[i] for i in validate),
         }
 
     def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
