@@ -122,6 +122,8 @@ def test_the_right_picture_is_marked_and_added_where_it_was_not_found():
 def test_text_mode_says_so():
     assert "no pictures were used" in as_html(evaluation(row("fr", 30.0), mode="text"))
     assert "no pictures were used" not in as_html(evaluation(row("fr", 30.0)))
+    with_english = as_html(evaluation(row("en", 100.0), row("fr", 30.0), mode="text"))
+    assert "upper bound by\nconstruction" in with_english
 
 
 def test_unlike_sizes_are_remarked():

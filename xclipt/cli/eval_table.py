@@ -100,6 +100,11 @@ def summary(result: Evaluation) -> list[str]:
     if left_out:
         counts = ", ".join(f"{language} {count}" for language, count in left_out.items())
         lines.append(f"left out, since a delta was trained or validated on them: {counts}")
+    if result.english_is_trivial:
+        lines.append(
+            "in text mode the English captions find themselves: English is the upper bound by "
+            "construction, and no measurement"
+        )
     if result.unlike_sizes:
         lines.append(
             "the languages are ranked over different numbers of pictures, which makes disparity "

@@ -203,6 +203,11 @@ class Evaluation:
         """Whether the languages' recalls are of unlike tasks: see :func:`like_sizes`."""
         return not like_sizes([row.n for row in self.rows])
 
+    @property
+    def english_is_trivial(self) -> bool:
+        """Whether English is 100 by construction: in text mode its captions find themselves."""
+        return self.mode == "text" and "en" in self.languages
+
     def base_row(self, language: str) -> RecallRow:
         """The language's row without a delta."""
         return next(r for r in self.rows if r.language == language and r.delta is None)
