@@ -1,7 +1,7 @@
 """Exports are loaded by what they are for, and give the same features."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.builtin import converted_text_tower
 from xclipt.deltas.applied import applied
 from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import LoraSpec
+from xclipt.deltas.spec import AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.export import export_delta
 from xclipt.progress import Silent
@@ -85,6 +85,33 @@ def test_without_layernorms_nothing_else_is_saved(backbone, stored, tmp_path):
     config = json.loads((export.path / "adapter_config.json").read_text())
     assert config["modules_to_save"] is None
     assert len(config["target_modules"]) == 24
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (AdapterSpec(bottleneck=2), "no bottleneck adapters"),
+        (CompacterSpec(), "no compacters"),
+        (SoftPromptSpec(), "before <s>"),
+        (LoraSpec(rank=2, tune_head=True), "a text head of its own"),
+    ],
+)
+def test_what_peft_cannot_hold_is_refused_with_the_reason(backbone, stored, tmp_path, spec, reason):
+    directory = ArtifactDirectory.open(stored.folder.parents[2])
+    injected = InjectedDelta(backbone.text_tower, spec, backbone.family)
+    tensors = injected.tensors()
+    injected.remove()
+    described = replace(stored.manifest, kind=spec.kind, setting=asdict(spec))
+    delta = directory.write_delta(described, tensors)
+    with pytest.raises(XcliptError, match=reason):
+        export_delta(delta, "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    native = export_delta(delta, "native", tmp_path / "out")
+    copy = StoredDelta(DeltaManifest.read(native.path / "manifest.yaml"), native.path, False)
+    with applied(backbone, copy):
+        theirs = backbone.encode_texts(CAPTIONS)
+    with applied(backbone, delta):
+        assert torch.equal(backbone.encode_texts(CAPTIONS), theirs)
 
 
 def test_refusals(stored, tmp_path):

@@ -8,18 +8,22 @@ import torch
 
 from tests.tiny import WORDS, tiny_backbone
 from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import LoraSpec
+from xclipt.deltas.spec import AdapterSpec, CompacterSpec, FullSpec, LoraSpec, SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.progress import Silent
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.losses import contrastive
-from xclipt.training.recipe import Recipe, recipe_with
+from xclipt.training.recipe import PAPER, Recipe, recipe_with
 from xclipt.training.trainer import (
+    Evaluated,
     TrainingPairs,
     TrainingState,
     ValidationSet,
     _batch,
+    _best,
+    _evaluation_steps,
     _loss,
+    _schedule,
     train,
 )
 
@@ -47,9 +51,29 @@ def material(backbone, seed=0):
     return pairs, ValidationSet(images, backbone.tokenizer(texts), torch.arange(10))
 
 
-def run(backbone, recipe=RECIPE, state=None, save=lambda state: None, validate=True, seed=1):
+KINDS = [
+    LoraSpec(rank=4, tune_head=True),
+    AdapterSpec(bottleneck=4),
+    CompacterSpec(reduction=4),
+    SoftPromptSpec(tokens=2),
+    FullSpec(),
+]
+
+
+LORA = LoraSpec(rank=4)
+
+
+def run(
+    backbone,
+    recipe=RECIPE,
+    state=None,
+    save=lambda state: None,
+    validate=True,
+    seed=1,
+    spec=LORA,
+):
     pairs, validation = material(backbone)
-    delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=4), "bert", seed)
+    delta = InjectedDelta(backbone.text_tower, spec, "bert", seed)
     try:
         return train(
             backbone,
@@ -108,6 +132,62 @@ def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves):
     assert same(resumed.tensors, whole.tensors)
     assert resumed.losses == whole.losses
     assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=[spec.kind for spec in KINDS])
+def test_every_kind_learns_and_is_taken_up(tmp_path, spec):
+    recipe = replace(RECIPE, epochs=30, patience=100, head_learning_rate=1e-3)
+    whole = run(tiny_backbone(), recipe, spec=spec)
+    assert sum(whole.losses[-12:]) < sum(whole.losses[:12])
+    # The base is the frozen backbone even where a fresh delta is not the identity.
+    assert whole.base == run(tiny_backbone(), recipe).base
+    checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
+
+    def save_then_die(state):
+        checkpoint.save(state)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tiny_backbone(), recipe, save=save_then_die, spec=spec)
+    resumed = run(tiny_backbone(), recipe, state=checkpoint.load(), spec=spec)
+    assert same(resumed.tensors, whole.tensors) and resumed.losses == whole.losses
+
+
+def test_the_head_has_a_learning_rate_of_its_own():
+    spec = LoraSpec(rank=4, tune_head=True)
+    moved = {}
+    for rate in (1e-5, 1e-2):
+        backbone = tiny_backbone()
+        before = backbone.text_tower.head.weight.detach().clone()
+        recipe = replace(RECIPE, head_learning_rate=rate)
+        outcome = run(backbone, recipe, validate=False, spec=spec)
+        moved[rate] = (outcome.tensors["head.weight"] - before).abs().max()
+        assert torch.equal(backbone.text_tower.head.weight, before)
+    assert 0 < moved[1e-5] < moved[1e-2] / 100
+
+
+def test_the_papers_recipe():
+    assert PAPER.steps(50) == 500 and PAPER.steps(10) == 100
+    assert (PAPER.align_loss, PAPER.teacher, PAPER.logit_scale) == ("mse", "live", 100)
+    steps = _evaluation_steps(500, PAPER.evaluations)
+    assert steps == set(range(5, 501, 5)), "every fifth step, as in the paper's code"
+    history = [
+        Evaluated(i, r1, mrr) for i, (r1, mrr) in enumerate([(1, 9), (5, 1), (5, 2), (3, 8)])
+    ]
+    assert _best(history, PAPER).step == 2, "recall, the latest of equals"
+    assert _best(history, RECIPE).step == 0
+    warm = [_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
+    assert warm[0] == 1 and warm[1] == pytest.approx(0.5) and 0 < warm[2] < 1e-4
+    settings = {"lr": PAPER.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+    one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    adam = torch.optim.Adam([one], **settings)
+    adamw = torch.optim.AdamW([other], weight_decay=PAPER.weight_decay, **settings)
+    for parameter, optimiser in ((one, adam), (other, adamw)):
+        for _ in range(3):
+            optimiser.zero_grad()
+            (parameter**3).sum().backward()
+            optimiser.step()
+    assert torch.equal(one, other)
 
 
 def test_a_checkpoint_of_another_request_is_ignored(tmp_path):

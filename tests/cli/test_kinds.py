@@ -1,0 +1,158 @@
+"""Delta kinds, backbones and recipes from the command line."""
+
+import itertools
+import json
+
+import pytest
+import yaml
+
+from tests.cli.running import run_xclipt
+from tests.models import write_clip, write_mclip_backbone
+from tests.tiny import WORDS
+
+COUNTS = {
+    "lora": (884_736, 0.158),
+    "adapter": (2_507_904, 0.447),
+    "compacter": (261_120, 0.047),
+    "soft-prompt": (4_096, 0.0007),
+}
+
+
+@pytest.fixture
+def data(tmp_path, make_picture):
+    """Sixteen pictures with captions in words that the small tokenizer knows."""
+    folder = tmp_path / "data"
+    pairs = list(itertools.islice(itertools.combinations(WORDS[:8], 2), 16))
+    for i in range(16):
+        make_picture(folder / "images" / f"{i}.png", f"rgb({i * 15},{255 - i * 9},{i * 5})")
+    for language, order in (("en", 1), ("fr", -1)):
+        lines = [
+            json.dumps({"image": f"{i}.png", "captions": [" ".join(pair[::order])]})
+            for i, pair in enumerate(pairs)
+        ]
+        (folder / f"captions.{language}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_dry_run_needs_neither_weights_nor_network_nor_data(tmp_path, monkeypatch, kind):
+    import huggingface_hub
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    artifacts = tmp_path / "artifacts"
+    run = run_xclipt(
+        *("train-delta", "--backbone", "mclip-l14", "--delta", kind, "--lang", "fr"),
+        *("--dry-run", "--json", "--artifacts", artifacts),
+    )
+    assert run.code == 0, run.err
+    assert not artifacts.exists()
+    document = run.json()
+    assert document["command"] == "train-delta" and document["dry_run"] is True
+    (delta,) = document["deltas"]
+    count, share = COUNTS[kind]
+    assert delta["trainable_parameters"] == count
+    assert delta["backbone_parameters"] == 560_677_632
+    assert round(delta["percent"], 4 if share < 0.001 else 3) == share
+    assert delta["tensor_bytes"] == 4 * count < delta["bytes"] < 4 * count + 61_000
+    assert delta["kind"] == kind and delta["language"] == "fr" and delta["path"]
+
+
+def test_dry_run_as_a_table_and_with_the_papers_recipe(tmp_path):
+    common = ("--dry-run", "--artifacts", tmp_path / "artifacts", "--backbone", "mclip-labse-l14")
+    run = run_xclipt("train-delta", "--lang", "fr,jp", "--recipe", "paper", *common)
+    assert run.code == 0, run.err
+    assert "mclip-labse-l14" in run.out and "331,776" in run.out and "500" in run.out
+    document = run_xclipt(
+        *("train-delta", "--lang", "fr", "--recipe", "paper", "--learning-rate", "2e-4"),
+        *("--full-finetune", "--json", *common),
+    ).json()["deltas"][0]
+    assert document["kind"] == "full-finetune" and document["percent"] > 99
+    recipe = document["recipe"]
+    assert recipe["learning_rate"] == 2e-4 and recipe["batch_size"] == 5
+    assert recipe["epochs"] == 50 and recipe["align_loss"] == "mse" and recipe["warmup"] == 0
+
+
+@pytest.mark.parametrize("write", [write_mclip_backbone, write_clip])
+def test_every_kind_is_trained_measured_and_listed(tmp_path, data, write):
+    model, artifacts = tmp_path / "model", tmp_path / "artifacts"
+    model.mkdir()
+    write(model)
+    common = ("--artifacts", artifacts, "--dataset", data)
+    names = []
+    for options in (
+        ("--delta", "lora", "--rank", "2", "--tune", "head"),
+        ("--delta", "adapter", "--bottleneck", "4", "--no-train-layernorm"),
+        ("--delta", "compacter", "--reduction", "4"),
+        ("--delta", "soft-prompt", "--tokens", "2", "--prompt-init", "a cat"),
+        ("--full-finetune",),
+    ):
+        run = run_xclipt(
+            *("train-delta", "--lang", "fr", "--backbone", model, "--shots", "4"),
+            *("--epochs", "2", "--validate-on", "4", *options, *common, "--json"),
+        )
+        assert run.code == 0, run.err
+        (delta,) = run.json()["deltas"]
+        names.append(delta["name"])
+        file = next((artifacts / "deltas/fr" / delta["name"]).glob("delta-*.safetensors"))
+        assert delta["bytes"] == file.stat().st_size
+        # The directory knows its backbone: a folder by its full path.
+        rows = run_xclipt("eval", "--lang", "fr", *common, "--json").json()["rows"]
+        assert [row["delta"] for row in rows] == [None, delta["name"]]
+        assert rows[1]["n"] == 8
+    kinds = [*COUNTS, "full-finetune"]
+    assert names == [f"{kind}-4shot-seed1" for kind in kinds]
+    listed = run_xclipt("status", "--artifacts", artifacts, "--json").json()
+    assert {delta["kind"] for delta in listed["deltas"]} == set(kinds)
+    assert listed["backbone"]["id"] == str(model)
+
+
+def test_a_hard_prompt_is_recorded_and_applied(tmp_path, data):
+    model, artifacts = write_mclip_backbone(tmp_path / "model"), tmp_path / "artifacts"
+    common = ("--artifacts", artifacts, "--dataset", data)
+    trained = run_xclipt(
+        *("train-delta", "--lang", "fr", "--backbone", model, "--shots", "4", "--epochs", "1"),
+        *("--learning-rate", "1e-9", "--hard-prompt", "un petit", *common),
+    )
+    assert trained.code == 0, trained.err
+    path = artifacts / "deltas/fr/lora-4shot-seed1/manifest.yaml"
+    manifest = yaml.safe_load(path.read_text())
+    assert manifest["setting"]["hard_prompt"] == "un petit"
+    # The delta is as good as nothing, so what it does to the ranking is the prompt.
+    base, prompted = run_xclipt("eval", "--lang", "fr", *common, "--json").json()["rows"]
+    lines = (data / "captions.fr.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    for entry in entries:
+        entry["captions"] = [f"un petit {caption}" for caption in entry["captions"]]
+    (data / "captions.fr.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    by_hand = run_xclipt("eval", "--lang", "fr", *common, "--json").json()["rows"][0]
+    for direction in ("t2i", "i2t"):
+        assert prompted[direction]["MRR"] == pytest.approx(by_hand[direction]["MRR"], abs=1e-6)
+    assert base["t2i"] != prompted["t2i"]
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--delta", "prefix"), ["--delta prefix", "soft-prompt"]),
+        (("--delta", "adapter", "--rank", "4"), ["--rank", "adapter", "lora"]),
+        (("--delta", "adapter", "--bottleneck", "0"), ["--bottleneck 0"]),
+        (("--delta", "compacter", "--reduction", "100"), ["--reduction 100", "width 1024"]),
+        (("--delta", "soft-prompt", "--tokens", "600"), ["--tokens 600", "512 positions"]),
+        (("--full-finetune", "--tokens", "2"), ["--tokens", "full-finetune"]),
+        (("--tune", "everything"), ["--tune everything", "head"]),
+        (("--recipe", "secret"), ["--recipe secret", "paper"]),
+        (("--head-learning-rate", "-1"), ["--head-learning-rate"]),
+    ],
+)
+def test_wrong_settings(tmp_path, options, parts):
+    run = run_xclipt(
+        *("train-delta", "--lang", "fr", "--backbone", "mclip-l14", "--dry-run", *options),
+        *("--artifacts", tmp_path / "artifacts"),
+    )
+    assert run.code == 1 and run.out == ""
+    assert len(run.err.strip().splitlines()) == 1
+    for part in parts:
+        assert part in run.err
