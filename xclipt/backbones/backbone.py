@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xclipt.progress import Progress, Silent
 
-_TOKENS_PER_BATCH = 2048
+_TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 16
 
 
