@@ -12,11 +12,20 @@ from xclipt.backbones.builtin import load_builtin
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Read before any test: those of the command line must not find what the environment names.
+_NAMED = os.environ.get("XCLIPT_DATA")
+
+
+@pytest.fixture(autouse=True)
+def _no_defaults_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XCLIPT_DATA", "XCLIPT_ARTIFACTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The real data: XCLIPT_DATA, else ../shared/data beside the repository."""
-    named = os.environ.get("XCLIPT_DATA")
-    root = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    root = Path(_NAMED) if _NAMED else REPOSITORY.parent / "shared" / "data"
     if not (root / "multi30k").is_dir():
         pytest.skip("no real data: set XCLIPT_DATA")
     return root

@@ -55,7 +55,7 @@ class Workspace:
             try:
                 return self.backbone.encode_pictures(wanted, self.progress)
             except XcliptError as error:
-                raise _naming_all_broken(wanted, error) from None
+                raise _naming_all_broken(paths, error) from None
 
         store = self.directory.features("images", self.backbone.dim)
         return Pictures(cached_features(store, keys, compute, self.progress), tuple(keys))
