@@ -170,7 +170,7 @@ def measured(
         dataset,
         [language],
         split=grid.test_split,
-        deltas={language: delta},
+        deltas={language: [delta]},
         allow_missing=grid.allow_missing,
         limit=grid.test_limit,
     )
