@@ -124,6 +124,16 @@ def test_eval_of_xtd_says_loudly_that_it_ranks_text(trained, artifacts, data_roo
     assert run.json()["rows"][0]["mean_R@1"] > 50
 
 
+def test_eval_of_multi30k_takes_its_test_split(trained, artifacts, data_root):
+    run = run_xclipt(
+        *("eval", "--dataset", "multi30k", "--data-dir", data_root, "--lang", "de"),
+        *("--limit", "20", "--artifacts", artifacts, "--json"),
+    )
+    assert run.code == 0, run.err
+    assert run.json()["split"] == "test_2016_flickr"
+    assert run.json()["mode"] == "text" and "TEXT MODE" in run.err
+
+
 def test_data_in_the_folder_data_is_found(trained, artifacts, data_root, tmp_path, monkeypatch):
     monkeypatch.delenv("XCLIPT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -135,9 +135,11 @@ def select_queries(
 def _choose_split(dataset: Dataset, split: str | None) -> str | None:
     if split is not None or not dataset.splits:
         return split
-    for choice in ("test", "val"):
-        if choice in dataset.splits:
-            return choice
+    # Publishers have names of their own for test splits, as Multi30K's test_2016_flickr.
+    for kind in ("test", "val"):
+        for choice in dataset.splits:
+            if choice.startswith(kind):
+                return choice
     raise XcliptError(
         f"--dataset {dataset.name}: name a split with --split ({', '.join(dataset.splits)})"
     )

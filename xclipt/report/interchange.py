@@ -102,7 +102,7 @@ def gain_text(gain: Gain) -> str:
 def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
     """Result files of CLIP_benchmark, one a row, by file name.
 
-    ``clip_benchmark build FOLDER/*.json`` makes its one table of them.
+    The names are those that CLIP_benchmark's own table is built from.
     """
     return {
         f"{_slug(evaluation.dataset)}_{_slug(_system(evaluation, row))}_{row.language}.json":
