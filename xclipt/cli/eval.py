@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import (
+    AllowMissing,
+    CommonOptions,
+    DatasetName,
+    Download,
+    Languages,
+    common_options,
+)
 from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.errors import XcliptError
@@ -22,12 +29,8 @@ _FILES = "Files"
 @common_options
 def eval_command(
     common: CommonOptions,
-    lang: Annotated[
-        str, typer.Option("--lang", help="Language code, a comma list, or all.")
-    ] = "all",
-    dataset: Annotated[
-        str, typer.Option("--dataset", help="emoji, multi30k, xtd, a folder, CSV/TSV, owner/name.")
-    ] = "emoji",
+    lang: Languages = "all",
+    dataset: DatasetName = "emoji",
     split: Annotated[
         str | None,
         typer.Option(
@@ -109,12 +112,8 @@ def eval_command(
             "--mteb", help="Write MTEB task results into this folder.", rich_help_panel=_FILES
         ),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on with the pictures that are there.")
-    ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the data set if it is not there.")
-    ] = False,
+    allow_missing: AllowMissing = False,
+    download: Download = False,
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
 

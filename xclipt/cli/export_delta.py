@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, Languages, common_options
 from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_table, size
 from xclipt.errors import XcliptError
@@ -15,9 +15,7 @@ from xclipt.errors import XcliptError
 @common_options
 def export_delta_command(
     common: CommonOptions,
-    lang: Annotated[
-        str, typer.Option("--lang", help="Language code, a comma list, or all.")
-    ] = "all",
+    lang: Languages = "all",
     format: Annotated[str, typer.Option("--format", help="native or peft.")] = "native",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to; exports/ of the artifacts.")

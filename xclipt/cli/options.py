@@ -31,6 +31,18 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+Languages = Annotated[str, typer.Option("--lang", help="Language code, a comma list, or all.")]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", help="emoji, multi30k, xtd, a folder, CSV/TSV, owner/name.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on with the pictures that are there.")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the data set if it is not there.")
+]
+
+
 @dataclass(frozen=True)
 class CommonOptions:
     """What every command takes; spliced into a command's signature by :func:`common_options`."""

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from xclipt.cli.delta_cells import size_cells, validation_cells
 from xclipt.cli.options import CommonOptions, common_options
 from xclipt.cli.session import data_root
-from xclipt.cli.terminal import print_json, print_line, print_table, size
+from xclipt.cli.terminal import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from xclipt.artifacts.directory import StoredDelta
@@ -74,18 +75,13 @@ def _table(deltas: list["StoredDelta"]) -> Table:
         table.add_column(column, justify="right")
     for delta in deltas:
         manifest = delta.manifest
-        validation = manifest.validation
-        measured = "mean_R@1" in validation
         table.add_row(
             manifest.language,
             f"{manifest.name}{' *' if delta.current else ''}",
             manifest.kind,
             manifest.data.dataset,
             f"{manifest.data.pairs:,}",
-            f"{manifest.weights.parameters:,}",
-            f"{manifest.percent:.3f} %",
-            size(manifest.weights.bytes),
-            f"{validation['base_mean_R@1']:.1f}" if measured else "-",
-            f"{validation['mean_R@1']:.1f}" if measured else "-",
+            *size_cells(manifest.weights.parameters, manifest.percent, manifest.weights.bytes),
+            *validation_cells(manifest.validation),
         )
     return table

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.delta_cells import size_cells, validation_cells
+from xclipt.cli.options import (
+    AllowMissing,
+    CommonOptions,
+    DatasetName,
+    Download,
+    Languages,
+    common_options,
+)
 from xclipt.cli.session import Session, number_or_all
-from xclipt.cli.terminal import print_json, print_table, size
+from xclipt.cli.terminal import print_json, print_table
 from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
@@ -19,13 +27,11 @@ if TYPE_CHECKING:
 @common_options
 def train_delta_command(
     common: CommonOptions,
-    lang: Annotated[str, typer.Option("--lang", help="Language code, a comma list, or all.")],
+    lang: Languages,
     shots: Annotated[
         str, typer.Option("--shots", help="Pictures to train on, one caption each; or all.")
     ] = "50",
-    dataset: Annotated[
-        str, typer.Option("--dataset", help="emoji, multi30k, xtd, a folder, CSV/TSV, owner/name.")
-    ] = "emoji",
+    dataset: DatasetName = "emoji",
     routine: Annotated[
         str,
         typer.Option("--routine", help="1: align with the English caption; none: do not align."),
@@ -126,12 +132,8 @@ def train_delta_command(
     name: Annotated[
         str | None, typer.Option("--name", help="The delta's name; made from the options.")
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on with the pictures that are there.")
-    ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the data set if it is not there.")
-    ] = False,
+    allow_missing: AllowMissing = False,
+    download: Download = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would be trained; needs no weights, no data."),
@@ -243,16 +245,10 @@ def _print_plan(
         table.add_row(
             entry.language,
             entry.name,
-            f"{entry.trainable_parameters:,}",
-            _share(entry.percent),
-            size(entry.bytes),
+            *size_cells(entry.trainable_parameters, entry.percent, entry.bytes),
             "-" if entry.steps is None else str(entry.steps),
         )
     print_table(table)
-
-
-def _share(percent: float) -> str:
-    return f"{percent:.3f} %" if percent >= 0.001 else f"{percent:.2g} %"
 
 
 def _as_json(delta: Any) -> dict[str, Any]:
@@ -280,17 +276,12 @@ def _table(deltas: list[Any]) -> Table:
         table.add_column(column, justify="right")
     for delta in deltas:
         manifest = delta.manifest
-        validation = manifest.validation
-        measured = "mean_R@1" in validation
         table.add_row(
             manifest.language,
             manifest.name,
-            f"{manifest.weights.parameters:,}",
-            _share(manifest.percent),
-            size(manifest.weights.bytes),
+            *size_cells(manifest.weights.parameters, manifest.percent, manifest.weights.bytes),
             str(manifest.steps),
             f"{manifest.seconds:.0f}",
-            f"{validation['base_mean_R@1']:.1f}" if measured else "-",
-            f"{validation['mean_R@1']:.1f}" if measured else "-",
+            *validation_cells(manifest.validation),
         )
     return table
