@@ -2,36 +2,41 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
+from xclipt.evaluation.evaluation import Evaluation, Gain
 from xclipt.evaluation.published import OtherRow
 from xclipt.report.interchange import gain_text
 
-_METRICS = {"R@1": "R@1", "R@5": "R@5", "R@10": "R@10", "MRR": "MRR", "median_rank": "median"}
 _COLOURS = {"better": "green", "worse": "red"}
 
 
 def table(result: Evaluation) -> Table:
-    """One line a language and delta."""
+    """One line a language, and below it one a delta; narrow enough for 120 characters."""
     split = f", split {result.split}" if result.split else ""
     what = "pictures" if result.mode == "image" else "English captions (text mode)"
-    drawn = Table(title=f"{result.dataset}{split}: ranking {what}", title_justify="left")
-    drawn.add_column("language")
-    drawn.add_column("delta")
-    drawn.add_column("n", justify="right")
-    for direction in ("t2i", "i2t"):
-        for metric in _METRICS.values():
-            drawn.add_column(f"{direction} {metric}", justify="right")
-    drawn.add_column("mean R@1 [95 %]", justify="right")
-    drawn.add_column("gain [95 %]", justify="right")
+    drawn = Table(
+        title=f"{result.dataset}{split}: ranking {what}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    drawn.add_column("language", no_wrap=True)
+    for column in ("n", "t2i R@1/5/10", "i2t R@1/5/10", "MRR", "median"):
+        drawn.add_column(column, justify="right")
+    for column in ("mean R@1 [95 %]", "gain [95 %]"):
+        drawn.add_column(column, justify="right", no_wrap=True)
     for row in result.rows:
+        both = (row.t2i, row.i2t)
         drawn.add_row(
-            row.language,
-            row.delta or "-",
+            f"  {row.delta}" if row.delta else row.language,
             str(row.n),
-            *_figures(row),
+            *(f"{one.r1:.1f} {one.r5:.1f} {one.r10:.1f}" for one in both),
+            " ".join(f"{one.mrr:.3f}" for one in both),
+            " ".join(f"{one.median:g}" for one in both),
             escape(f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]"),
             _coloured(row.gain) if row.gain else "",
         )
@@ -111,14 +116,6 @@ def summary(result: Evaluation) -> list[str]:
             "larger; --same-pictures measures all on those that they share"
         )
     return lines
-
-
-def _figures(row: RecallRow) -> list[str]:
-    return [
-        {"MRR": f"{value:.3f}", "median_rank": f"{value:g}"}.get(metric, f"{value:.1f}")
-        for direction in (row.t2i, row.i2t)
-        for metric, value in direction.as_json().items()
-    ]
 
 
 def _coloured(gain: Gain) -> str:
