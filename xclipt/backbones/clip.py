@@ -20,7 +20,6 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP = "open_clip:"
 """What an image tower's source starts with when open_clip has it: ``open_clip:MODEL/WEIGHTS``."""
 
-_OPEN_CLIP_SIZE = {"ViT-B-16-plus-240": 240}
 _SETTINGS = (
     *("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale"),
     *("rescale_factor", "do_normalize", "image_mean", "image_std", "do_convert_rgb"),
@@ -100,30 +99,29 @@ def _from_folder(folder: Path, revision: str) -> ImageSide:
 
 
 def _from_open_clip(name: str, weights: str) -> ImageSide:
-    from transformers import CLIPImageProcessorPil
-
     try:
         import open_clip
     except ImportError:
         raise XcliptError(
             f"the image tower {name} needs open_clip: pip install 'xclipt[open-clip]'"
         ) from None
+    except Exception as error:  # torchvision's, where its build is not that of torch
+        raise XcliptError(
+            f"the image tower {name} needs open_clip, which cannot be imported "
+            f"({_first_line(error)}); install the torchvision that belongs to torch "
+            f"{torch.__version__}"
+        ) from None
     try:
-        model = open_clip.create_model(name, pretrained=weights)
+        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=weights)
     except Exception as error:  # its errors are as many as its sources of weights
         raise XcliptError(
             f"open_clip {name}/{weights}: cannot load ({_first_line(error)}); fetch it once where "
             "there is a network and copy the hub's cache"
         ) from None
-    size = _OPEN_CLIP_SIZE[name]
-    # Resize the shorter edge, crop the centre, OpenAI's mean and deviation: as in open_clip.
-    processor = CLIPImageProcessorPil(
-        size={"shortest_edge": size}, crop_size={"height": size, "width": size}
-    )
     return ImageSide(
         tower=model.visual,
-        read_pixels=lambda path: read_pixels(processor, path),
-        preprocessing=_plain(processor),
+        read_pixels=lambda path: transform(load_picture(path)),
+        preprocessing=model.visual.preprocess_cfg,
         dim=model.visual.output_dim,
         revision=weights,
         files=(),
