@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -58,6 +61,47 @@ def test_dry_run_needs_neither_weights_nor_network_nor_data(tmp_path, monkeypatc
     assert round(delta["percent"], 4 if share < 0.001 else 3) == share
     assert delta["tensor_bytes"] == 4 * count < delta["bytes"] < 4 * count + 61_000
     assert delta["kind"] == kind and delta["language"] == "fr" and delta["path"]
+
+
+def test_dry_run_as_a_user_runs_it_with_no_network_and_an_empty_hub_home(tmp_path):
+    """Every kind in a process of its own making, in which a connection would be the end."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*arguments, **settings): sys.exit('asked the network')\n"
+        "socket.getaddrinfo = socket.socket.connect = refuse\n"
+        "from xclipt.cli.app import main\n"
+        "for kind in sys.argv[1:]:\n"
+        "    try: main(['train-delta', '--backbone', 'mclip-l14', '--delta', kind, '--lang', 'fr',"
+        " '--dry-run', '--json'])\n"
+        "    except SystemExit as exit:\n"
+        "        if exit.code: raise\n"
+        "    print(chr(0))"
+    )
+    home, cache = tmp_path / "hub", tmp_path / "cache"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *COUNTS],
+        cwd=tmp_path,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("XCLIPT")},
+            **{"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "XDG_CACHE_HOME": str(cache)},
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    documents = [json.loads(text) for text in run.stdout.split("\0")[:-1]]
+    planned = [document["deltas"][0] for document in documents]
+    assert [plan["trainable_parameters"] for plan in planned] == [n for n, _ in COUNTS.values()]
+    assert {plan["backbone_parameters"] for plan in planned} == {560_677_632}
+    assert [f"{plan['percent']:.4f}" for plan in planned] == [
+        "0.1578",
+        "0.4473",
+        "0.0466",
+        "0.0007",
+    ]
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("*.bin"))
+    assert not (tmp_path / "xclipt-artifacts").exists()
 
 
 def test_dry_run_as_a_table_and_with_the_papers_recipe(tmp_path):

@@ -1,11 +1,15 @@
-"""Every kind in towers of both families: counts, identity, coming and going without a trace."""
+"""Every kind in towers of several families: counts, identity, coming and going without a trace."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from transformers import SiglipTextConfig, SiglipTextModel
 
 from tests.models import write_clip, write_mclip_backbone
 from tests.tiny import tiny_backbone
+from xclipt.backbones.backbone import TextTower
 from xclipt.backbones.registry import empty_tower, load_backbone
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.spec import (
@@ -33,13 +37,28 @@ SPECS = {
 IDENTITIES = [name for name in SPECS if not name.startswith("soft-prompt")]
 
 
-@pytest.fixture(params=["bert", "xlm-roberta", "clip"])
+@pytest.fixture(params=["bert", "xlm-roberta", "clip", "siglip"])
 def small(request, tmp_path):
     if request.param == "bert":
         return tiny_backbone()
+    if request.param == "siglip":
+        return siglip_backbone()
     write = write_clip if request.param == "clip" else write_mclip_backbone
     write(tmp_path)
     return load_backbone(str(tmp_path), torch.device("cpu"), torch.float32, Silent())
+
+
+def siglip_backbone():
+    """SigLIP's text tower has CLIP's names, so that CLIP's row is its row."""
+    tiny = tiny_backbone()
+    settings = SiglipTextConfig(
+        vocab_size=tiny.text_tower.encoder.config.vocab_size,
+        **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2},
+        **{"num_attention_heads": 2, "max_position_embeddings": 20, "projection_size": 16},
+    )
+    encoder = SiglipTextModel(settings)
+    tower = TextTower(encoder, nn.Linear(16, 8), pools_itself=True, max_length=20).eval()
+    return replace(tiny, family="clip", text_tower=tower.requires_grad_(False))
 
 
 def inject(backbone, spec, seed=1):
@@ -144,9 +163,13 @@ def test_a_tuned_head_adds_the_head():
     assert delta.trainable_parameters == 884_736 + 1024 * 768 + 768
 
 
-def test_the_prompt_stands_after_the_first_token_and_the_mask_grows(monkeypatch):
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_the_prompt_stands_after_the_first_token_and_the_mask_grows(tmp_path, family):
     """Written out with ``inputs_embeds``, as the paper's code has it."""
     backbone = tiny_backbone()
+    if family == "xlm-roberta":
+        write_mclip_backbone(tmp_path)
+        backbone = load_backbone(str(tmp_path), torch.device("cpu"), torch.float32, Silent())
     tower, encoder = backbone.text_tower, backbone.text_tower.encoder
     rows = backbone.tokenizer(["un chat", "a dog runs"])
     ids, mask = backbone.tokenizer.pad(rows, backbone.device)

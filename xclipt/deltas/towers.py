@@ -23,7 +23,7 @@ FAMILIES = {
         ffn_output="output.dense",
         layer_norms=("output.LayerNorm",),
     ),
-    # CLIP's text tower. Its norms come before the blocks; both of a layer are trained.
+    # CLIP's text tower, and SigLIP's. Norms come before the blocks; both of a layer are trained.
     "clip": TowerNames(
         query="self_attn.q_proj",
         value="self_attn.v_proj",
