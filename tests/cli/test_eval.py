@@ -92,6 +92,7 @@ def test_seeds_are_summed_up(artifacts):
     assert summary["sd"] == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5)
     assert len(document["pairs"]) == 3
     assert summary["delta"] == "slight" and summary["seeds"] == 3
+    assert document["mean_gain"]["ci95"] == pytest.approx(summary["gain"]["ci95"])
 
 
 def test_seeds_must_differ_in_nothing_else(artifacts):

@@ -76,7 +76,11 @@ def summary(result: Evaluation) -> list[str]:
             )
     closed = [row for row in result.rows if row.gap_closed is not None]
     if closed:
-        shares = ", ".join(f"{row.language} {row.gap_closed:.0f} %" for row in closed)
+        several = len({row.language for row in closed}) < len(closed)
+        shares = ", ".join(
+            f"{row.language} {f'{row.delta} ' if several else ''}{row.gap_closed:.0f} %"
+            for row in closed
+        )
         lines.append(f"share of the gap to English that the deltas closed: {shares}")
     if result.mean_gain and len(result.mean_gain.languages) > 1:
         lines.append(
