@@ -8,6 +8,8 @@ import pytest
 from tests.cli.running import run_xclipt
 from tests.made_deltas import store_noise
 from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.data.registry import open_dataset
+from xclipt.evaluation.evaluate import evaluate
 from xclipt.progress import Silent
 from xclipt.workspace import Workspace
 
@@ -37,17 +39,30 @@ def evaluated(artifacts, *arguments):
 def test_a_worse_delta_is_reported_as_worse(artifacts, tmp_path):
     page = tmp_path / "r.html"
     run = evaluated(
-        artifacts, "--lang", "en,fr", "--delta", "bad", "--json", "--report", page, "--gallery", 1
+        *(artifacts, "--lang", "en,fr", "--delta", "bad", "--json"),
+        *("--report", page, "--gallery", 1, "--markdown", tmp_path / "r.md"),
     )
     row = run.json()["rows"][2]
     assert row["delta"] == "bad" and row["gain"]["verdict"] == "worse"
     assert row["gain"]["ci95"][1] < 0 and row["gap_closed"] < 0
     assert run.json()["disparity"]["delta"]["worst_language"] == "fr"
+    markdown = (tmp_path / "r.md").read_text()
+    assert re.search(r"\| fr \| bad \|.*\| worse \|", markdown)
     html = page.read_text()
     assert '<div class="headline worse">' in html
     assert re.search(r'class="worse-text">worse: -', html)
     assert "data:image/jpeg;base64," in html and "<polyline" in html
     assert 'lang="fr" dir="ltr"' in html
+
+
+def test_the_table_shows_a_worse_delta_in_red_and_no_other_in_green(artifacts, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    out = evaluated(artifacts, "--lang", "fr", "--delta", "bad", "--against", "same").out
+    (bad,) = (line for line in out.splitlines() if re.search(r"  bad ", line))
+    assert re.search(r"\x1b\[31m-\d", bad)
+    assert "\x1b[32m" not in out
+    assert re.search(r"fr: bad less same: -.*worse", out)
 
 
 def test_a_delta_that_changes_nothing_is_not_called_better(artifacts):
@@ -77,6 +92,7 @@ def test_seeds_are_summed_up(artifacts):
     assert summary["sd"] == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5)
     assert len(document["pairs"]) == 3
     assert summary["delta"] == "slight" and summary["seeds"] == 3
+    assert document["mean_gain"]["ci95"] == pytest.approx(summary["gain"]["ci95"])
 
 
 def test_seeds_must_differ_in_nothing_else(artifacts):
@@ -105,6 +121,29 @@ def test_what_cannot_be_measured_is_refused(artifacts, arguments, part):
 def test_the_base_alone(artifacts):
     document = evaluated(artifacts, "--lang", "fr", "--delta", "none", "--json").json()
     assert [row["protocol"] for row in document["rows"]] == ["zero-shot"]
+
+
+def test_languages_share_one_pass_and_a_second_evaluation_encodes_nothing(
+    tmp_path, backbone, data_root
+):
+    class Recorder(Silent):
+        def __init__(self):
+            self.started = []
+
+        def start(self, description, total):
+            self.started.append((description, total))
+            return super().start(description, total)
+
+    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
+    workspace = Workspace(directory, backbone, Recorder())
+    dataset = open_dataset("xflickrco", data_root)
+    first = evaluate(workspace, dataset, ["de", "es", "tr"], limit=12)
+    pictures = {p.image for one in ("de", "es", "tr") for p in dataset.captions(one, None)[:12]}
+    encoded = [total for what, total in workspace.progress.started if what == "Encoding pictures"]
+    assert encoded == [len(pictures)]
+    workspace.progress.started.clear()
+    assert evaluate(workspace, dataset, ["de", "es", "tr"], limit=12) == first
+    assert workspace.progress.started == []
 
 
 def test_languages_without_the_named_delta_are_measured_without(artifacts):

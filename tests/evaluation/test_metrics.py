@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from xclipt.evaluation.disparity import disparity
+from xclipt.evaluation.disparity import disparity, gap_closed
 from xclipt.evaluation.metrics import (
     bootstrap_mean_r1,
     interval95,
@@ -85,6 +85,27 @@ def test_perfect_and_constant_features():
     assert summarise(constant.t2i).r10 == 0
 
 
+@pytest.mark.parametrize(("count", "per_picture", "dim"), [(7, 1, 512), (131, 3, 384), (30, 5, 7)])
+def test_ties_are_not_broken_by_rounding(count, per_picture, dim):
+    # The same product comes out differently at the edges of a matrix and of a block.
+    one = torch.randn(1, dim, generator=torch.Generator().manual_seed(dim))
+    owner = torch.arange(count).repeat_interleave(per_picture)
+    for block_bytes in (2**25, 5 * count * 3):
+        ranks = retrieval_ranks(
+            *(one.repeat(count, 1), one.repeat(len(owner), 1), owner), block_bytes=block_bytes
+        )
+        assert (ranks.t2i == count).all()
+        assert (ranks.i2t == len(owner) - per_picture + 1).all()
+
+
+def test_features_that_are_no_numbers_rank_last():
+    captions = torch.eye(5)
+    captions[2] = torch.nan
+    ranks = retrieval_ranks(torch.eye(5), captions, torch.arange(5))
+    assert ranks.t2i.tolist() == [1, 1, 5, 1, 1]
+    assert ranks.i2t.tolist() == [2, 2, 5, 2, 2]
+
+
 def test_lengths_of_vectors_do_not_count():
     pictures, captions = torch.randn(40, 8), torch.randn(40, 8)
     plain = retrieval_ranks(pictures, captions, torch.arange(40))
@@ -134,3 +155,10 @@ def test_disparity_figures():
     assert figures.worst_language == "fr" and figures.languages == ("en", "fr", "de")
     assert disparity({"fr": 20.0, "de": 30.0}).english_gap is None
     assert disparity({"en": 20.0}).english_gap is None
+
+
+def test_share_of_the_gap_to_english():
+    assert gap_closed(20, 25, 40) == 25
+    assert gap_closed(20, 44, 40) == 120
+    assert gap_closed(20, 15, 40) == -25
+    assert gap_closed(40, 45, 40) is None

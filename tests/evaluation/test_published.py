@@ -6,7 +6,7 @@ import pytest
 from tests.made_evaluation import BETTER, evaluation, row
 from xclipt.data.xtd import CAPTIONS_FILES
 from xclipt.errors import XcliptError
-from xclipt.evaluation.published import published_beside, read_compared
+from xclipt.evaluation.published import ours_beside, published_beside, read_compared
 from xclipt.report.html import as_html
 
 ALL = evaluation(*(row(language, 20.0) for language in CAPTIONS_FILES))
@@ -39,6 +39,20 @@ def test_published_figures_are_not_shown_beside_another_task(other):
 def test_means_over_languages_need_all_of_them():
     assert [r.language for r in published_beside(evaluation(row("fr", 20.0)))] == ["fr"]
     assert sum(r.language == "mean" for r in published_beside(ALL)) == 6
+
+
+def test_our_own_figures_stand_beside_them():
+    ours = ours_beside(ALL, published_beside(ALL))
+    assert [r.language for r in ours] == [*CAPTIONS_FILES, "mean"]
+    assert ours[-1].figures["t2i R@1"] == 20 and ours[-1].figures["sd of t2i R@10"] == 0
+    assert ours_beside(evaluation(row("fr", 20.0)), []) == []
+    rows = (row("en", 30.0), row("fr", 20.0), row("fr", 24.0, delta="d", gain=BETTER))
+    rows = ours_beside(evaluation(*rows), published_beside(ALL))[2:]
+    assert [(r.system, r.language, r.figures["t2i R@1"]) for r in rows] == [
+        ("xclipt builtin, d", "fr", 24),
+        ("xclipt builtin, base", "mean", 25),
+        ("xclipt builtin, deltas", "mean", 27),
+    ]
 
 
 def test_a_file_of_other_rows(tmp_path):

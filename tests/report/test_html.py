@@ -1,11 +1,15 @@
 """The report: what it says, and that it needs and runs nothing from elsewhere."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
-from tests.made_evaluation import UNCLEAR, WORSE, evaluation, row, three_verdicts
+from tests.made_evaluation import BETTER, UNCLEAR, WORSE, evaluation, row, three_verdicts
+from xclipt.evaluation.evaluation import SeedSummary
+from xclipt.evaluation.published import OtherRow
 from xclipt.report.gallery import Example, Found, LanguageGallery, Match
 from xclipt.report.html import as_html
+from xclipt.report.strip import strip
 
 PIXEL = "data:image/jpeg;base64,AAAA"
 
@@ -77,9 +81,9 @@ def test_nothing_is_fetched_and_nothing_runs():
         assert tag not in ("script", "link", "iframe", "object", "embed", "base")
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "srcset"):
-            assert (attributes.get(name) or "data:").startswith("data:image/jpeg;base64,") or (
-                name not in attributes
-            )
+            if name in attributes:
+                within = ("data:image/jpeg;base64,", "#")
+                assert (attributes[name] or "").startswith(within)
     assert "url(" not in page and "@import" not in page and "http" not in page
 
 
@@ -129,6 +133,37 @@ def test_text_mode_says_so():
 def test_unlike_sizes_are_remarked():
     assert "--same-pictures" in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=37)))
     assert "--same-pictures" not in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=990)))
+
+
+def test_of_seeds_the_disparity_shows_the_mean():
+    rows = (
+        *(row("en", 40.0), row("fr", 20.0)),
+        *(row("fr", v, delta=f"d-seed{v:.0f}", gain=UNCLEAR) for v in (22.0, 30.0)),
+    )
+    summary = SeedSummary("fr", "d", 2, 26.0, 5.7, BETTER, {"mean R@1": (26.0, 5.7)})
+    page = as_html(replace(evaluation(*rows), seeds=(summary,)))
+    assert re.findall(r'title="(French [\d.]+)">\s+<i class="([\w-]+)"', page) == [
+        ("French 20.0", "fill-base"),
+        ("French 26.0", "fill-better"),
+    ]
+    assert "fr + d-seed22" in page and "fr + d-seed30" in page and "fr + delta" not in page
+
+
+def test_labels_of_languages_do_not_run_into_each_other():
+    marks = strip({"fr": 20.0, "de": 20.5, "ja": 30.0, "en": 41.0, "id": 20.0}, 50)
+    assert [(m.language, m.lane) for m in marks] == [
+        *(("fr", 0), ("id", 1), ("de", 2)),
+        *(("ja", 0), ("en", 0)),
+    ]
+    assert [m.left for m in marks] == [40, 40, 41, 60, 82]
+
+
+def test_our_figures_stand_beside_others():
+    other = OtherRow("Other", "fr", {"t2i R@1": 55.5, "t2i MRR": 0.61}, "a paper", True)
+    page = as_html(evaluation(row("fr", 30.0)), compared=[other])
+    beside = part(page, "<h2>Beside", "<footer")
+    assert re.findall(r"<td>([\d.]+)</td>", beside) == ["30.0", "0.250", "55.5", "0.610"]
+    assert beside.index("xclipt builtin, base") < beside.index("Other")
 
 
 def test_it_follows_the_readers_colours_and_screen():

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from xclipt.evaluation.evaluation import Evaluation, Gain
-from xclipt.evaluation.published import OtherRow
-from xclipt.report.interchange import gain_text
+from xclipt.evaluation.published import OtherRow, ours_beside
+from xclipt.report.interchange import figure_text, gain_text
 
 _COLOURS = {"better": "green", "worse": "red"}
 
@@ -52,20 +52,11 @@ def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
     for metric in metrics:
         drawn.add_column(metric, justify="right")
     drawn.add_column("source")
-    asked = {row.language for row in compared}
-    for ours in (row for row in result.rows if row.language in asked):
-        named = ours.figures()
-        drawn.add_row(
-            f"xclipt {result.backbone.id}, {ours.delta or 'base'}",
-            ours.language,
-            *(f"{named[metric]:.1f}" if metric in named else "" for metric in metrics),
-            "measured here",
-        )
-    for row in compared:
+    for row in (*ours_beside(result, compared), *compared):
         drawn.add_row(
             escape(row.system),
             row.language,
-            *(f"{row.figures[m]:.1f}" if m in row.figures else "" for m in metrics),
+            *(figure_text(m, row.figures[m]) if m in row.figures else "" for m in metrics),
             escape(row.source or "not stated")
             + ("" if row.stated else "; data and protocol not stated"),
         )
@@ -79,12 +70,17 @@ def summary(result: Evaluation) -> list[str]:
         if figures and len(result.languages) > 1:
             gap = "-" if figures.english_gap is None else f"{figures.english_gap:.1f}"
             lines.append(
-                f"disparity of mean R@1, {name}: sd {figures.sd:.2f}, "
-                f"range {figures.range:.1f}, English gap {gap}, worst {figures.worst_language}"
+                f"disparity of mean R@1 over {', '.join(figures.languages)}, {name}: "
+                f"sd {figures.sd:.2f}, range {figures.range:.1f}, English gap {gap}, "
+                f"worst {figures.worst_language}"
             )
     closed = [row for row in result.rows if row.gap_closed is not None]
     if closed:
-        shares = ", ".join(f"{row.language} {row.gap_closed:.0f} %" for row in closed)
+        several = len({row.language for row in closed}) < len(closed)
+        shares = ", ".join(
+            f"{row.language} {f'{row.delta} ' if several else ''}{row.gap_closed:.0f} %"
+            for row in closed
+        )
         lines.append(f"share of the gap to English that the deltas closed: {shares}")
     if result.mean_gain and len(result.mean_gain.languages) > 1:
         lines.append(

@@ -211,8 +211,10 @@ def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
 def _mean_gain(gains: Mapping[str, tuple[Ranks, list[Ranks]]]) -> MeanGain:
     # The languages' pictures overlap in ways that differ from set to set; drawing each language's
     # samples on its own treats them as independent.
+    # A single language keeps the draws, and so the interval, of its own gain.
+    first = 0 if len(gains) == 1 else 1
     draws, means = [], []
-    for seed, (base, trained) in enumerate(gains.values(), start=1):
+    for seed, (base, trained) in enumerate(gains.values(), start=first):
         with_delta = np.mean([bootstrap_mean_r1(ranks, seed=seed) for ranks in trained], axis=0)
         draws.append(with_delta - bootstrap_mean_r1(base, seed=seed))
         means.append(np.mean([mean_r1(ranks) for ranks in trained]) - mean_r1(base))

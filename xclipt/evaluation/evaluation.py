@@ -216,6 +216,24 @@ class Evaluation:
         """The language's rows with a delta; none where it has none."""
         return tuple(r for r in self.rows if r.language == language and r.delta)
 
+    def with_deltas(self, language: str) -> dict[str, float]:
+        """The language's metrics by name as :attr:`deltas` takes them.
+
+        Those of its first delta, their mean where deltas differ only in their seed, and those of
+        the base where it has no delta.
+        """
+        for summary in self.seeds:
+            if summary.language == language:
+                return {name: mean for name, (mean, _) in summary.metrics.items()}
+        return (self.delta_rows(language) or (self.base_row(language),))[0].figures()
+
+    def gain(self, language: str) -> Gain | None:
+        """What :meth:`with_deltas` gains on the base; ``None`` where there is no delta."""
+        for summary in self.seeds:
+            if summary.language == language:
+                return summary.gain
+        return next((row.gain for row in self.delta_rows(language)), None)
+
     def as_json(self) -> dict[str, Any]:
         """The document of the design's contract."""
         plain: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 A rank is 1 for the best match. Ties are broken pessimistically: whatever scores the same as the
 right answer is ranked before it, so a model that maps everything to one point gets no credit.
+Cosines that differ by less than :data:`TIE` are the same but for rounding.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+TIE = 1e-6
+"""Two products of the same vectors, in float32 but at other places of a matrix, differ by less."""
 _BLOCK_BYTES = 32 * 2**20
-_BYTES_A_PAIR = 5  # a float32 similarity, and whether it is at least the right answer's
+_BYTES_A_PAIR = 5  # a float32 similarity, and whether it is below the right answer's
+_OWN_ROWS = 4096
 _BOOTSTRAP_BYTES = 64 * 2**20
 
 
@@ -75,30 +79,31 @@ def retrieval_ranks(
     """
     pictures = F.normalize(pictures, dim=-1)
     captions = F.normalize(captions, dim=-1)
-    size = min(len(captions), max(1, block_bytes // (_BYTES_A_PAIR * max(1, len(pictures)))))
-    # Fresh memory for every block would cost more than the product that fills it.
-    products = torch.empty(size, len(pictures), dtype=captions.dtype)
-    reached = torch.empty(size, len(pictures), dtype=torch.bool)
-    t2i = np.empty(len(captions), dtype=np.int64)
     own = torch.empty(len(captions), dtype=captions.dtype)
-    for start in range(0, len(captions), size):
-        rows = slice(start, min(start + size, len(captions)))
-        similarity = torch.mm(captions[rows], pictures.T, out=products[: rows.stop - start])
-        right = similarity.gather(1, owner[rows, None])
-        own[rows] = right[:, 0]
-        # The right picture itself is one of those that score as well as it does.
-        as_good = torch.ge(similarity, right, out=reached[: len(similarity)])
-        t2i[rows] = np.count_nonzero(as_good.numpy(), axis=1)
+    for start in range(0, len(captions), _OWN_ROWS):
+        rows = slice(start, start + _OWN_ROWS)
+        own[rows] = (captions[rows] * pictures[owner[rows]]).sum(-1)
     best = torch.full((len(pictures),), -torch.inf, dtype=own.dtype).scatter_reduce(
         0, owner, own, "amax"
     )
-    i2t = np.ones(len(pictures), dtype=np.int64)
+    size = min(len(captions), max(1, block_bytes // (_BYTES_A_PAIR * max(1, len(pictures)))))
+    # Fresh memory for every block would cost more than the product that fills it.
+    products = torch.empty(size, len(pictures), dtype=captions.dtype)
+    below = torch.empty(size, len(pictures), dtype=torch.bool)
+    t2i = np.empty(len(captions), dtype=np.int64)
+    i2t = np.full(len(pictures), 1 + len(captions), dtype=np.int64)
     for start in range(0, len(captions), size):
         rows = slice(start, min(start + size, len(captions)))
-        similarity = torch.mm(captions[rows], pictures.T, out=products[: rows.stop - start])
-        rivals = torch.ge(similarity, best, out=reached[: len(similarity)])
-        rivals[torch.arange(len(rivals)), owner[rows]] = False
-        i2t += np.count_nonzero(rivals.numpy(), axis=0)
+        count = rows.stop - start
+        similarity = torch.mm(captions[rows], pictures.T, out=products[:count])
+        itself = (torch.arange(count), owner[rows])
+        # What is below is counted, not what is above: features that are no numbers rank last.
+        worse = torch.lt(similarity, own[rows, None] - TIE, out=below[:count])
+        worse[itself] = False
+        t2i[rows] = len(pictures) - np.count_nonzero(worse.numpy(), axis=1)
+        worse = torch.lt(similarity, best - TIE, out=below[:count])
+        worse[itself] = True
+        i2t -= np.count_nonzero(worse.numpy(), axis=0)
     return Ranks(t2i, i2t, owner.numpy())
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,7 @@ METRICS = (
     *("t2i median_rank", "i2t median_rank", "mean R@1", "sd of t2i R@10"),
 )
 _XTD_LANGUAGES = 11
+_HERE = "measured here"
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,29 @@ def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], l
     return rows, [remark] if unlike else []
 
 
-def our_mean(evaluation: Evaluation, metric: str) -> float:
-    """The mean over languages of one metric, of each language's first delta or else of its base."""
+def ours_beside(evaluation: Evaluation, others: Iterable[OtherRow]) -> list[OtherRow]:
+    """Our own rows of the languages that ``others`` are of, and our mean where they have one."""
+    asked = {row.language for row in others}
+    ours = f"xclipt {evaluation.backbone.id}"
     rows = [
-        (evaluation.delta_rows(language) or (evaluation.base_row(language),))[0]
-        for language in evaluation.languages
+        OtherRow(f"{ours}, {row.delta or 'base'}", row.language, row.figures(), _HERE, True)
+        for row in evaluation.rows
+        if row.language in asked
     ]
-    return float(np.mean([row.figures()[metric] for row in rows]))
+    if MEAN in asked:
+        systems = {"base": [evaluation.base_row(one).figures() for one in evaluation.languages]}
+        if evaluation.deltas:
+            systems["deltas"] = [evaluation.with_deltas(one) for one in evaluation.languages]
+        rows += [
+            OtherRow(f"{ours}, {name}", MEAN, _mean_figures(figures), _HERE, True)
+            for name, figures in systems.items()
+        ]
+    return rows
+
+
+def _mean_figures(languages: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    means = {metric: float(np.mean([one[metric] for one in languages])) for metric in languages[0]}
+    return means | {"sd of t2i R@10": float(np.std([one["t2i R@10"] for one in languages]))}
 
 
 def _rows(

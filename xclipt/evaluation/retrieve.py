@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xclipt.artifacts.directory import StoredDelta
+from xclipt.evaluation.metrics import TIE
 from xclipt.evaluation.queries import LanguageQueries
 from xclipt.workspace import Workspace
 
@@ -45,6 +46,6 @@ def retrieve_top(
         rows = slice(start, start + _BLOCK)
         similarity = captions[rows] @ targets.T
         right = similarity.gather(1, queries.owner[rows, None])
-        rank[rows] = (similarity >= right).sum(1)
+        rank[rows] = len(targets) - (similarity < right - TIE).sum(1)
         top[rows] = similarity.topk(top.shape[1], dim=1).indices
     return TopMatches(top, rank)

@@ -63,6 +63,11 @@ class LanguageGallery:
     counts: dict[str, int]
     examples: tuple[Example, ...]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it shows the base alone."""
+        return all(len(example.found) == 1 for example in self.examples)
+
 
 def build_gallery(
     workspace: Workspace, dataset: Dataset, queries: Queries, examples: int = 2

@@ -9,12 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import xclipt
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
-from xclipt.evaluation.published import OtherRow
+from xclipt.evaluation.published import OtherRow, ours_beside
 from xclipt.languages import is_right_to_left
 from xclipt.languages import name as language_name
 from xclipt.report.curves import HEIGHT, WIDTH, learning_curve
 from xclipt.report.gallery import LanguageGallery
-from xclipt.report.interchange import gain_text
+from xclipt.report.interchange import figure_text, gain_text
+from xclipt.report.strip import strip
 
 HEAT = (
     *(("t2i R@1", "t2i R@5", "t2i R@10", "t2i MRR")),
@@ -51,9 +52,11 @@ def as_html(
         "language_name": language_name,
         "direction": lambda code: "rtl" if is_right_to_left(code) else "ltr",
         "gain_text": gain_text,
+        "figure_text": figure_text,
         "gain_class": lambda gain: _CLASSES[gain.verdict],
     }
     curves = [curve for curve in map(learning_curve, deltas) if curve]
+    top = _scale(evaluation)
     template = environment.get_template("report.html.j2")
     return template.render(
         evaluation=evaluation,
@@ -61,13 +64,14 @@ def as_html(
         headline=_headline(evaluation),
         sizes=_sizes(evaluation),
         unlike_sizes=evaluation.unlike_sizes,
-        top=_scale(evaluation),
-        heat=_heat(evaluation.rows),
+        top=top,
+        strips=_strips(evaluation, top),
+        heat=_heat(evaluation),
         heat_columns=HEAT,
         curves=curves,
         curve_size=(WIDTH, HEIGHT),
         gallery=gallery,
-        compared=compared,
+        compared=[*ours_beside(evaluation, compared), *compared],
         compared_metrics=list(dict.fromkeys(m for row in compared for m in row.figures)),
         remarks=remarks,
         version=xclipt.__version__,
@@ -111,16 +115,26 @@ def _percent(value: float, whole: float) -> str:
     return f"{100 * max(0.0, min(1.0, value / whole)):.2f}%"
 
 
-def _heat(rows: Sequence[RecallRow]) -> list[dict[str, Any]]:
+def _strips(evaluation: Evaluation, top: float) -> list[dict[str, Any]]:
+    base = {one: evaluation.base_row(one).mean_r1 for one in evaluation.languages}
+    strips = [{"name": "base", "marks": strip(base, top), "gains": {}}]
+    if evaluation.deltas:
+        deltas = {one: evaluation.with_deltas(one)["mean R@1"] for one in evaluation.languages}
+        gains = {one: evaluation.gain(one) for one in evaluation.languages}
+        strips.append({"name": "deltas", "marks": strip(deltas, top), "gains": gains})
+    return strips
+
+
+def _heat(evaluation: Evaluation) -> list[dict[str, Any]]:
+    rows = evaluation.rows
     best = {name: max(row.figures()[name] for row in rows) for name in HEAT}
     return [
         {
             "row": row,
+            "system": _system(evaluation, row),
             "cells": [
                 {
-                    "text": f"{row.figures()[name]:.3f}"
-                    if name.endswith("MRR")
-                    else f"{row.figures()[name]:.1f}",
+                    "text": figure_text(name, row.figures()[name]),
                     "shade": round(60 * row.figures()[name] / best[name]) if best[name] else 0,
                 }
                 for name in HEAT
@@ -128,3 +142,9 @@ def _heat(rows: Sequence[RecallRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _system(evaluation: Evaluation, row: RecallRow) -> str:
+    if row.delta is None:
+        return ""
+    return row.delta if len(evaluation.delta_rows(row.language)) > 1 else "delta"

@@ -99,10 +99,15 @@ def gain_text(gain: Gain) -> str:
     return f"{gain.mean_r1:+z.1f} [{low:+z.1f}, {high:+z.1f}]"  # z: no minus before 0.0
 
 
+def figure_text(metric: str, value: float) -> str:
+    """``0.312`` for an MRR, which is below 1, else ``31.2``."""
+    return f"{value:.3f}" if metric.endswith("MRR") else f"{value:.1f}"
+
+
 def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
     """Result files of CLIP_benchmark, one a row, by file name.
 
-    The names are those that CLIP_benchmark's own table is built from.
+    ``clip_benchmark build FOLDER`` makes its one table of them.
     """
     return {
         f"{_slug(evaluation.dataset)}_{_slug(_system(evaluation, row))}_{row.language}.json":

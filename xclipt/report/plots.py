@@ -33,35 +33,45 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
         XcliptError: The file's ending is another one, or it cannot be written.
     """
     check_plot_path(path)
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.patheffects import withStroke
 
-    rows = list(reversed(evaluation.rows))
-    figure = Figure(figsize=(7, 1.2 + 0.32 * len(rows)), layout="constrained")
+    places = _places(evaluation)
+    figure = Figure(figsize=(7, 1.4 + 0.3 * max(places)), layout="constrained")
     axes = figure.add_subplot()
-    for position, row in enumerate(rows):
-        low, high = row.ci95
-        axes.barh(position, row.mean_r1, color=_colour(row), height=0.72)
-        axes.plot([low, high], [position, position], color="#1a1c20", linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-    axes.set_xlim(0, min(100, 1.05 * max(row.ci95[1] for row in rows) or 100))
+    halo = [withStroke(linewidth=3.2, foreground="white")]
+    for place, row in zip(places, evaluation.rows, strict=True):
+        axes.barh(place, row.mean_r1, color=_colour(row), height=0.84)
+        axes.plot(row.ci95, [place] * 2, color="#1a1c20", linewidth=1.4, path_effects=halo)
+    axes.set_yticks(places, [_label(row) for row in evaluation.rows])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(max(places) + 0.7, -0.7)
+    axes.set_xlim(0, min(100, 1.05 * max(row.ci95[1] for row in evaluation.rows) or 100))
     axes.set_xlabel("mean of t2i and i2t R@1, per cent, with 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
-    handles = [axes.barh(0, 0, color=_BASE, label="base")]
-    handles += [axes.barh(0, 0, color=c, label=f"delta: {v}") for v, c in _COLOURS.items()]
+    handles = [Patch(color=_BASE, label="base")]
+    handles += [Patch(color=c, label=f"delta: {v}") for v, c in _COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     what = "pictures" if evaluation.mode == "image" else "English captions (text mode)"
     axes.set_title(f"{evaluation.dataset}: ranking {what}", fontsize=10, loc="left")
     # The same evaluation gives the same bytes: no date, and fixed ids in SVG.
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-    with replacing(path) as aside:
-        from matplotlib import rc_context
+    with replacing(path) as aside, rc_context({"svg.hashsalt": "xclipt"}):
+        figure.savefig(aside, format=path.suffix.lower()[1:], dpi=160, metadata=metadata)
 
-        with rc_context({"svg.hashsalt": "xclipt"}):
-            figure.savefig(aside, format=path.suffix.lower()[1:], dpi=160, metadata=metadata)
+
+def _places(evaluation: Evaluation) -> list[float]:
+    # A gap between languages keeps each base together with its deltas.
+    places: list[float] = []
+    for row in evaluation.rows:
+        places.append(places[-1] + (1.0 if row.delta else 1.5) if places else 0.0)
+    return places
 
 
 def _label(row: RecallRow) -> str:
-    return f"{language_name(row.language)}: {row.delta or 'base'}"
+    return row.delta or language_name(row.language)
 
 
 def _colour(row: RecallRow) -> str:
