@@ -7,7 +7,7 @@ from xclipt.data.dataset import Dataset
 from xclipt.errors import XcliptError
 from xclipt.translation.engines import apertium, ctranslate2
 from xclipt.translation.engines.engine import Engine
-from xclipt.translation.engines.file import from_file, published
+from xclipt.translation.engines.file import BATCH_SIZE, from_file, published
 from xclipt.translation.engines.hub_model import HubModel, fetch_model, find_model, models_for
 
 ENGINES = ("auto", "file", "ctranslate2", "transformers", "apertium")
@@ -67,11 +67,11 @@ def open_engine(
     if request.file is not None:
         if kind not in ("auto", "file") or request.model:
             raise XcliptError("--file: goes with --engine file and without --model")
-        return from_file(request.file, captions)
+        return from_file(request.file, captions, request.batch_size or BATCH_SIZE)
     if kind == "file":
-        if request.model:
-            raise XcliptError("--model: goes with the engines that run one, not with file")
-        if engine := published(dataset, source, target):
+        if request.model or request.beams is not None:
+            raise XcliptError("--model and --beams: go with the engines that run a model, not file")
+        if engine := published(dataset, source, target, request.batch_size or BATCH_SIZE):
             return engine
         raise XcliptError(
             f"--engine file: no translations from {source} to {target} lie beside {dataset.name}; "
@@ -95,7 +95,7 @@ def _best(
     if request.model:
         model = _model(request.model, fetch=fetch)
         return _neural(neural, request, model, source, target, " (auto: --model names it)")
-    if engine := published(dataset, source, target):
+    if engine := published(dataset, source, target, request.batch_size or BATCH_SIZE):
         engine.about += f" (auto: they lie beside {dataset.name})"
         return engine
     if cached := _cached(source, target):

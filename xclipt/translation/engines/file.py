@@ -9,6 +9,7 @@ from xclipt.data.parallel import read_lines
 from xclipt.errors import XcliptError
 from xclipt.translation.store import Translator
 
+BATCH_SIZE = 5000
 _TABLES = (".tsv", ".tsv.gz")
 
 
@@ -18,12 +19,15 @@ class FileEngine:
     Args:
         name: What the files are called together.
         parts: Files with the texts that they are translations of.
+        batch_size: Texts a shard.
     """
 
-    batch_size = 5000
     by_length = False
 
-    def __init__(self, name: str, parts: Iterable[TranslatedLines]) -> None:
+    def __init__(
+        self, name: str, parts: Iterable[TranslatedLines], batch_size: int = BATCH_SIZE
+    ) -> None:
+        self.batch_size = batch_size
         self._texts: dict[str, str] = {}
         digest = hashlib.sha256()
         files, others = [], 0
@@ -45,23 +49,28 @@ class FileEngine:
         return [self._texts[text] for text in texts]
 
 
-def published(dataset: Dataset, source: str, target: str) -> FileEngine | None:
+def published(
+    dataset: Dataset, source: str, target: str, batch_size: int = BATCH_SIZE
+) -> FileEngine | None:
     """The translations that came with a data set; ``None`` where there are none.
 
     Raises:
         XcliptError: A file of theirs is unusable.
     """
     parts = dataset.translations(source, target, None)
-    return FileEngine(f"{dataset.name}-{parts[0].file.parent.name}", parts) if parts else None
+    if not parts:
+        return None
+    return FileEngine(f"{dataset.name}-{parts[0].file.parent.name}", parts, batch_size)
 
 
-def from_file(path: Path, captions: Sequence[str]) -> FileEngine:
+def from_file(path: Path, captions: Sequence[str], batch_size: int = BATCH_SIZE) -> FileEngine:
     """The translations in one file.
 
     Args:
         path: ``.tsv`` (or ``.tsv.gz``): lines of a text, a tab and its translation. Any other: a
             translation a line, the k-th of the k-th caption. ``.gz`` is unpacked.
         captions: The data set's captions, in its order.
+        batch_size: Texts a shard.
 
     Raises:
         XcliptError: The file is unusable, or has not as many lines as there are captions.
@@ -69,14 +78,14 @@ def from_file(path: Path, captions: Sequence[str]) -> FileEngine:
     if not path.is_file():
         raise XcliptError(f"--file {path}: no such file")
     if path.name.lower().endswith(_TABLES):
-        return FileEngine(path.name, [_read_table(path)])
+        return FileEngine(path.name, [_read_table(path)], batch_size)
     texts = read_lines(path)
     if len(texts) != len(captions):
         raise XcliptError(
             f"--file {path}: {len(texts):,} lines for {len(captions):,} captions; give one line a "
             "caption, or a .tsv of captions and translations"
         )
-    return FileEngine(path.name, [TranslatedLines(path, tuple(captions), tuple(texts))])
+    return FileEngine(path.name, [TranslatedLines(path, tuple(captions), tuple(texts))], batch_size)
 
 
 def _read_table(path: Path) -> TranslatedLines:

@@ -110,8 +110,10 @@ class ModelTokenizer:
             self.pieces: Any = AutoTokenizer.from_pretrained(model.folder, local_files_only=True)
         except Exception as error:  # files of others: anything can be wrong with them
             raise _unusable(model, error) from None
+        # M2M-100 keeps its language tokens apart.
+        vocabulary = {*self.pieces.get_vocab(), *getattr(self.pieces, "lang_token_to_id", ())}
         self.languages: LanguageTokens = language_tokens(
-            model.name, kind, self.pieces.get_vocab(), source, target
+            model.name, kind, vocabulary, source, target
         )
         if self.languages.source is not None:
             self.pieces.src_lang = self.languages.source

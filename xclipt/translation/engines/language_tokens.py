@@ -26,6 +26,7 @@ _FLORES_LANGUAGE = {
     "qu": "quy",
     "sq": "als",
     "sw": "swh",
+    "tl": "tgl",
     "uz": "uzn",
     "yi": "ydd",
 }
