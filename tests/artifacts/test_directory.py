@@ -158,3 +158,9 @@ def test_newer_manifests_ask_for_an_upgrade(directory):
     path.write_text(path.read_text().replace("format: 1", "format: 2"))
     with pytest.raises(XcliptError, match="upgrade xclipt"):
         directory.current("fr")
+
+
+def test_a_kill_while_the_directory_was_made_does_not_keep_it_from_being_made(tmp_path):
+    (tmp_path / ".xclipt.yaml.abc.tmp").write_text("form")
+    _, made = ArtifactDirectory.open_or_create(tmp_path, BackboneIdentity("tiny", "0", "0" * 64))
+    assert made and [path.name for path in tmp_path.iterdir()] == ["xclipt.yaml"]

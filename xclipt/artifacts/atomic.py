@@ -8,6 +8,11 @@ from pathlib import Path
 
 from xclipt.errors import XcliptError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,11 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        aside, lock = _make_aside(path)
     except OSError as error:
         raise XcliptError(f"{path}: cannot write ({error.strerror})") from error
-    aside = Path(name)
     try:
         yield aside
         _flush(aside)
@@ -35,6 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
     finally:
         aside.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -52,6 +57,40 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file that then becomes ``path``."""
     with replacing(path) as aside:
         write(aside)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers of ``folder/name`` left aside there; the living are spared.
+
+    A living writer holds a lock on its file. Where the system has no such locks, nothing is done.
+    ``name`` is a pattern: leave it open only for folders that nobody else writes to.
+    """
+    if fcntl is None:
+        return
+    for aside in folder.glob(f".{name}.*.tmp"):
+        try:
+            lock = os.open(aside, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(lock)
+
+
+def _make_aside(path: Path) -> tuple[Path, int | None]:
+    while True:
+        lock, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        if fcntl is None:
+            os.close(lock)
+            return Path(name), None
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if Path(name).exists():  # else somebody swept it before it was locked
+            return Path(name), lock
+        os.close(lock)
 
 
 def _flush(path: Path) -> None:

@@ -7,6 +7,7 @@
     deltas/LANG/NAME/manifest.yaml       what it is; written last, so it is there or it is not
     deltas/LANG/NAME/delta-HASH.safetensors
     deltas/LANG/NAME/training.safetensors    an interrupted training, gone when it ends
+    translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
     features/SPACE/*.safetensors         features of pictures and captions, by content
     exports/                             where export-delta writes unless told otherwise
 """
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from xclipt.artifacts.atomic import write_bytes, write_text
+from xclipt.artifacts.atomic import sweep, write_bytes, write_text
 from xclipt.artifacts.features import FeatureStore
 from xclipt.artifacts.manifest import DeltaManifest, WeightsFile
 from xclipt.backbones.backbone import BackboneIdentity
@@ -104,7 +105,8 @@ class ArtifactDirectory:
             directory = cls.open(root)
             directory.require_backbone(backbone)
             return directory, False
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        sweep(root, _MARK)  # a kill at this very point would else leave a folder that is refused
+        if root.exists() and (not root.is_dir() or _not_the_mark(root)):
             raise XcliptError(
                 f"{root}: is there already and is not an artifact directory; name another one "
                 "with --artifacts"
@@ -229,3 +231,8 @@ class ArtifactDirectory:
             return (self.root / "deltas" / language / "current").read_text().strip() or None
         except FileNotFoundError:
             return None
+
+
+def _not_the_mark(root: Path) -> list[Path]:
+    # Another process may be about to put the mark there.
+    return [path for path in root.iterdir() if not path.name.startswith(f".{_MARK}.")]

@@ -18,6 +18,19 @@ class CaptionedPicture:
     captions: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class TranslatedLines:
+    """A file of translations that came with a data set, and the captions that they are of.
+
+    ``sources[k]`` was translated to ``texts[k]``; both without outer white space, and either may
+    be empty.
+    """
+
+    file: Path
+    sources: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
 class Dataset(ABC):
     """Captioned pictures in several languages.
 
@@ -47,6 +60,14 @@ class Dataset(ABC):
     @abstractmethod
     def picture_path(self, image: str) -> Path:
         """Where the picture's file is, or would be. Pictures that are drawn are drawn here."""
+
+    def translations(self, source: str, target: str, split: str | None) -> list[TranslatedLines]:
+        """Translations that lie beside the captions, from or to English; none in most data sets.
+
+        Raises:
+            XcliptError: A file is unusable, or has not as many lines as there are captions.
+        """
+        return []
 
     def _note(self, remark: str) -> None:
         if remark not in self.notes:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.parallel import match_captions
+from xclipt.data.dataset import CaptionedPicture, Dataset, TranslatedLines
+from xclipt.data.parallel import match_captions, match_translations, translations_folder
 
 LANGUAGES = ("en", "de", "fr", "cs")
 SPLITS = ("train", "val", "test_2016_flickr")
@@ -61,6 +61,22 @@ class Multi30kDataset(Dataset):
             if remark:
                 self._note(remark)
         return captioned
+
+    def translations(self, source: str, target: str, split: str | None) -> list[TranslatedLines]:
+        where = translations_folder(source, target)
+        if where is None or source not in self.languages:
+            return []
+        folder, language = where
+        split = "test_2016_flickr" if split == "test" else split
+        files = {
+            part: self.folder / folder / f"{part}.{language}.gz"
+            for part in ([split] if split else SPLITS)
+        }
+        return [
+            match_translations(self.folder / captions_file(source, part), file)
+            for part, file in files.items()
+            if file.is_file()
+        ]
 
     def picture_path(self, image: str) -> Path:
         return self._pictures / image

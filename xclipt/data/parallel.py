@@ -4,7 +4,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from xclipt.data.dataset import CaptionedPicture
+from xclipt.data.dataset import CaptionedPicture, TranslatedLines
 from xclipt.data.pictures import check_picture_name
 from xclipt.errors import XcliptError
 
@@ -79,6 +79,30 @@ def match_captions(images: Path, captions: Path) -> tuple[list[CaptionedPicture]
     ]
     empty = [number for number, text in enumerate(texts, 1) if not text]
     return kept, empty_remark(captions, len(empty), f"line {empty[0]}") if empty else None
+
+
+def match_translations(captions: Path, translations: Path) -> TranslatedLines:
+    """Line k of ``translations`` with line k of ``captions``.
+
+    Raises:
+        XcliptError: A file is unusable, or they do not have as many lines as each other.
+    """
+    sources, texts = read_lines(captions), read_lines(translations)
+    if len(sources) != len(texts):
+        raise XcliptError(
+            f"{translations}: {len(texts):,} lines for the {len(sources):,} captions in "
+            f"{captions.name}; translate them again"
+        )
+    return TranslatedLines(translations, tuple(sources), tuple(texts))
+
+
+def translations_folder(source: str, target: str) -> tuple[str, str] | None:
+    """The folder of translations from or to English, and the language that names its files."""
+    if target == "en" and source != "en":
+        return "translated_to_en", source
+    if source == "en" and target != "en":
+        return "translated_from_en", target
+    return None
 
 
 def empty_remark(path: Path | str, count: int, first: str) -> str:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.parallel import match_captions
+from xclipt.data.dataset import CaptionedPicture, Dataset, TranslatedLines
+from xclipt.data.parallel import match_captions, match_translations, translations_folder
 
 PICTURES_FILE = "XTD10/test_image_names.txt"
 CAPTIONS_FILES = {
@@ -70,6 +70,17 @@ class XtdDataset(Dataset):
         if remark:
             self._note(remark)
         return captioned
+
+    def translations(self, source: str, target: str, split: str | None) -> list[TranslatedLines]:
+        where = translations_folder(source, target)
+        if where is None or source not in self.languages or where[1] not in self.languages:
+            return []
+        folder, language = where
+        code = Path(CAPTIONS_FILES[language]).stem.rpartition("_")[2]
+        file = self.folder / folder / f"{code}.txt"
+        if not file.is_file():
+            return []
+        return [match_translations(self.folder / CAPTIONS_FILES[source], file)]
 
     def picture_path(self, image: str) -> Path:
         part = "val2014" if "_val2014_" in image else "train2014"
