@@ -1,11 +1,15 @@
 """``eval --plot``: base and deltas by language as a picture file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xclipt.artifacts.atomic import replacing
 from xclipt.errors import XcliptError
 from xclipt.evaluation.evaluation import Evaluation, RecallRow
 from xclipt.languages import name as language_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
 _COLOURS = {
@@ -51,7 +55,16 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     what = "pictures" if evaluation.mode == "image" else "English captions (text mode)"
     axes.set_title(f"{evaluation.dataset}: ranking {what}", fontsize=10, loc="left")
-    # The same evaluation gives the same bytes: no date, and fixed ids in SVG.
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a drawing; the same one always gives the same bytes: no date, and fixed ids in SVG.
+
+    Raises:
+        XcliptError: The file ends neither in ``.png`` nor in ``.svg``, or cannot be written.
+    """
+    check_plot_path(path)
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
     with replacing(path) as aside:
         from matplotlib import rc_context
@@ -61,8 +74,8 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
 
 
 def _label(row: RecallRow) -> str:
-    return f"{language_name(row.language)}: {row.delta or 'base'}"
+    return f"{language_name(row.language)}: {row.system}"
 
 
 def _colour(row: RecallRow) -> str:
-    return _COLOURS[row.gain.verdict] if row.gain else _BASE
+    return _COLOURS[row.gain.verdict] if row.gain and row.delta else _BASE
