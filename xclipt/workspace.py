@@ -120,9 +120,7 @@ def open_workspace(
     if not create:
         ArtifactDirectory.open(root)
     backbone = backbone_name(root, backbone)
-    if dtype not in _DTYPES:
-        raise XcliptError(f"--dtype {dtype}: choose {', '.join(_DTYPES)}")
-    loaded = load_backbone(backbone, choose_device(device), _DTYPES[dtype], progress)
+    loaded = load_backbone(backbone, choose_device(device), choose_dtype(dtype), progress)
     directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
     if made:
         progress.note(f"Made {root} on backbone {loaded.identity.id}")
@@ -139,6 +137,17 @@ def backbone_name(root: Path, asked: str | None) -> str:
         return asked or BUILTIN
     known = ArtifactDirectory.open(root)
     return asked or known.backbone.id
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """The number type of that name.
+
+    Raises:
+        XcliptError: It is none of the three.
+    """
+    if name not in _DTYPES:
+        raise XcliptError(f"--dtype {name}: choose {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def choose_device(name: str) -> torch.device:

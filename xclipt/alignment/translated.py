@@ -84,8 +84,9 @@ def absent_error(
 ) -> XcliptError:
     """The refusal that names the command to run: ``what`` of the data set is not translated."""
     by = f" by '{translator}'" if translator else ""
+    other = ", or name another with --translations" if translator else ""
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "
         f"'{direction.target}'; run `xclipt translate --lang {direction.language} "
-        f"--direction {direction.option} --dataset {dataset}` first"
+        f"--direction {direction.option} --dataset {dataset}` first{other}"
     )

@@ -6,7 +6,12 @@ from pathlib import Path
 from xclipt.errors import XcliptError
 
 
-def fetch(repo: str, names: Sequence[str | tuple[str, ...]], optional: Sequence[str] = ()) -> Path:
+def fetch(
+    repo: str,
+    names: Sequence[str | tuple[str, ...]],
+    optional: Sequence[str] = (),
+    option: str = "--backbone",
+) -> Path:
     """The folder of one revision of ``repo`` that holds the files.
 
     What is in the cache is not fetched again, and ``HF_HUB_OFFLINE`` is obeyed.
@@ -15,6 +20,7 @@ def fetch(repo: str, names: Sequence[str | tuple[str, ...]], optional: Sequence[
         repo: ``owner/name``.
         names: Files that must be there; of a tuple the first that the repository has.
         optional: Files that are taken along where the repository has them.
+        option: The option of the command line that would take a folder instead.
 
     Raises:
         XcliptError: A file cannot be had. Says which, and where a copy may lie.
@@ -34,7 +40,7 @@ def fetch(repo: str, names: Sequence[str | tuple[str, ...]], optional: Sequence[
         return XcliptError(
             f"{repo}: no {name} ({why}); run `hf download {repo}` where there is a network and "
             f"copy its cache to {constants.HF_HUB_CACHE} (HF_HOME moves it), or name a folder "
-            "that holds a copy: --backbone FOLDER"
+            f"that holds a copy: {option} FOLDER"
         )
 
     folder = None

@@ -14,6 +14,7 @@ from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
+from xclipt.cli.translate import translate_command
 from xclipt.errors import UsageError, XcliptError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("translate")(translate_command)
 app.command("align")(align_command)
 app.command("train-delta")(train_delta_command)
 app.command("eval")(eval_command)

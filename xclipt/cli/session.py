@@ -11,6 +11,7 @@ from xclipt.errors import XcliptError
 from xclipt.progress import Progress, Task
 
 if TYPE_CHECKING:
+    from xclipt.artifacts.directory import ArtifactDirectory
     from xclipt.data.dataset import Dataset
     from xclipt.workspace import Workspace
 
@@ -83,6 +84,20 @@ class Session:
             dtype=self._common.dtype,
             create=self._create,
         )
+
+    @cached_property
+    def directory(self) -> "ArtifactDirectory":
+        """The artifact directory, without its backbone where it is there and none is named."""
+        there = self.directory_if_there
+        return there if there and not self._common.backbone else self.workspace.directory
+
+    @property
+    def directory_if_there(self) -> "ArtifactDirectory | None":
+        """The artifact directory as it is, ``None`` where it would have to be made."""
+        from xclipt.artifacts.directory import ArtifactDirectory
+
+        is_there = (self._common.artifacts / "xclipt.yaml").exists()
+        return ArtifactDirectory.open(self._common.artifacts) if is_there else None
 
     def open_data(self, name: str, *, download: bool = False) -> "Dataset":
         """The data set of that name. What it has to remark, now or later, reaches the user."""

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,9 +13,11 @@ from rich.table import Table
 
 from xclipt.progress import Silent, Task
 
+_SECONDS_BETWEEN_LINES = 10.0
+
 
 class Terminal:
-    """Progress bars and remarks on stderr; bars only when it is a terminal.
+    """Progress bars and remarks on stderr; where it is no terminal, a line now and then for bars.
 
     Used as a context manager, so that bars are taken off the screen however the command ends.
     """
@@ -44,6 +47,8 @@ class Terminal:
         """A new bar; none for work that is already done."""
         if not total:
             return Silent().start(description, total)
+        if not self._quiet and not self._console.is_terminal:
+            return _Lines(self.note, description, total)
         return _Bar(self._bars, self._bars.add_task(description, total=total, detail=""))
 
     def note(self, message: str) -> None:
@@ -64,6 +69,29 @@ class _Bar:
 
     def finish(self) -> None:
         self._bars.remove_task(self._task)
+
+
+class _Lines:
+    def __init__(self, tell: Callable[[str], None], description: str, total: int) -> None:
+        self._tell = tell
+        self._description = description
+        self._total = total
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._told >= _SECONDS_BETWEEN_LINES and self._done < self._total:
+            self._told = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            self._tell(
+                f"{self._description}: {self._done:,} of {self._total:,}"
+                f"{', ' if detail else ''}{detail}, {left:.0f} s left"
+            )
+
+    def finish(self) -> None:
+        pass
 
 
 def print_json(document: Mapping[str, Any]) -> None:

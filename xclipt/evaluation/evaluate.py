@@ -69,7 +69,7 @@ def evaluate(
         text: ``to-en`` measures the base on text translated into English too. Where a delta was
             trained on such text, it and the base are measured on it anyway.
         translator: Engine or model whose translations to take for that; ``None`` is the one that
-            has most. A delta gets those of the translator that it was trained with.
+            has most, and for a delta the one that it was trained with.
 
     Raises:
         XcliptError: The data does not hold what is asked.

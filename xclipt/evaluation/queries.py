@@ -64,8 +64,8 @@ class LanguageQueries:
 
     def translations_for(self, delta: StoredDelta) -> TranslatedCaptions:
         """The translations that a delta for translated text is measured on."""
-        translator = _translator(delta)
-        return next(t for t in self.translated if translator in (None, t.translator))
+        own = [t for t in self.translated if t.translator == _translator(delta)]
+        return (own or self.translated)[0]  # the user may have named another translator
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,18 @@ def _translate(
     text: str,
     asked: str | None,
 ) -> tuple[TranslatedCaptions, ...]:
-    """By every translator whose English a delta was trained on; else, if asked for, by any."""
+    """By the translator that is asked for, else by all whose English a delta was trained on."""
     trained_on = [_translator(delta) for delta in deltas if delta.manifest.text == TO_EN]
-    names: dict[str | None, None] = {t.name if t else None: None for t in trained_on}
-    if language != "en" and text == TO_EN and (asked or not names):
-        names[asked] = None
+    names = list(dict.fromkeys(known.name if known else None for known in trained_on))
+    if asked and names:
+        workspace.progress.note(
+            f"--translations {asked}: '{language}' was trained on those of "
+            f"{', '.join(name or 'an unknown translator' for name in names)}"
+        )
+    if language == "en":
+        names = []
+    elif names or text == TO_EN:
+        names = [asked] if asked or not names else names
     translated: list[TranslatedCaptions] = []
     for name in names:
         texts, translator, untranslated = translated_captions(

@@ -1,0 +1,1 @@
+"""What translates: one module an engine, behind one interface."""
