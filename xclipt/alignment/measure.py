@@ -11,6 +11,7 @@ from xclipt.alignment.routines import inference_text
 from xclipt.alignment.stored import store_alignment
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.data.dataset import Dataset
+from xclipt.errors import XcliptError
 from xclipt.workspace import Workspace
 
 
@@ -42,6 +43,7 @@ class AlignmentReport:
     """What ``align`` measured.
 
     Attributes:
+        refused: Why a language has no row; of one language alone it is an error.
         english: English captions with others of the same pictures, or with themselves; ``None``
             where the data set has no English.
         english_is_itself: There were no others.
@@ -52,6 +54,7 @@ class AlignmentReport:
     routine: int | None
     backbone: BackboneIdentity
     rows: tuple[LanguageAlignment, ...]
+    refused: dict[str, str]
     english: Gap | None
     english_is_itself: bool
 
@@ -73,6 +76,7 @@ class AlignmentReport:
             "text": inference_text(self.routine),
             "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
             "rows": [row.as_json() for row in self.rows],
+            "refused": self.refused,
             "english": english,
         }
 
@@ -107,27 +111,31 @@ def align(
         XcliptError: The data does not hold what is asked, or texts were never translated.
     """
     rows: list[LanguageAlignment] = []
+    refused: dict[str, XcliptError] = {}
     for language in languages:
-        alignment = build_alignment(
-            workspace,
-            dataset,
-            AlignmentRequest(
-                language=language,
-                shots=shots,
-                routine=routine,
-                text=inference_text(routine),
-                seed=seed,
-                split=split,
-                allow_missing=pictures,
-                translator=translator,
-                floor=floor,
-            ),
-            pictures=pictures,
-            up_to=up_to,
+        request = AlignmentRequest(
+            language=language,
+            shots=shots,
+            routine=routine,
+            text=inference_text(routine),
+            seed=seed,
+            split=split,
+            allow_missing=pictures,
+            translator=translator,
+            floor=floor,
         )
+        try:
+            alignment = build_alignment(workspace, dataset, request, pictures=pictures, up_to=up_to)
+        except XcliptError as error:
+            refused[language] = error
+            continue
         gap = measure_gap(workspace, alignment.pairs)
         path = store_alignment(workspace.directory, alignment, gap)
         rows.append(LanguageAlignment(language, alignment, gap, path))
+    if not rows:
+        raise next(iter(refused.values()))
+    for language, why in refused.items():
+        workspace.progress.note(f"'{language}' is left out: {why}")
     used = rows[0].alignment.split
     reference = english_reference(dataset, used, seed, max(row.gap.pairs for row in rows))
     return AlignmentReport(
@@ -136,6 +144,7 @@ def align(
         routine=routine,
         backbone=workspace.backbone.identity,
         rows=tuple(rows),
+        refused={language: str(why) for language, why in refused.items()},
         english=measure_gap(workspace, reference.pairs) if reference else None,
         english_is_itself=reference is not None and reference.itself,
     )
