@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from xclipt.alignment.routines import ROUTINES
 from xclipt.artifacts.atomic import write_text
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.cli.terminal import Terminal
@@ -33,7 +34,7 @@ from xclipt.evaluation.disparity import disparity
 from xclipt.evaluation.evaluate import evaluate
 from xclipt.progress import Progress
 from xclipt.training.recipe import RECIPES, recipe_with
-from xclipt.training.train import ROUTINES, TrainingRequest, train_delta
+from xclipt.training.train import TrainingRequest, train_delta
 from xclipt.workspace import Workspace, open_workspace
 
 

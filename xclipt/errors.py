@@ -1,5 +1,9 @@
-"""The one exception that xclipt raises for anything a user can put right."""
+"""The exceptions that xclipt raises for anything a user can put right."""
 
 
 class XcliptError(Exception):
     """One line that names the file or option at fault and what to do about it."""
+
+
+class UsageError(XcliptError):
+    """The same of options that contradict each other: wrong usage whatever the data."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xclipt.alignment.routines import ROUTINES
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.training.recipe import PAPER
-from xclipt.training.train import ROUTINES
 from xclipt.workspace import Workspace
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -2,26 +2,37 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from xclipt.training.losses import ALIGNMENTS, contrastive
 
 
-def slow_contrastive(a: list[list[float]], b: list[list[float]], scale: float) -> float:
-    def unit(v: list[float]) -> list[float]:
-        length = math.sqrt(sum(x * x for x in v))
-        return [x / length for x in v]
+def slow_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(sum(x * y for x, y in zip(a, b, strict=True))) / math.sqrt(
+        float(sum(x * x for x in a)) * float(sum(y * y for y in b))
+    )
 
-    a, b = [unit(v) for v in a], [unit(v) for v in b]
-    logits = [[scale * sum(x * y for x, y in zip(u, v, strict=True)) for v in b] for u in a]
-    n = len(logits)
 
-    def cross_entropy(rows: list[list[float]]) -> float:
-        return sum(math.log(sum(map(math.exp, row))) - row[i] for i, row in enumerate(rows)) / n
+def slow_contrastive(a: np.ndarray, b: np.ndarray, scale: float) -> float:
+    n = len(a)
+    logits = [[scale * slow_cosine(a[i], b[j]) for j in range(n)] for i in range(n)]
+    total = 0.0
+    for i in range(n):
+        row, column = logits[i], [logits[j][i] for j in range(n)]
+        for line in (row, column):
+            most = max(line)
+            total += most + math.log(sum(math.exp(x - most) for x in line)) - line[i]
+    return total / (2 * n)
 
-    columns = [[logits[i][j] for i in range(n)] for j in range(n)]
-    return (cross_entropy(logits) + cross_entropy(columns)) / 2
+
+def slow_alignment(name: str, t: np.ndarray, p: np.ndarray, v: np.ndarray, scale: float) -> float:
+    if name == "mse":
+        return sum((x - y) ** 2 for x, y in zip(t.ravel(), p.ravel(), strict=True)) / t.size
+    if name == "cosine":
+        return sum(1 - slow_cosine(a, b) for a, b in zip(t, p, strict=True)) / len(t)
+    return slow_contrastive(t, p, scale) if name == "contrastive" else slow_contrastive(p, v, scale)
 
 
 def test_contrastive_by_hand():
@@ -33,13 +44,12 @@ def test_contrastive_by_hand():
     assert loss.item() == pytest.approx(math.log(1 + math.exp(2)))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_contrastive_is_the_slow_one(seed):
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.randn(7, 5, generator=generator, dtype=torch.float64)
-    b = torch.randn(7, 5, generator=generator, dtype=torch.float64)
-    expected = slow_contrastive(a.tolist(), b.tolist(), 10.0)
-    assert contrastive(a, b, 10.0).item() == pytest.approx(expected, rel=1e-12)
+def test_both_directions_count():
+    # Both texts lie on the first picture: cosines (1, 0) in each row. From the texts the first is
+    # right by 1 and the second wrong by 1; from the pictures both columns are ties.
+    loss = contrastive(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.eye(2), logit_scale=1.0)
+    rows = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 2
+    assert loss.item() == pytest.approx((rows + math.log(2)) / 2)
 
 
 def test_alignments_by_hand():
@@ -49,9 +59,51 @@ def test_alignments_by_hand():
     losses = {name: f(text, partner, image, 4.0).item() for name, f in ALIGNMENTS.items()}
     assert losses["mse"] == pytest.approx((0 + 1 + 0 + 1) / 4)
     assert losses["cosine"] == pytest.approx((1 - 1 / math.sqrt(2)) / 2)
-    as_lists = text.tolist(), partner.tolist(), image.tolist()
-    assert losses["contrastive"] == pytest.approx(slow_contrastive(as_lists[0], as_lists[1], 4.0))
-    assert losses["image"] == pytest.approx(slow_contrastive(as_lists[1], as_lists[2], 4.0))
+    # Cosines of text (rows) and partner: (h, 0), (h, 1) with h = 1 / sqrt 2, times 4.
+    h = 4 / math.sqrt(2)
+    rows = math.log(1 + math.exp(-h)) + math.log(1 + math.exp(h - 4))
+    columns = math.log(2) + math.log(1 + math.exp(-4))
+    assert losses["contrastive"] == pytest.approx((rows + columns) / 4)
+    # Of partner (rows) and image: (h, h), (0, 1): the transpose.
+    assert losses["image"] == pytest.approx((rows + columns) / 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_alignments_are_the_slow_ones(name, scale, seed):
+    random = np.random.default_rng(seed)
+    t, p, v = random.normal(size=(3, 7, 5)) * random.uniform(0.1, 3, size=(3, 1, 1))
+    expected = slow_alignment(name, t, p, v, scale)
+    exact = ALIGNMENTS[name](*map(torch.from_numpy, (t, p, v)), scale)
+    assert exact.dtype == torch.float64
+    assert exact.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    single = ALIGNMENTS[name](*(torch.from_numpy(x).float() for x in (t, p, v)), scale)
+    assert single.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    main = contrastive(torch.from_numpy(v), torch.from_numpy(t), scale)
+    assert main.item() == pytest.approx(slow_contrastive(v, t, scale), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_gradients_are_those_of_the_slow_ones(name):
+    random = np.random.default_rng(3)
+    t, p, v = random.normal(size=(3, 4, 3))
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (t, p)]
+    loss = ALIGNMENTS[name](*tensors, torch.from_numpy(v), 5.0)
+    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+    for which, gradient in enumerate(gradients):
+        expected = np.zeros_like(t)
+        for index in np.ndindex(*t.shape):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = [t.copy(), p.copy()]
+                moved[which][index] += step
+                ends.append(slow_alignment(name, *moved, v, 5.0))
+            expected[index] = (ends[0] - ends[1]) / 2e-6
+        found = np.zeros_like(t) if gradient is None else gradient.numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+    # The image loss is about the partner alone.
+    assert (gradients[0] is None) == (name == "image")
 
 
 def test_only_mse_sees_the_length_of_features():

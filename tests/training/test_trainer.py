@@ -12,7 +12,7 @@ from xclipt.deltas.spec import AdapterSpec, CompacterSpec, FullSpec, LoraSpec, S
 from xclipt.errors import XcliptError
 from xclipt.progress import Silent
 from xclipt.training.checkpoint import Checkpoint
-from xclipt.training.losses import contrastive
+from xclipt.training.losses import ALIGNMENTS, contrastive
 from xclipt.training.recipe import PAPER, Recipe, recipe_with
 from xclipt.training.trainer import (
     Evaluated,
@@ -231,6 +231,72 @@ def test_live_and_frozen_teachers_differ_where_they_should():
     )[0]
     assert (live - plain).norm() < 1e-3 * (frozen - plain).norm()
     delta.remove()
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_a_live_teacher_adds_the_partners_gradient_and_nothing_else(name):
+    """grad(live) = grad(frozen) + gradient through the partner alone, for every parameter."""
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=4, tune_head=True), "bert", 1)
+    generator = torch.Generator().manual_seed(5)
+    tensors = delta.tensors()
+    delta.load({n: t + 0.1 * torch.randn(t.shape, generator=generator) for n, t in tensors.items()})
+    batch = [4, 0, 7]
+    weights = delta.parameters()
+
+    def encode(rows):
+        return backbone.text_tower(*backbone.tokenizer.pad([rows[i] for i in batch], "cpu"))
+
+    def gradients(loss):
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        return [
+            torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
+        ]
+
+    # What the delta makes of the partners now, held fast: what a frozen teacher is to autograd.
+    held = backbone.encode_tokens(pairs.partners)
+    pairs = replace(pairs, partner_features=held)
+    recipe = replace(RECIPE, align_loss=name, teacher="live", align_weight=3.0)
+    live = gradients(_loss(backbone, pairs, batch, recipe))
+    text, images = encode(pairs.texts).detach(), pairs.images[batch]
+    through_partner = gradients(
+        3 * ALIGNMENTS[name](text, encode(pairs.partners), images, recipe.logit_scale)
+    )
+    if name == "image":
+        frozen = gradients(_loss(backbone, pairs, batch, replace(recipe, align_weight=0)))
+    else:
+        frozen = gradients(_loss(backbone, pairs, batch, replace(recipe, teacher="frozen")))
+    for one, other, partner in zip(live, frozen, through_partner, strict=True):
+        torch.testing.assert_close(one, other + partner, rtol=1e-3, atol=1e-5)
+    # Both parts are there, or the sum would prove nothing.
+    assert sum(g.norm() for g in through_partner) > 1e-2
+    assert sum(g.norm() for g in frozen) > 1e-2
+    delta.remove()
+
+
+def test_a_frozen_teacher_is_not_trained_through():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    features = pairs.partner_features.clone().requires_grad_()
+    delta = InjectedDelta(backbone.text_tower, LORA, "bert", 1)
+    # The tokens of partners are poison: a frozen teacher must not read them.
+    poisoned = replace(pairs, partners=[[10**6]] * 10, partner_features=features)
+    recipe = replace(RECIPE, align_loss="mse", teacher="frozen", align_weight=1.0)
+    loss = _loss(backbone, poisoned, [0, 1, 2], recipe)
+    with torch.no_grad():
+        text = backbone.encode_tokens([pairs.texts[i] for i in (0, 1, 2)])
+    (gradient,) = torch.autograd.grad(loss, features)
+    expected = torch.zeros_like(features)
+    expected[:3] = 2 * (features[:3] - text).detach() / text.numel()
+    torch.testing.assert_close(gradient, expected)
+    delta.remove()
+
+
+def test_the_image_loss_needs_a_live_teacher():
+    assert recipe_with(align_loss="image").teacher == "live"
+    with pytest.raises(XcliptError, match="--teacher frozen"):
+        recipe_with(align_loss="image", teacher="frozen")
 
 
 def test_loss_is_contrastive_plus_weighted_alignment():

@@ -8,6 +8,7 @@
     deltas/LANG/NAME/delta-HASH.safetensors
     deltas/LANG/NAME/training.safetensors    an interrupted training, gone when it ends
     translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
+    alignments/LANG/NAME/                pairs of texts: manifest.yaml and pairs-HASH.jsonl
     features/SPACE/*.safetensors         features of pictures and captions, by content
     exports/                             where export-delta writes unless told otherwise
 """
@@ -139,18 +140,29 @@ class ArtifactDirectory:
         """Where exports go unless told otherwise."""
         return self.root / "exports"
 
+    def alignment_folder(self, language: str, name: str) -> Path:
+        """Where an alignment set is, or would be.
+
+        Raises:
+            XcliptError: The name could leave the directory or cannot be a folder's.
+        """
+        return self._folder("alignments", language, name, "an alignment set")
+
     def delta_folder(self, language: str, name: str) -> Path:
         """Where a delta is, or would be.
 
         Raises:
             XcliptError: The name could leave the directory or cannot be a folder's.
         """
+        return self._folder("deltas", language, name, "a delta")
+
+    def _folder(self, kind: str, language: str, name: str, what: str) -> Path:
         for part in (language, name):
             if not _NAME.fullmatch(part):
                 raise XcliptError(
-                    f"'{part}' cannot name a delta: use letters, digits, '.', '_' and '-'"
+                    f"'{part}' cannot name {what}: use letters, digits, '.', '_' and '-'"
                 )
-        return self.root / "deltas" / language / name
+        return self.root / kind / language / name
 
     def write_delta(
         self, manifest: DeltaManifest, tensors: Mapping[str, Tensor], *, make_current: bool = True

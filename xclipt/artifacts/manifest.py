@@ -33,6 +33,9 @@ class TrainingData:
         sha256: Over the pairs, texts and picture contents, in order.
         pictures: Leading 16 hexadecimal digits of the SHA-256 of each picture that was trained or
             validated on; ``eval`` leaves them out.
+        alignment_sha256: Of the alignment set, as ``xclipt align`` records it.
+        floor: Least cosine that a pair's texts had to have in the frozen tower.
+        left_out: How many pairs were passed over, by reason.
     """
 
     dataset: str
@@ -43,12 +46,22 @@ class TrainingData:
     validation_split: str | None
     validation_pictures: int
     pictures: tuple[str, ...] = field(repr=False)
+    alignment_sha256: str = ""
+    floor: float | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DeltaManifest:
-    """One trained delta. ``text`` says what is embedded at inference: the text as it is
-    (``target``) or its English translation (``to-en``)."""
+    """One trained delta.
+
+    Attributes:
+        text: What is embedded at inference: the text as it is (``target``) or its English
+            translation (``to-en``).
+        translator: Engine, model, revision and setting of the translations that it was trained on;
+            ``None`` where human captions were all. For ``to-en`` text at inference must come from
+            the same.
+    """
 
     language: str
     name: str
@@ -67,6 +80,7 @@ class DeltaManifest:
     validation: dict[str, Any]
     versions: dict[str, str]
     created: str
+    translator: dict[str, str] | None = None
     format: int = FORMAT
 
     @property

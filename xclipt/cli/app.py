@@ -9,12 +9,13 @@ import typer
 from typer.exceptions import TyperException
 
 from xclipt import __version__
+from xclipt.cli.align import align_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 
 app = typer.Typer(
     name="xclipt",
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("translate")(translate_command)
+app.command("align")(align_command)
 app.command("train-delta")(train_delta_command)
 app.command("eval")(eval_command)
 app.command("export-delta")(export_delta_command)
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(given, prog_name="xclipt", standalone_mode=False)
     except XcliptError as error:
-        code = _fail(str(error), 1, error, given)
+        code = _fail(str(error), 2 if isinstance(error, UsageError) else 1, error, given)
     except TyperException as error:
         code = _fail(error.format_message(), error.exit_code, error, given)
     except (typer.Abort, KeyboardInterrupt):

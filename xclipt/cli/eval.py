@@ -11,6 +11,7 @@ from xclipt.cli.options import (
     DatasetName,
     Download,
     Languages,
+    TranslationsOf,
     common_options,
 )
 from xclipt.cli.session import Session
@@ -62,6 +63,15 @@ def eval_command(
         bool,
         typer.Option("--seeds", help="All deltas that differ only in -seedN: mean and sd."),
     ] = False,
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text",
+            help="to-en: the base on text translated into English too. A delta gets the text that "
+            "it was trained on anyway.",
+        ),
+    ] = "target",
+    translations: TranslationsOf = None,
     limit: Annotated[int | None, typer.Option("--limit", help="At most so many pictures.")] = None,
     same_pictures: Annotated[
         bool,
@@ -148,6 +158,8 @@ def eval_command(
             allow_missing=allow_missing,
             limit=limit,
             same_pictures=same_pictures,
+            text=text,
+            translator=translations,
         )
         result = measure(session.workspace, queries, over_seeds=seeds)
         compared = published_beside(result)

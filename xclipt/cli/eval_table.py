@@ -32,7 +32,7 @@ def table(result: Evaluation) -> Table:
     for row in result.rows:
         both = (row.t2i, row.i2t)
         drawn.add_row(
-            f"  {row.delta}" if row.delta else row.language,
+            row.language if row.system == "base" else f"  {row.system}",
             str(row.n),
             *(f"{one.r1:.1f} {one.r5:.1f} {one.r10:.1f}" for one in both),
             " ".join(f"{one.mrr:.3f}" for one in both),

@@ -41,6 +41,19 @@ AllowMissing = Annotated[
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch the data set if it is not there.")
 ]
+TranslationsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--translations",
+        help="Engine or model whose translations to take; those of who has most of them.",
+    ),
+]
+Floor = Annotated[
+    float | None,
+    typer.Option(
+        "--floor", help="Leave out pairs whose texts have a lower cosine in the frozen tower."
+    ),
+]
 
 
 @dataclass(frozen=True)

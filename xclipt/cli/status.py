@@ -55,6 +55,8 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
         "name": manifest.name,
         "current": delta.current,
         "kind": manifest.kind,
+        "routine": manifest.routine,
+        "text": manifest.text,
         "path": str(delta.folder),
         "trainable_parameters": manifest.weights.parameters,
         "percent": manifest.percent,

@@ -13,7 +13,9 @@ from xclipt.cli.options import (
     CommonOptions,
     DatasetName,
     Download,
+    Floor,
     Languages,
+    TranslationsOf,
     common_options,
 )
 from xclipt.cli.session import Session, number_or_all
@@ -34,8 +36,23 @@ def train_delta_command(
     dataset: DatasetName = "emoji",
     routine: Annotated[
         str,
-        typer.Option("--routine", help="1: align with the English caption; none: do not align."),
+        typer.Option(
+            "--routine",
+            help="1: align with the English caption; 2: with its translation into the language; "
+            "3: align the caption's translation into English with the English caption; "
+            "none: do not align.",
+        ),
     ] = "1",
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            help="With --routine none: train on target text (baseline 1), or to-en, its "
+            "translation into English (baseline 2).",
+        ),
+    ] = None,
+    translations: TranslationsOf = None,
+    floor: Floor = None,
     delta: Annotated[
         str, typer.Option("--delta", help="Kind: lora, adapter, compacter or soft-prompt.")
     ] = "lora",
@@ -143,9 +160,10 @@ def train_delta_command(
 
     Example: xclipt train-delta --lang fr --shots 10
     """
+    from xclipt.alignment.routines import ROUTINES
     from xclipt.deltas.spec import FullSpec, spec_for
     from xclipt.training.recipe import RECIPES, recipe_with
-    from xclipt.training.train import ROUTINES, TrainingRequest, train_delta
+    from xclipt.training.train import TrainingRequest, train_delta
 
     if routine not in ROUTINES:
         raise XcliptError(f"--routine {routine}: choose {', '.join(ROUTINES)}")
@@ -187,6 +205,9 @@ def train_delta_command(
         split=split,
         validation_pictures=validate_on,
         allow_missing=allow_missing,
+        text=text,
+        translator=translations,
+        floor=floor,
     )
     with Session(common, create=True) as session:
         if dry_run and lang != "all":

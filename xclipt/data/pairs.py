@@ -22,53 +22,43 @@ def caption_pairs(
     language: str,
     split: str | None,
     *,
-    shots: int | None,
     seed: int,
-    routine: int | None,
+    english: bool,
+    every_caption: bool = False,
     among: Collection[str] | None = None,
 ) -> list[CaptionPair]:
-    """The training pairs of one language, in an order that ``seed`` and the pictures' names fix.
+    """All human pairs of one language, in an order that ``seed`` and the pictures' names fix.
 
-    The order is the same on every machine, and the first 10 of 50 shots are the 10 shots.
+    The order is the same on every machine: the first 10 of 50 shots are the 10 shots.
 
     Args:
         dataset: Where the captions are.
         language: ISO 639-1 code of the captions.
         split: The split to train on, or ``None`` for all pictures.
-        shots: How many pictures, each with one of its captions; ``None`` is all captions of all.
         seed: Any integer.
-        routine: 1 makes the English caption of the same index the partner (counted round where
-            English has fewer); ``None`` gives no partner.
+        english: Make the English caption of the same index the partner (counted round where
+            English has fewer), and leave out pictures without one.
+        every_caption: All captions of every picture, not one.
         among: The pictures that may be taken, such as those whose files are there; ``None`` is all.
 
     Raises:
-        XcliptError: There are fewer pictures than ``shots``, none at all, or no English captions
-            for routine 1.
+        XcliptError: There are no pictures at all, or no English captions.
     """
-    if routine not in (1, None):
-        raise XcliptError(f"--routine {routine}: caption pairs are made for 1 and none")
-    if shots is not None and shots < 1:
-        raise XcliptError(f"--shots {shots}: must be at least 1, or all")
     items = [
         item for item in dataset.captions(language, split) if among is None or item.image in among
     ]
     partners: dict[str, tuple[str, ...]] = {}
-    if routine == 1:
+    if english:
         partners = {item.image: item.captions for item in dataset.captions("en", split)}
         items = _with_partners(dataset, language, items, partners)
     if not items:
-        raise XcliptError(f"{dataset.name}: no pictures to train on in '{language}'{_of(split)}")
-    if shots is not None and shots > len(items):
-        raise XcliptError(
-            f"--shots {shots}: {dataset.name} has {len(items):,} pictures in '{language}'"
-            f"{_of(split)}; give at most that, or all"
-        )
+        raise XcliptError(f"{dataset.name}: no pictures to train on in '{language}'{of(split)}")
     pairs = []
-    for item in picture_order(items, seed)[:shots]:
+    for item in picture_order(items, seed):
         one = _digest(seed, item.image) % len(item.captions)
-        for index in range(len(item.captions)) if shots is None else [one]:
-            english = partners.get(item.image)
-            partner = english[index % len(english)] if english else None
+        for index in range(len(item.captions)) if every_caption else [one]:
+            own = partners.get(item.image)
+            partner = own[index % len(own)] if own else None
             pairs.append(CaptionPair(item.image, item.captions[index], partner))
     return pairs
 
@@ -76,6 +66,11 @@ def caption_pairs(
 def picture_order(items: Iterable[CaptionedPicture], seed: int) -> list[CaptionedPicture]:
     """The items in the order that ``seed`` gives their pictures, the same on every machine."""
     return sorted(items, key=lambda item: (_digest(seed, item.image), item.image))
+
+
+def of(split: str | None) -> str:
+    """How a message goes on to name the split; nothing without one."""
+    return f" of split '{split}'" if split else ""
 
 
 def _with_partners(
@@ -93,10 +88,6 @@ def _with_partners(
         if remark not in dataset.notes:
             dataset.notes.append(remark)
     return kept
-
-
-def _of(split: str | None) -> str:
-    return f" of split '{split}'" if split else ""
 
 
 def _digest(seed: int, image: str) -> int:

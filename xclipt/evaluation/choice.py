@@ -108,6 +108,8 @@ def _require_alike(siblings: Sequence[StoredDelta]) -> None:
             ("kind", first.kind, other.kind),
             ("setting", first.setting, other.setting),
             ("routine", first.routine, other.routine),
+            ("text", first.text, other.text),
+            ("translator", first.translator, other.translator),
             ("recipe", first.recipe, other.recipe),
             ("data set", first.data.dataset, other.data.dataset),
             ("shots", first.data.shots, other.data.shots),

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.choice import stem
@@ -28,7 +29,7 @@ from xclipt.evaluation.metrics import (
     retrieval_ranks,
     summarise,
 )
-from xclipt.evaluation.queries import LanguageQueries, Queries, select_queries
+from xclipt.evaluation.queries import LanguageQueries, Queries, TranslatedCaptions, select_queries
 from xclipt.workspace import Workspace
 
 _Draws = NDArray[np.float64]
@@ -46,6 +47,8 @@ def evaluate(
     limit: int | None = None,
     same_pictures: bool = False,
     over_seeds: bool = False,
+    text: str = TARGET,
+    translator: str | None = None,
 ) -> Evaluation:
     """Measure retrieval in every language, with the frozen base and with its deltas.
 
@@ -63,6 +66,10 @@ def evaluate(
         same_pictures: Measure every language on the pictures that all of them have, less those
             that any delta was trained on, so that their figures are of the same task.
         over_seeds: The deltas of a language differ only in their seed: give their mean and spread.
+        text: ``to-en`` measures the base on text translated into English too. Where a delta was
+            trained on such text, it and the base are measured on it anyway.
+        translator: Engine or model whose translations to take for that; ``None`` is the one that
+            has most, and for a delta the one that it was trained with.
 
     Raises:
         XcliptError: The data does not hold what is asked.
@@ -79,6 +86,8 @@ def evaluate(
             allow_missing=allow_missing,
             limit=limit,
             same_pictures=same_pictures,
+            text=text,
+            translator=translator,
         ),
         over_seeds=over_seeds,
     )
@@ -92,17 +101,36 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
     for language in queries.languages:
-        base = _ranks(workspace, language, None)
+        base = _ranks(workspace, language, language.captions)
         base_draws = bootstrap_mean_r1(base)
         base_row = _row(language, None, base, base_draws, None)
         subject[language.language] = base_row.mean_r1
+        to_en = []
+        for translated in language.translated:
+            ranks = _ranks(workspace, language, translated.captions)
+            draws = bootstrap_mean_r1(ranks)
+            row = _row(language, None, ranks, draws, (base_row, base_draws), translated)
+            to_en.append((row, draws))
         measured = []
         for delta in language.deltas:
-            ranks = _ranks(workspace, language, delta)
+            ranks = _ranks(workspace, language, language.texts(delta), delta)
             draws = bootstrap_mean_r1(ranks)
-            row = _row(language, delta, ranks, draws, (base_row, base_draws))
+            own = language.translations_for(delta) if delta.manifest.text == TO_EN else None
+            row = _row(language, delta, ranks, draws, (base_row, base_draws), own)
             measured.append((row, ranks, draws))
-        rows += [base_row, *(row for row, _, _ in measured)]
+        rows += [base_row, *(row for row, _ in to_en), *(row for row, _, _ in measured)]
+        # What a delta for translated text adds to the translating itself.
+        pairs += [
+            PairedDifference(
+                row.language,
+                row.delta or "",
+                base_to_en.system,
+                _difference(row.mean_r1, base_to_en.mean_r1, draws - to_en_draws),
+            )
+            for row, _, draws in measured
+            for base_to_en, to_en_draws in to_en
+            if row.translator == base_to_en.translator
+        ]
         pairs += [
             PairedDifference(
                 one.language,
@@ -120,7 +148,7 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         elif measured:
             subject[language.language] = measured[0][0].mean_r1
             gains[language.language] = (base, [measured[0][1]])
-    base_figures = {row.language: row.mean_r1 for row in rows if row.delta is None}
+    base_figures = {row.language: row.mean_r1 for row in rows if row.system == "base"}
     return Evaluation(
         dataset=queries.dataset,
         split=queries.split,
@@ -135,8 +163,13 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     )
 
 
-def _ranks(workspace: Workspace, queries: LanguageQueries, delta: StoredDelta | None) -> Ranks:
-    captions = workspace.encode_texts(queries.captions, delta)
+def _ranks(
+    workspace: Workspace,
+    queries: LanguageQueries,
+    texts: Sequence[str],
+    delta: StoredDelta | None = None,
+) -> Ranks:
+    captions = workspace.encode_texts(texts, delta)
     return retrieval_ranks(queries.targets, captions, queries.owner)
 
 
@@ -146,6 +179,7 @@ def _row(
     ranks: Ranks,
     draws: _Draws,
     base: tuple[RecallRow, _Draws] | None,
+    translated: TranslatedCaptions | None = None,
 ) -> RecallRow:
     figure = mean_r1(ranks)
     return RecallRow(
@@ -160,6 +194,8 @@ def _row(
         mean_r1=figure,
         ci95=interval95(draws),
         gain=_difference(figure, base[0].mean_r1, draws - base[1]) if base else None,
+        text=TO_EN if translated else TARGET,
+        translator=translated.translator.name if translated else None,
     )
 
 
@@ -194,7 +230,7 @@ def _over_seeds(rows: Sequence[RecallRow], gain_draws: Sequence[_Draws]) -> Seed
 
 
 def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
-    base = {row.language: row for row in rows if row.delta is None}
+    base = {row.language: row for row in rows if row.system == "base"}
     english = base.get("en")
     if english is None:
         return tuple(rows)

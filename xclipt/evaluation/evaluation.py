@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xclipt.alignment.routines import TARGET
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.evaluation.disparity import Disparity
 from xclipt.evaluation.metrics import Retrieval
@@ -44,6 +45,9 @@ class RecallRow:
 
     Attributes:
         delta: The delta's name; ``None`` is the frozen base.
+        text: What was embedded: the language's captions (``target``) or their English translations
+            (``to-en``).
+        translator: Who translated them.
         protocol: ``zero-shot`` without a delta, else how much it was trained on: ``50-shot``, or
             ``full``.
         n: Pictures, or in text mode English captions, that are ranked.
@@ -53,7 +57,7 @@ class RecallRow:
         i2t: From picture (English caption) to caption.
         mean_r1: Mean of both directions' R@1, per cent.
         ci95: Bootstrap interval of ``mean_r1`` over pictures.
-        gain: Against the base, where there is a delta.
+        gain: Against the base on the text as it is; ``None`` for that itself.
         gap_closed: Share of the base's gap to English that the delta closed, per cent; ``None``
             for the base, without English, where the base is not behind it, and where English is
             ranked over another number of pictures.
@@ -71,12 +75,20 @@ class RecallRow:
     ci95: tuple[float, float]
     gain: Gain | None
     gap_closed: float | None = None
+    text: str = TARGET
+    translator: str | None = None
+
+    @property
+    def system(self) -> str:
+        """The delta's name, ``base``, or ``base to-en`` for the base on translated text."""
+        return self.delta or ("base" if self.text == TARGET else f"base {self.text}")
 
     def as_json(self) -> dict[str, Any]:
         """Under the keys that programs rely on."""
         plain: dict[str, Any] = {
             "language": self.language,
             "delta": self.delta,
+            "text": self.text,
             "protocol": self.protocol,
             "n": self.n,
             "t2i": self.t2i.as_json(),
@@ -86,6 +98,8 @@ class RecallRow:
             "captions": self.captions,
             "left_out": self.left_out,
         }
+        if self.translator:
+            plain["translator"] = self.translator
         if self.gain:
             plain["gain"] = self.gain.as_json()
             plain["gap_closed"] = self.gap_closed
@@ -173,7 +187,8 @@ class Evaluation:
     """The result of one ``eval``.
 
     Attributes:
-        rows: The base and then the deltas of each language.
+        rows: The base, the base on translated text where that was measured, and then the deltas of
+            each language.
         base: Disparity of mean R@1 without deltas.
         deltas: The same with each language's delta, the base where it has none; ``None`` where
             no language has one. Of several deltas it is the first, of seeds their mean.
@@ -209,8 +224,8 @@ class Evaluation:
         return self.mode == "text" and "en" in self.languages
 
     def base_row(self, language: str) -> RecallRow:
-        """The language's row without a delta."""
-        return next(r for r in self.rows if r.language == language and r.delta is None)
+        """The language's row without a delta, on the text as it is."""
+        return next(r for r in self.rows if r.language == language and r.system == "base")
 
     def delta_rows(self, language: str) -> tuple[RecallRow, ...]:
         """The language's rows with a delta; none where it has none."""
@@ -236,18 +251,21 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The document of the design's contract."""
+        translated = [row.as_json() for row in self.rows if row.system == "base to-en"]
         plain: dict[str, Any] = {
             "command": "eval",
             "dataset": self.dataset,
             "split": self.split,
             "mode": self.mode,
             "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
-            "rows": [row.as_json() for row in self.rows],
+            "rows": [row.as_json() for row in self.rows if row.system != "base to-en"],
             "disparity": {
                 "base": self.base.as_json(),
                 "delta": self.deltas.as_json() if self.deltas else None,
             },
         }
+        if translated:
+            plain["base_to_en"] = translated
         if self.mean_gain:
             plain["mean_gain"] = self.mean_gain.as_json()
         if self.pairs:

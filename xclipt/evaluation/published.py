@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xclipt.alignment.routines import TO_EN
 from xclipt.errors import XcliptError
 from xclipt.evaluation.evaluation import Evaluation
 
@@ -140,7 +141,7 @@ def _rows(
             continue
         rows.append(
             OtherRow(
-                system=plain.get("system") or plain.get("delta") or "base",
+                system=plain.get("system") or plain.get("delta") or _base(plain.get("text", "")),
                 language=language,
                 figures={
                     metric: _number(plain[metric], metric, number, path)
@@ -152,6 +153,10 @@ def _rows(
             )
         )
     return rows, unlike
+
+
+def _base(text: str) -> str:
+    return f"base {text}" if text == TO_EN else "base"
 
 
 def _number(text: str, metric: str, row: int, path: Path) -> float:

@@ -6,14 +6,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from xclipt.alignment.routines import TARGET, TEXTS, TO_EN
+from xclipt.alignment.translated import translated_captions
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.features import file_key
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import require_pictures, split_present
 from xclipt.errors import XcliptError
+from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
 
 MODES = ("auto", "image", "text")
+
+
+@dataclass(frozen=True)
+class TranslatedCaptions:
+    """The queries in English. ``untranslated`` of them are as they were: the guards of
+    ``xclipt translate`` had dropped their translations."""
+
+    translator: Translator
+    captions: tuple[str, ...]
+    untranslated: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class LanguageQueries:
         owner: ``(captions,)`` index of the picture that each caption belongs to.
         left_out: Pictures that a delta was trained or validated on, and that are not among
             ``images``.
+        translated: The captions in English by each translator that is asked for, where a delta or
+            the user wants text to be translated first.
     """
 
     language: str
@@ -39,6 +54,18 @@ class LanguageQueries:
     captions: tuple[str, ...]
     owner: Tensor
     left_out: int
+    translated: tuple[TranslatedCaptions, ...] = ()
+
+    def texts(self, delta: StoredDelta | None) -> tuple[str, ...]:
+        """The captions as a delta wants them at inference; without one as they are."""
+        if delta is None or delta.manifest.text == TARGET:
+            return self.captions
+        return self.translations_for(delta).captions
+
+    def translations_for(self, delta: StoredDelta) -> TranslatedCaptions:
+        """The translations that a delta for translated text is measured on."""
+        own = [t for t in self.translated if t.translator == _translator(delta)]
+        return (own or self.translated)[0]  # the user may have named another translator
 
 
 @dataclass(frozen=True)
@@ -62,12 +89,16 @@ def select_queries(
     allow_missing: bool = False,
     limit: int | None = None,
     same_pictures: bool = False,
+    text: str = TARGET,
+    translator: str | None = None,
 ) -> Queries:
     """Choose pictures and captions, and encode what is ranked; see :func:`evaluate`.
 
     Raises:
         XcliptError: The data does not hold what is asked.
     """
+    if text not in TEXTS:
+        raise XcliptError(f"--text {text}: choose {', '.join(TEXTS)}")
     if mode not in MODES:
         raise XcliptError(f"--mode {mode}: choose {', '.join(MODES)}")
     if limit is not None and limit < 2:
@@ -126,10 +157,61 @@ def select_queries(
                 captions=tuple(caption for p in part for caption in p.captions),
                 owner=torch.tensor([i for i, p in enumerate(part) for _ in p.captions]),
                 left_out=left_out[language],
+                translated=_translate(
+                    workspace,
+                    dataset,
+                    language,
+                    [caption for p in part for caption in p.captions],
+                    deltas.get(language, ()),
+                    text,
+                    translator,
+                ),
             )
             for language, part in kept.items()
         ),
     )
+
+
+def _translate(
+    workspace: Workspace,
+    dataset: Dataset,
+    language: str,
+    captions: Sequence[str],
+    deltas: Sequence[StoredDelta],
+    text: str,
+    asked: str | None,
+) -> tuple[TranslatedCaptions, ...]:
+    """By the translator that is asked for, else by all whose English a delta was trained on."""
+    trained_on = [_translator(delta) for delta in deltas if delta.manifest.text == TO_EN]
+    names = list(dict.fromkeys(known.name if known else None for known in trained_on))
+    if asked and names:
+        workspace.progress.note(
+            f"--translations {asked}: '{language}' was trained on those of "
+            f"{', '.join(name or 'an unknown translator' for name in names)}"
+        )
+    if language == "en":
+        names = []
+    elif names or text == TO_EN:
+        names = [asked] if asked or not names else names
+    translated: list[TranslatedCaptions] = []
+    for name in names:
+        texts, translator, untranslated = translated_captions(
+            workspace.directory, captions, language, dataset.name, name
+        )
+        if translator in [known.translator for known in translated]:
+            continue
+        if untranslated:
+            workspace.progress.note(
+                f"{dataset.name}: {untranslated:,} of {len(captions):,} captions in '{language}' "
+                "have no usable translation and are searched with as they are"
+            )
+        translated.append(TranslatedCaptions(translator, texts, untranslated))
+    return tuple(translated)
+
+
+def _translator(delta: StoredDelta) -> Translator | None:
+    known = delta.manifest.translator
+    return Translator(**known) if known else None
 
 
 def _choose_split(dataset: Dataset, split: str | None) -> str | None:

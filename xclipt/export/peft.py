@@ -5,6 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.atomic import write_bytes
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.deltas.spec import LoraSpec, spec_from
@@ -26,9 +27,12 @@ encoder = PeftModel.from_pretrained(encoder, "{name}")
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
 fingerprint was `{fingerprint}`. Pool its last hidden states by masked mean and apply the
-backbone's text head to reach the space that it shares with the image tower.{prompt}
+backbone's text head to reach the space that it shares with the image tower.{text}{prompt}
 """
 
+_TRANSLATE = """
+It was trained on captions translated into English (engine {engine}, model {model}): translate every
+text into English first, by the same translator."""
 
 _REFUSED = {
     "adapter": "PEFT has no bottleneck adapters",
@@ -102,5 +106,8 @@ def _card(delta: StoredDelta, norms: bool, hard_prompt: str) -> str:
         pairs=manifest.data.pairs,
         dataset=manifest.data.dataset,
         fingerprint=manifest.backbone["fingerprint"],
+        text=_TRANSLATE.format(**manifest.translator or {"engine": "any", "model": "any"})
+        if manifest.text == TO_EN
+        else "",
         prompt=f"\nPut `{hard_prompt} ` before every caption." if hard_prompt else "",
     )

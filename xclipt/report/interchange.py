@@ -38,7 +38,7 @@ def as_csv(evaluation: Evaluation) -> str:
     """One line a row, every metric a column; recalls in per cent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    about = ("dataset", "split", "mode", "language", "delta", "protocol", "n")
+    about = ("dataset", "split", "mode", "language", "delta", "text", "protocol", "n")
     figures = tuple(evaluation.rows[0].figures())
     writer.writerow(
         [*about, *figures, "ci95 low", "ci95 high", "gain", "gain low", "gain high", "gap closed"]
@@ -49,7 +49,7 @@ def as_csv(evaluation: Evaluation) -> str:
         writer.writerow(
             [
                 *(evaluation.dataset, evaluation.split or "", evaluation.mode),
-                *(row.language, row.delta or "", row.protocol, row.n),
+                *(row.language, row.delta or "", row.text, row.protocol, row.n),
                 *("" if number is None else f"{number:.4f}" for number in numbers),
             ]
         )
@@ -73,7 +73,7 @@ def as_markdown(evaluation: Evaluation) -> str:
             f"{value:.1f}" for way in (row.t2i, row.i2t) for value in (way.r1, way.r5, way.r10)
         ]
         cells = [
-            *(row.language, row.delta or "-", str(row.n), *recalls),
+            *(row.language, "-" if row.system == "base" else row.system, str(row.n), *recalls),
             f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]",
             *((gain_text(row.gain), row.gain.verdict) if row.gain else ("", "")),
         ]
@@ -115,7 +115,7 @@ def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
             {
                 "dataset": evaluation.dataset,
                 "model": evaluation.backbone.id,
-                "pretrained": row.delta or "base",
+                "pretrained": row.system,
                 "task": "zeroshot_retrieval" if evaluation.mode == "image" else "text_to_english",
                 "metrics": {
                     f"{name}_retrieval_recall@{k}": recall
@@ -182,7 +182,7 @@ def _recalls(retrieval: Retrieval) -> dict[int, float]:
 
 
 def _system(evaluation: Evaluation, row: RecallRow) -> str:
-    return f"{evaluation.backbone.id}__{row.delta or 'base'}"
+    return f"{evaluation.backbone.id}__{row.system}"
 
 
 def _slug(name: str) -> str:

@@ -1,11 +1,15 @@
 """``eval --plot``: base and deltas by language as a picture file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xclipt.artifacts.atomic import replacing
 from xclipt.errors import XcliptError
 from xclipt.evaluation.evaluation import Evaluation, RecallRow
 from xclipt.languages import name as language_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
 _COLOURS = {
@@ -33,7 +37,6 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
         XcliptError: The file's ending is another one, or it cannot be written.
     """
     check_plot_path(path)
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from matplotlib.patheffects import withStroke
@@ -56,7 +59,18 @@ def write_plot(path: Path, evaluation: Evaluation) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     what = "pictures" if evaluation.mode == "image" else "English captions (text mode)"
     axes.set_title(f"{evaluation.dataset}: ranking {what}", fontsize=10, loc="left")
-    # The same evaluation gives the same bytes: no date, and fixed ids in SVG.
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a drawing; the same one always gives the same bytes: no date, and fixed ids in SVG.
+
+    Raises:
+        XcliptError: The file ends neither in ``.png`` nor in ``.svg``, or cannot be written.
+    """
+    check_plot_path(path)
+    from matplotlib import rc_context
+
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
     with replacing(path) as aside, rc_context({"svg.hashsalt": "xclipt"}):
         figure.savefig(aside, format=path.suffix.lower()[1:], dpi=160, metadata=metadata)
@@ -66,13 +80,13 @@ def _places(evaluation: Evaluation) -> list[float]:
     # A gap between languages keeps each base together with its deltas.
     places: list[float] = []
     for row in evaluation.rows:
-        places.append(places[-1] + (1.0 if row.delta else 1.5) if places else 0.0)
+        places.append(places[-1] + (1.5 if row.system == "base" else 1.0) if places else 0.0)
     return places
 
 
 def _label(row: RecallRow) -> str:
-    return row.delta or language_name(row.language)
+    return language_name(row.language) if row.system == "base" else row.system
 
 
 def _colour(row: RecallRow) -> str:
-    return _COLOURS[row.gain.verdict] if row.gain else _BASE
+    return _COLOURS[row.gain.verdict] if row.gain and row.delta else _BASE

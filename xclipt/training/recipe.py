@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
 
 TEACHERS = ("live", "frozen")
@@ -51,6 +51,11 @@ class Recipe:
             raise XcliptError(f"--align-loss {self.align_loss}: choose {', '.join(ALIGNMENTS)}")
         if self.teacher not in TEACHERS:
             raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
+        if self.align_loss == "image" and self.teacher == "frozen" and self.align_weight > 0:
+            raise UsageError(
+                "--teacher frozen: --align-loss image pulls the partner alone, which a frozen "
+                "teacher holds fast; use --teacher live"
+            )
         for option, value, least in (
             ("epochs", 1 if self.epochs is None else self.epochs, 1),
             ("batch-size", self.batch_size, 2),
@@ -107,8 +112,13 @@ RECIPES = {"default": DEFAULT, "paper": PAPER}
 def recipe_with(base: Recipe = DEFAULT, **changes: float | str | None) -> Recipe:
     """A recipe with the given fields changed; ``None`` leaves a field as it is.
 
+    The loss ``image`` takes a live teacher unless another one is given: with a frozen one it has
+    no gradient.
+
     Raises:
         XcliptError: A value is out of range.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    if given.get("align_loss") == "image":
+        given.setdefault("teacher", "live")
     return replace(base, **given)

@@ -11,22 +11,21 @@ from importlib.metadata import version
 import torch
 
 import xclipt
+from xclipt.alignment.alignment_set import AlignmentRequest, AlignmentSet, build_alignment
+from xclipt.alignment.routines import TO_EN, check_language, inference_text
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
-from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.pairs import CaptionPair, caption_pairs, picture_order
-from xclipt.data.paper_split import paper_split
-from xclipt.data.pictures import require_pictures
+from xclipt.data.dataset import Dataset
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.spec import DeltaSpec, LoraSpec
 from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.training.checkpoint import Checkpoint
+from xclipt.training.held_out import HeldOut, hold_out
 from xclipt.training.recipe import DEFAULT, Recipe
 from xclipt.training.trainer import Outcome, TrainingPairs, ValidationSet, train
+from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
-
-ROUTINES = {"1": 1, "none": None}
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class TrainingRequest:
     Attributes:
         language: ISO 639-1 code.
         shots: Pictures with one caption each; ``None`` is every caption of every picture.
-        routine: 1 aligns with the human English caption, ``None`` does not align.
+        routine: 1, 2, 3 or ``None``: :mod:`xclipt.alignment.routines`.
         seed: Of the choice of pictures, the initial values and the order of batches.
         spec: Kind of delta and its settings.
         recipe: The optimisation.
@@ -46,6 +45,14 @@ class TrainingRequest:
         validation_pictures: At most so many of the split ``val``; of a data set without splits,
             so many are held out. ``None`` is 300, or 0 without splits.
         allow_missing: Go on with the pictures that are there.
+        text: ``target`` or ``to-en``: what is embedded, in training and at inference. ``None`` is
+            the routine's own, ``target`` for ``None``.
+        translator: Engine, model or folder of the translations to take; ``None`` is the translator
+            that has most of them.
+        floor: Least cosine of a pair's texts in the frozen tower.
+
+    Raises:
+        XcliptError: Routine, text, translator and floor contradict each other.
     """
 
     language: str
@@ -58,22 +65,36 @@ class TrainingRequest:
     split: str | None = None
     validation_pictures: int | None = None
     allow_missing: bool = False
+    text: str | None = None
+    translator: str | None = None
+    floor: float | None = None
+
+    def __post_init__(self) -> None:
+        self.alignment()
+
+    def alignment(self) -> AlignmentRequest:
+        """The part of the request that chooses the pairs."""
+        return AlignmentRequest(
+            language=self.language,
+            shots=self.shots,
+            routine=self.routine,
+            text=inference_text(self.routine, self.text),
+            seed=self.seed,
+            split=self.split,
+            allow_missing=self.allow_missing,
+            translator=self.translator,
+            floor=self.floor,
+        )
 
     def delta_name(self) -> str:
         """``lora-10shot-seed1`` and the like, unless a name was given."""
         if self.name:
             return self.name
         amount = f"{self.shots}shot" if self.shots else "full"
-        routine = "" if self.routine == 1 else "-unaligned"
+        routine = {1: "", None: "-unaligned"}.get(self.routine, f"-routine{self.routine}")
+        if self.routine is None and self.text == TO_EN:
+            routine += "-to-en"
         return f"{self.spec.kind}-{amount}{routine}-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class _Material:
-    pairs: list[CaptionPair]
-    split: str | None
-    validation: list[CaptionedPicture]
-    validation_split: str | None
 
 
 def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
@@ -86,53 +107,52 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     """
     started = time.perf_counter()
     backbone, progress = workspace.backbone, workspace.progress
-    if request.routine == 1 and request.language == "en":
-        raise XcliptError("--lang en: routine 1 aligns with English; use --routine none")
+    check_language(request.routine, request.alignment().text, request.language)
     name = request.delta_name()
     folder = workspace.directory.delta_folder(request.language, name)
-    material = _gather(dataset, request)
+    _require_split(dataset, request)
+    alignment = build_alignment(workspace, dataset, request.alignment())
+    held = hold_out(workspace.directory, dataset, alignment, request.validation_pictures)
 
-    used = [pair.image for pair in material.pairs] + [p.image for p in material.validation]
-    row = {image: i for i, image in enumerate(dict.fromkeys(used))}
+    row = {image: i for i, image in enumerate(dict.fromkeys([*_images(alignment), *held.images]))}
     pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
     content = {image: pictures.keys[i].hex() for image, i in row.items()}
 
     prompted = request.spec.prompted
-    texts = [prompted(pair.text) for pair in material.pairs]
-    partners = [pair.partner for pair in material.pairs if pair.partner is not None]
+    texts = [prompted(pair.text) for pair in alignment.pairs]
+    partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
     aligned = request.routine is not None and request.recipe.align_weight > 0
     frozen = aligned and request.recipe.teacher == "frozen"
     pairs = TrainingPairs(
-        images=pictures.features[[row[pair.image] for pair in material.pairs]],
+        images=pictures.features[[row[image] for image in _images(alignment)]],
         texts=backbone.tokenizer(texts),
         partners=backbone.tokenizer([*map(prompted, partners)]) if aligned else None,
         partner_features=workspace.encode_texts(partners) if frozen else None,
     )
     validation = None
-    if material.validation:
-        captions = [c for picture in material.validation for c in picture.captions]
-        owner = [i for i, p in enumerate(material.validation) for _ in p.captions]
+    if held.images:
         validation = ValidationSet(
-            images=pictures.features[[row[p.image] for p in material.validation]],
-            texts=backbone.tokenizer([*map(prompted, captions)]),
-            owner=torch.tensor(owner),
-            plain=backbone.tokenizer(captions) if request.spec.hard_prompt else None,
+            images=pictures.features[[row[image] for image in held.images]],
+            texts=backbone.tokenizer([*map(prompted, held.captions)]),
+            owner=torch.tensor(held.owner),
+            plain=backbone.tokenizer(held.captions) if request.spec.hard_prompt else None,
         )
-    digest = hashlib.sha256()
-    for pair in material.pairs:
-        digest.update(f"{content[pair.image]}\t{pair.text}\t{pair.partner or ''}\n".encode())
     data = TrainingData(
         dataset=dataset.name,
-        split=material.split,
+        split=alignment.split,
         shots=request.shots,
-        pairs=len(material.pairs),
-        sha256=digest.hexdigest(),
-        validation_split=material.validation_split,
-        validation_pictures=len(material.validation),
+        pairs=len(alignment.pairs),
+        sha256=_data_sha256(alignment, content),
+        validation_split=held.split,
+        validation_pictures=len(held.images),
         pictures=tuple(key[:16] for key in content.values()),
+        alignment_sha256=alignment.sha256,
+        floor=request.floor,
+        left_out=alignment.left_out.counts(),
     )
 
-    checkpoint = Checkpoint(folder / "training.safetensors", _key(workspace, request, data))
+    key = _key(workspace, request, data, held, alignment.translator)
+    checkpoint = Checkpoint(folder / "training.safetensors", key)
     delta = InjectedDelta(
         backbone.text_tower, request.spec, backbone.family, request.seed, backbone.tokenizer
     )
@@ -154,94 +174,48 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     finally:
         task.finish()
         delta.remove()
-    manifest = _manifest(workspace, request, name, data, outcome, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    manifest = _manifest(workspace, request, name, data, alignment.translator, outcome, seconds)
     stored = workspace.directory.write_delta(manifest, outcome.tensors)
     checkpoint.delete()
     return stored
 
 
-def _gather(dataset: Dataset, request: TrainingRequest) -> _Material:
-    if request.split == "paper":
-        return _gather_as_the_paper(dataset, request)
-    split = request.split or ("train" if "train" in dataset.splits else None)
-    if split is None and dataset.splits:
+def _require_split(dataset: Dataset, request: TrainingRequest) -> None:
+    # Without a split to train on, what is trained on is the user's choice to make.
+    if request.split is None and dataset.splits and "train" not in dataset.splits:
         raise XcliptError(
             f"--dataset {dataset.name}: has no split 'train', name one with --split "
             f"({', '.join(dataset.splits)})"
         )
-    candidates = dataset.captions(request.language, split)
-    there = require_pictures(dataset, candidates, request.allow_missing)
-    pairs = caption_pairs(
-        dataset,
-        request.language,
-        split,
-        shots=request.shots,
-        seed=request.seed,
-        routine=request.routine,
-        among={picture.image for picture in there},
-    )
-    wanted = request.validation_pictures
-    if "val" in dataset.splits and split != "val":
-        return _Material(pairs, split, _published_validation(dataset, request), "val")
-    if dataset.splits:
-        return _Material(pairs, split, [], None)
-    trained = {pair.image for pair in pairs}
-    held = [p for p in picture_order(there, request.seed) if p.image not in trained]
-    limit = wanted or 0
-    if limit > len(held):
-        raise XcliptError(
-            f"--validate-on {limit}: only {len(held)} pictures of {dataset.name} are left "
-            "beside those trained on"
-        )
-    return _Material(pairs, split, held[:limit], None)
 
 
-def _published_validation(dataset: Dataset, request: TrainingRequest) -> list[CaptionedPicture]:
-    wanted = request.validation_pictures
-    limit = 300 if wanted is None else wanted
-    held = dataset.captions(request.language, "val") if limit else []
-    return picture_order(require_pictures(dataset, held, request.allow_missing), seed=0)[:limit]
+def _images(alignment: AlignmentSet) -> list[str]:
+    return [pair.image for pair in alignment.pairs]
 
 
-def _gather_as_the_paper(dataset: Dataset, request: TrainingRequest) -> _Material:
-    # Of a data set with a split to train on, the paper draws its shots from that split and
-    # validates on the published one; XTD, a test set, it cuts in three.
-    whole = "train" not in dataset.splits
-    split = None if whole else "train"
-    listed = dataset.captions("en" if "en" in dataset.languages else request.language, split)
-    if request.shots is None or request.shots * (2 if whole else 1) > len(listed):
-        raise XcliptError(
-            f"--split paper: --shots must be a number; {dataset.name} has {len(listed):,} pictures"
-            + (", of which as many again are for validation" if whole else "")
-        )
-    train, validate, _ = paper_split(len(listed), request.shots)
-
-    def captioned(indices: list[int]) -> list[CaptionedPicture]:
-        by_image = {p.image: p for p in dataset.captions(request.language, split)}
-        chosen = [by_image[image] for i in indices if (image := listed[i].image) in by_image]
-        return require_pictures(dataset, chosen, request.allow_missing)
-
-    pairs = caption_pairs(
-        dataset,
-        request.language,
-        split,
-        shots=None,
-        seed=request.seed,
-        routine=request.routine,
-        among={picture.image for picture in captioned(train)},
-    )
-    if whole:
-        return _Material(pairs, "paper", captioned(validate), "paper")
-    return _Material(pairs, "paper", _published_validation(dataset, request), "val")
+def _data_sha256(alignment: AlignmentSet, content: dict[str, str]) -> str:
+    digest = hashlib.sha256()
+    for pair in alignment.pairs:
+        digest.update(f"{content[pair.image]}\t{pair.text}\t{pair.partner or ''}\n".encode())
+    return digest.hexdigest()
 
 
-def _key(workspace: Workspace, request: TrainingRequest, data: TrainingData) -> str:
+def _key(
+    workspace: Workspace,
+    request: TrainingRequest,
+    data: TrainingData,
+    held: HeldOut,
+    translator: Translator | None,
+) -> str:
     # Everything that the result depends on: a training is only taken up for the same of it all.
     plain = {
         "backbone": workspace.backbone.identity.fingerprint,
         "request": asdict(request),
         "kind": request.spec.kind,
         "data": asdict(data),
+        "validation captions": held.captions,
+        "translator": asdict(translator) if translator else None,
         "dtype": str(workspace.backbone.dtype),
         "versions": _versions(),
     }
@@ -253,6 +227,7 @@ def _manifest(
     request: TrainingRequest,
     name: str,
     data: TrainingData,
+    translator: Translator | None,
     outcome: Outcome,
     seconds: float,
 ) -> DeltaManifest:
@@ -278,7 +253,7 @@ def _manifest(
         backbone=dict(vars(workspace.backbone.identity)),
         backbone_parameters=workspace.backbone.text_parameters,
         routine=request.routine,
-        text="target",
+        text=request.alignment().text,
         recipe=asdict(request.recipe),
         seed=request.seed,
         data=data,
@@ -287,6 +262,7 @@ def _manifest(
         validation=validation,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        translator=asdict(translator) if translator else None,
     )
 
 
