@@ -8,6 +8,7 @@
     deltas/LANG/NAME/delta-HASH.safetensors
     deltas/LANG/NAME/training.safetensors    an interrupted training, gone when it ends
     features/SPACE/*.safetensors         features of pictures and captions, by content
+    indexes/FOLDER-BACKBONE.safetensors  features of a searched folder's pictures, by file
     exports/                             where export-delta writes unless told otherwise
 """
 
