@@ -9,14 +9,17 @@ from typing import Any
 from xclipt.errors import XcliptError
 from xclipt.languages import resolve
 
+LEAST_CONFIDENCE = 0.2
+"""Below it a language is a guess among many, and none is better. py3langid's own suggestion."""
+
 
 @dataclass(frozen=True)
 class Detection:
     """The likeliest language of a text.
 
     Attributes:
-        language: As :func:`xclipt.languages.resolve` writes it; ``None`` for what is no language,
-            such as a number.
+        language: As :func:`xclipt.languages.resolve` writes it; ``None`` below
+            :data:`LEAST_CONFIDENCE`, as for numbers.
         confidence: Its probability among all languages that the detector knows, 0 to 1.
     """
 
@@ -33,6 +36,8 @@ def detect(texts: Sequence[str]) -> list[Detection]:
     Raises:
         XcliptError: The extra is not installed.
     """
+    if not texts:
+        return []
     identifier = _identifier()
     return [_likeliest(identifier.rank(text)) for text in texts]
 
@@ -42,7 +47,8 @@ def _likeliest(ranking: Sequence[tuple[str, float]]) -> Detection:
     for label, probability in ranking:
         total[_code(label)] += probability
     language = max(total, key=lambda code: total[code])
-    return Detection(language, total[language])
+    confidence = total[language]
+    return Detection(language if confidence >= LEAST_CONFIDENCE else None, confidence)
 
 
 @cache

@@ -102,7 +102,12 @@ class Model:
             XcliptError: No such language, no delta for it, or a delta that cannot be used.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        chosen = [delta for _, delta in self._resolved(texts, language, fallback)]
+        if fallback not in ("error", "base"):
+            raise XcliptError(f"fallback '{fallback}': choose error or base")
+        resolved = self._resolved(texts, language)
+        for code in dict.fromkeys(found.language for found, _ in resolved if found.fallback):
+            self._fall_back(str(code), fallback)
+        chosen = [delta for _, delta in resolved]
         prompted = [
             delta.spec.prompted(text) if delta else text
             for text, delta in zip(texts, chosen, strict=True)
@@ -130,18 +135,14 @@ class Model:
         return index_pictures(self.workspace, Path(folder), progress)
 
     def resolve(
-        self,
-        texts: Sequence[str],
-        language: str | Sequence[str | None] | None = AUTO,
-        *,
-        fallback: Fallback = "base",
+        self, texts: Sequence[str], language: str | Sequence[str | None] | None = AUTO
     ) -> list[TextLanguage]:
-        """How :meth:`encode_text` would encode each text, and how sure the detector was.
+        """How :meth:`encode_text` encodes each text, and how sure the detector is.
 
         Raises:
-            XcliptError: As :meth:`encode_text`.
+            XcliptError: No such language, or a delta that cannot be used.
         """
-        return [found for found, _ in self._resolved(list(texts), language, fallback)]
+        return [found for found, _ in self._resolved(list(texts), language)]
 
     def warm(self, languages: Iterable[str] | None = None) -> None:
         """Read deltas now, all by default, so that no later call waits for the disk.
@@ -160,27 +161,23 @@ class Model:
         self._deltas.forget()
 
     def _resolved(
-        self,
-        texts: Sequence[str],
-        language: str | Sequence[str | None] | None,
-        fallback: Fallback,
+        self, texts: Sequence[str], language: str | Sequence[str | None] | None
     ) -> list[tuple[TextLanguage, LoadedDelta | None]]:
-        if fallback not in ("error", "base"):
-            raise XcliptError(f"fallback '{fallback}': choose error or base")
-        several = [language] * len(texts) if language is None or isinstance(language, str) else None
-        codes = several if several is not None else list(language or ())
+        codes: list[str | None]
+        if language is None or isinstance(language, str):
+            codes = [language] * len(texts)
+        else:
+            codes = list(language)
         if len(codes) != len(texts):
             raise XcliptError(f"language: {len(codes)} codes for {len(texts)} texts")
         unknown = [i for i, code in enumerate(codes) if code == AUTO]
         detected = dict(zip(unknown, detect([texts[i] for i in unknown]), strict=True))
         resolved = []
-        for i, code in enumerate(codes):
+        for i, typed in enumerate(codes):
             confidence = detected[i].confidence if i in detected else None
-            code = detected[i].language if i in detected else code and resolve(code)
+            code = detected[i].language if i in detected else typed and resolve(typed)
             delta = self._deltas.get(code) if code else None
             missing = bool(code) and delta is None and code != _BASE
-            if missing and code:
-                self._fall_back(code, fallback)
             name = delta.name if delta else None
             resolved.append((TextLanguage(code, name, confidence, missing), delta))
         return resolved
@@ -194,7 +191,7 @@ class Model:
                 f"no delta for '{code}' ({language_name(code)}): its texts are encoded with the "
                 "frozen base",
                 FallbackWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def _no_delta(self, code: str) -> XcliptError:
