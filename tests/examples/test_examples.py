@@ -67,4 +67,5 @@ def test_search_in_five_languages(taught, tmp_path, capsys):
         example("search_five_languages").main(str(tmp_path), str(taught.directory.root))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 pictures" and len(lines) == 6
-    assert all(": dog.png" in line for line in lines[1:]), lines
+    assert [line[:2] for line in lines[1:]] == ["fr", "de", "ja", "ar", "en"]
+    assert sum(": dog.png" in line for line in lines[1:]) >= 3, lines

@@ -105,12 +105,12 @@ def _table(index: "PictureIndex", answer: "Answer") -> Table:
     title.append(f"  {_how(answer)}", style="not bold")
     table = Table(title=title, title_justify="left", title_style="")
     table.add_column("", justify="right")
-    table.add_column("picture", overflow="fold")
+    table.add_column(f"picture in {index.folder}", overflow="fold")
     table.add_column("cosine", justify="right")
     for rank, hit in enumerate(answer.hits, 1):
         path = index.folder / hit.name
         # Terminals that can, open it on a click.
-        name = Text(str(path), style=f"link {path.resolve().as_uri()}")
+        name = Text(hit.name, style=f"link {path.resolve().as_uri()}")
         table.add_row(str(rank), name, f"{hit.score:.3f}")
     return table
 
