@@ -8,6 +8,7 @@ from PIL import Image
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
+from xclipt.workspace import Workspace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -47,3 +48,11 @@ def make_picture() -> Callable[..., Path]:
 def backbone() -> Backbone:
     """The real builtin backbone, one for all tests: whoever changes it puts it back."""
     return load_builtin(torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def taught(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The builtin backbone with a real delta of every kind: whoever changes it works on a copy."""
+    from tests.made_languages import teach_languages
+
+    return teach_languages(tmp_path_factory.mktemp("taught") / "artifacts", backbone)

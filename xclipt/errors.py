@@ -1,4 +1,4 @@
-"""The exceptions that xclipt raises for anything a user can put right."""
+"""What xclipt raises for anything a user can put right, and what it warns of."""
 
 
 class XcliptError(Exception):
@@ -7,3 +7,7 @@ class XcliptError(Exception):
 
 class UsageError(XcliptError):
     """The same of options that contradict each other: wrong usage whatever the data."""
+
+
+class FallbackWarning(UserWarning):
+    """A language has no delta, and its texts are encoded with the frozen base instead."""

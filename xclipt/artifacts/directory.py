@@ -10,6 +10,7 @@
     translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
     alignments/LANG/NAME/                pairs of texts: manifest.yaml and pairs-HASH.jsonl
     features/SPACE/*.safetensors         features of pictures and captions, by content
+    indexes/FOLDER-BACKBONE.safetensors  features of a searched folder's pictures, by file
     exports/                             where export-delta writes unless told otherwise
 """
 

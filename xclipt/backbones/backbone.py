@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xclipt.progress import Progress, Silent
 
-_TOKENS_PER_BATCH = 512
+TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 16
 
 
@@ -188,7 +188,7 @@ class Backbone:
         features = torch.empty(len(rows), self.dim)
         task = (progress or Silent()).start("Encoding captions", len(rows))
         with torch.inference_mode(), self.autocast():
-            for batch in length_batches([len(row) for row in rows], _TOKENS_PER_BATCH):
+            for batch in length_batches([len(row) for row in rows], TOKENS_PER_BATCH):
                 ids, mask = self.tokenizer.pad([rows[i] for i in batch], self.device)
                 features[batch] = self.text_tower(ids, mask).float().cpu()
                 task.advance(len(batch))

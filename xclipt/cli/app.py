@@ -12,6 +12,7 @@ from xclipt import __version__
 from xclipt.cli.align import align_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
+from xclipt.cli.search import search_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
@@ -30,6 +31,7 @@ app.command("align")(align_command)
 app.command("train-delta")(train_delta_command)
 app.command("eval")(eval_command)
 app.command("export-delta")(export_delta_command)
+app.command("search")(search_command)
 app.command("status")(status_command)
 
 

@@ -60,7 +60,7 @@ class InjectedDelta:
             for name, parameter in tower.encoder.named_parameters()
             if id(parameter) in inserted
         }
-        borrowed = _borrowed(tower, spec, names)
+        borrowed = borrowed_parameters(tower, spec, family)
         self._trained |= borrowed
         self._frozen = {name: p.detach().clone() for name, p in borrowed.items()}
         for parameter in self._trained.values():
@@ -151,8 +151,9 @@ def _insert(
     return insert_soft_prompt(tower, spec, tokenizer)
 
 
-def _borrowed(tower: TextTower, spec: DeltaSpec, names: TowerNames) -> dict[str, nn.Parameter]:
-    """The tower's own parameters that the delta trains."""
+def borrowed_parameters(tower: TextTower, spec: DeltaSpec, family: str) -> dict[str, nn.Parameter]:
+    """The tower's own parameters that the delta trains, by their names in the delta."""
+    names = FAMILIES[family]
     borrowed: dict[str, nn.Parameter] = {}
     if isinstance(spec, FullSpec):
         # BERT's pooler is published with the encoder, and the mean over positions passes it by.

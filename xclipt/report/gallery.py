@@ -1,21 +1,18 @@
 """Real retrievals to look at: where a delta won, where it lost, and where both fail."""
 
-import base64
-import io
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclipt.data.dataset import Dataset
-from xclipt.data.pictures import load_picture
 from xclipt.evaluation.queries import LanguageQueries, Queries
 from xclipt.evaluation.retrieve import TopMatches, retrieve_top
+from xclipt.report.thumbnail import thumbnail
 from xclipt.workspace import Workspace
 
 TOP = 5
 _THUMBNAIL_PIXELS = 112
-_JPEG_QUALITY = 72
 _SEED = 0
 
 
@@ -78,9 +75,9 @@ def build_gallery(
     ``loss`` (the other way round) and ``failure`` (not among the first five with either); without
     one they are ``hit`` and ``failure``. They are drawn at random with a fixed seed, not chosen.
     """
-    thumbnail = _Thumbnails(dataset.picture_path) if queries.mode == "image" else None
+    thumbnails = _Thumbnails(dataset.picture_path) if queries.mode == "image" else None
     return tuple(
-        _language_gallery(workspace, language, examples, thumbnail)
+        _language_gallery(workspace, language, examples, thumbnails)
         for language in queries.languages
     )
 
@@ -92,12 +89,7 @@ class _Thumbnails:
 
     def __call__(self, image: str) -> str:
         if image not in self._made:
-            picture = load_picture(self._path_of(image))
-            picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-            data = io.BytesIO()
-            picture.save(data, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-            plain = base64.b64encode(data.getvalue()).decode()
-            self._made[image] = f"data:image/jpeg;base64,{plain}"
+            self._made[image] = thumbnail(self._path_of(image), _THUMBNAIL_PIXELS)
         return self._made[image]
 
 

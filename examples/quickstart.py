@@ -1,0 +1,28 @@
+"""Features of texts and pictures, in three lines.
+
+xclipt train-delta --lang fr,de --shots 50
+python examples/quickstart.py xclipt-artifacts
+"""
+
+import sys
+
+import xclipt
+
+
+def main(artifacts: str) -> None:
+    model = xclipt.load(artifacts)
+
+    # One call, three languages: each text goes through its own delta, English through the base.
+    texts = ["un chat noir", "eine schwarze Katze", "a black cat"]
+    features = model.encode_text(texts, language=["fr", "de", "en"])
+    print(f"{features.shape[0]} texts, {features.shape[1]} numbers each; cosines:")
+    for text, row in zip(texts, features @ features.T, strict=True):
+        print(f"  {text:20}", "  ".join(f"{cosine:.2f}" for cosine in row))
+
+    # How texts are encoded. A language without a delta has to be allowed to fall back.
+    for text, how in zip(texts, model.resolve(texts, ["fr", "de", "nl"]), strict=True):
+        print(f"  {text:20}", how.language, how.delta or "frozen base", "!" * how.fallback)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,32 @@
+"""One folder of pictures, asked in five languages at once.
+
+xclipt train-delta --lang fr,de,ja --shots 50
+python examples/search_five_languages.py photos xclipt-artifacts
+"""
+
+import sys
+
+import xclipt
+
+QUERIES = {
+    "fr": "un chien qui court",
+    "de": "ein laufender Hund",
+    "ja": "走っている犬",
+    "ar": "كلب يجري",
+    "en": "a running dog",
+}
+
+
+def main(folder: str, artifacts: str = "xclipt-artifacts") -> None:
+    model = xclipt.load(artifacts)
+    index = model.index(folder)  # encodes what is new or has changed, and keeps it
+    print(f"{len(index.names):,} pictures")
+
+    # Languages without a delta yet are searched with the frozen base, with a warning.
+    features = model.encode_text([*QUERIES.values()], [*QUERIES], fallback="base")
+    for (language, query), hits in zip(QUERIES.items(), index.search(features, top=3), strict=True):
+        print(f"{language}  {query}:", ", ".join(f"{hit.name} ({hit.score:.2f})" for hit in hits))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

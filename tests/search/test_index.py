@@ -1,0 +1,158 @@
+"""The index of a folder: what is encoded when, and what is found."""
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.tiny import tiny_backbone
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.data.pictures import load_picture
+from xclipt.errors import XcliptError
+from xclipt.progress import Silent
+from xclipt.search.index import PictureIndex, index_pictures
+from xclipt.workspace import Workspace
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Names of the pictures that the image tower was given."""
+    from xclipt.backbones.backbone import Backbone
+
+    names: list[str] = []
+    encode = Backbone.encode_pictures
+    monkeypatch.setattr(
+        Backbone,
+        "encode_pictures",
+        lambda self, paths, progress=None: (
+            names.extend(path.name for path in paths) or encode(self, paths, progress)
+        ),
+    )
+    return names
+
+
+def colours(path):
+    """``(3, 4, 4)``: enough for the tiny image tower, which takes the mean."""
+    return torch.tensor(list(load_picture(path).resize((4, 4)).getdata())).float().T.view(3, 4, 4)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    backbone = replace(tiny_backbone(), read_pixels=colours)
+    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
+    return Workspace(directory, backbone, Silent())
+
+
+@pytest.fixture
+def photos(tmp_path, make_picture):
+    folder = tmp_path / "photos"
+    make_picture(folder / "red.png")
+    make_picture(folder / "holiday/blue.jpg", "blue")
+    make_picture(folder / "green.PNG", "green")
+    make_picture(folder / ".hidden.png")
+    make_picture(folder / ".cache/thumb.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def test_every_picture_is_found_by_its_own_features(workspace, photos, encoded):
+    index = index_pictures(workspace, photos)
+    assert index.names == ("green.PNG", "holiday/blue.jpg", "red.png") and index.encoded == 3
+    own = F.normalize(workspace.backbone.encode_pictures([photos / n for n in index.names]), dim=-1)
+    assert torch.allclose(index.features, own, atol=1e-6)
+    found = index.search(own, top=2)
+    assert [hits[0].name for hits in found] == list(index.names)
+    assert all(hits[0].score == pytest.approx(1, abs=1e-5) for hits in found)
+    assert all(len(hits) == 2 and hits[0].score >= hits[1].score for hits in found)
+    assert len(index.search(own[:1].numpy(), top=50)[0]) == 3
+
+
+def test_only_what_is_new_or_changed_is_encoded(workspace, photos, encoded, make_picture):
+    first = index_pictures(workspace, photos)
+    assert sorted(encoded) == ["blue.jpg", "green.PNG", "red.png"]
+    encoded.clear()
+    again = index_pictures(workspace, photos)
+    assert encoded == [] and again.encoded == 0
+    assert torch.equal(again.features, first.features)
+    make_picture(photos / "white.png", "white")
+    make_picture(photos / "red.png", "orange", size=(9, 9))
+    (photos / "green.PNG").unlink()
+    changed = index_pictures(workspace, photos)
+    assert sorted(encoded) == ["red.png", "white.png"] and changed.encoded == 2
+    assert changed.names == ("holiday/blue.jpg", "red.png", "white.png")
+    assert torch.equal(changed.features[0], first.features[1])
+    assert not torch.allclose(changed.features[1], first.features[2])
+
+
+def test_a_file_changed_within_its_size_is_seen(workspace, tmp_path, make_picture):
+    folder = tmp_path / "photos"
+    path = make_picture(folder / "a.bmp", "red")
+    before = index_pictures(workspace, folder)
+    size, changed = path.stat().st_size, path.stat().st_mtime_ns
+    make_picture(path, "blue")
+    os.utime(path, ns=(changed + 1, changed + 1))
+    assert path.stat().st_size == size
+    after = index_pictures(workspace, folder)
+    assert after.encoded == 1 and not torch.equal(before.features, after.features)
+
+
+def test_a_moved_picture_is_not_encoded_again(workspace, photos, encoded):
+    index_pictures(workspace, photos)
+    encoded.clear()
+    (photos / "red.png").rename(photos / "holiday/first.png")
+    index = index_pictures(workspace, photos)
+    assert encoded == [] and "holiday/first.png" in index.names
+
+
+def test_broken_files_are_left_out_named_and_not_tried_again(workspace, photos, monkeypatch):
+    (photos / "cut.jpg").write_bytes(b"\xff\xd8 no picture")
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    index = index_pictures(workspace, photos)
+    assert [b.path.name for b in index.broken] == ["cut.jpg"] and len(index.names) == 3
+    tried = []
+    monkeypatch.setattr("xclipt.search.index.find_broken", lambda paths: tried.extend(paths) or [])
+    again = index_pictures(workspace, photos)
+    assert again.broken == index.broken and not tried
+
+
+def test_a_damaged_index_is_made_again_from_the_features(workspace, photos, encoded):
+    first = index_pictures(workspace, photos)
+    encoded.clear()
+    (file,) = (workspace.directory.root / "indexes").iterdir()
+    for damage in (b"", file.read_bytes()[:-7], b"nonsense" * 40):
+        file.write_bytes(damage)
+        assert torch.equal(index_pictures(workspace, photos).features, first.features)
+    assert encoded == []
+
+
+def test_another_backbone_has_another_index(workspace, photos, tmp_path):
+    first = index_pictures(workspace, photos)
+    other = replace(tiny_backbone(seed=1), read_pixels=colours)
+    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "others", other.identity)
+    second = index_pictures(Workspace(directory, other, Silent()), photos)
+    assert second.encoded == 3 and not torch.allclose(first.features, second.features)
+
+
+def test_folders_without_pictures_are_one_line(workspace, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.jpg").write_text("text")
+    for name, message in (("none", "no such folder"), ("empty", "no pictures"), ("bad", "not one")):
+        with pytest.raises(XcliptError, match=f"--images .*{name}: {message}"):
+            index_pictures(workspace, tmp_path / name)
+
+
+def test_a_hundred_thousand_pictures_take_milliseconds(tmp_path):
+    features = F.normalize(torch.randn(100_000, 512, generator=torch.manual_seed(0)), dim=-1)
+    names = tuple(map(str, range(100_000)))
+    index = PictureIndex(tmp_path, names, features, 0, ())
+    best = float("inf")
+    for row in (7, 70_000, 99_999):
+        start = time.process_time()
+        ((hit, *_),) = index.search(features[row : row + 1])
+        best = min(best, time.process_time() - start)
+        assert hit.name == str(row)
+    assert best < 0.25, best

@@ -1,0 +1,126 @@
+"""``xclipt search``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.session import Session
+from xclipt.cli.terminal import print_json, print_table
+from xclipt.errors import XcliptError
+
+if TYPE_CHECKING:
+    from xclipt.search.index import PictureIndex
+    from xclipt.search.search import Answer
+
+
+@common_options
+def search_command(
+    common: CommonOptions,
+    query: Annotated[
+        list[str] | None, typer.Argument(help="What the picture shows; several are allowed.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of pictures, with those below it.")
+    ] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(
+            "--lang",
+            help="Language of the queries: a code, a comma list with one a query, or auto; by "
+            "default the frozen base.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="Pictures to show of each query.", min=1)] = 5,
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="File of queries: one a line, or CODE, a tab, the query."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of thumbnails to look at.")
+    ] = None,
+) -> None:
+    """Find pictures in a folder by what they show, asked in any language.
+
+    The first search encodes every picture; later ones only those that are new or have changed.
+
+    Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
+    """
+    if images is None:
+        raise XcliptError("--images: name the folder of pictures to search")
+    if not images.is_dir():
+        raise XcliptError(f"--images {images}: no such folder")
+    from xclipt.search.search import queries_from, read_queries
+
+    if bool(query) == bool(queries):
+        raise XcliptError("give either a query or --queries FILE")
+    asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
+    with Session(common, create=True) as session:
+        from xclipt.artifacts.atomic import write_text
+        from xclipt.report.search_page import search_page
+        from xclipt.search.index import index_pictures
+        from xclipt.search.search import search
+        from xclipt.serving.model import Model
+
+        model = Model(session.workspace)
+        index = index_pictures(session.workspace, images)
+        _note_index(session, index)
+        result = search(model, index, asked, top)
+        identity = session.workspace.backbone.identity
+        if html:
+            write_text(html, search_page(result, identity))
+            session.progress.note(f"Wrote {html}")
+    if common.json:
+        print_json(
+            {
+                "command": "search",
+                "backbone": {"id": identity.id, "fingerprint": identity.fingerprint},
+                **result.as_json(),
+                "html": str(html) if html else None,
+            }
+        )
+        return
+    for answer in result.answers:
+        print_table(_table(index, answer))
+
+
+def _note_index(session: Session, index: "PictureIndex") -> None:
+    if index.encoded:
+        session.progress.note(
+            f"{index.folder}: {index.encoded:,} new or changed of {len(index.names):,} pictures"
+        )
+    if index.broken:
+        first = index.broken[0]
+        session.progress.note(
+            f"{index.folder}: {len(index.broken):,} broken files are left out, first "
+            f"{first.path.name} ({first.reason})"
+        )
+
+
+def _table(index: "PictureIndex", answer: "Answer") -> Table:
+    title = Text(answer.query, style="bold")
+    title.append(f"  {_how(answer)}", style="not bold")
+    table = Table(title=title, title_justify="left", title_style="")
+    table.add_column("", justify="right")
+    table.add_column(f"picture in {index.folder}", overflow="fold")
+    table.add_column("cosine", justify="right")
+    for rank, hit in enumerate(answer.hits, 1):
+        path = index.folder / hit.name
+        # Terminals that can, open it on a click.
+        name = Text(hit.name, style=f"link {path.resolve().as_uri()}")
+        table.add_row(str(rank), name, f"{hit.score:.3f}")
+    return table
+
+
+def _how(answer: "Answer") -> str:
+    from xclipt.languages import name
+
+    how = answer.encoded
+    used = how.delta or ("no delta: frozen base" if how.fallback else "frozen base")
+    if how.language is None:
+        return f"({used})"
+    sure = f", {100 * how.confidence:.0f} % sure" if how.confidence is not None else ""
+    return f"({name(how.language)}{sure}; {used})"

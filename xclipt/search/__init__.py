@@ -1,0 +1,1 @@
+"""Finding pictures in a folder by what they show."""

@@ -1,0 +1,233 @@
+"""An index of a folder's pictures: their features, kept on disk and brought up to date.
+
+What a file was when it was indexed is told by its size and time of change; a file that is new or
+has changed is encoded, unless its content is among the features that the artifact directory has
+already (a picture that was moved, or trained on).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from xclipt.artifacts.atomic import write_with
+from xclipt.artifacts.features import cached_features, file_key
+from xclipt.data.pictures import BrokenPicture, find_broken
+from xclipt.errors import XcliptError
+from xclipt.progress import Progress
+from xclipt.workspace import Workspace
+
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".jfif")
+)
+"""Of files that are taken for pictures, in lower case."""
+
+_CHUNK = 256
+_QUERIES_AT_ONCE = 64
+
+Stamp = tuple[int, int]
+"""A file's size in bytes and time of change in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found: its name within the folder and its cosine with the query."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class PictureIndex:
+    """Pictures of one folder with their features.
+
+    Attributes:
+        folder: Where they are.
+        names: Their paths within it, sorted.
+        features: ``(pictures, dim)``, L2-normalised.
+        encoded: How many were new or changed since the folder was last indexed.
+        broken: Files that look like pictures by name and are none.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    features: Tensor
+    encoded: int
+    broken: tuple[BrokenPicture, ...]
+
+    def search(self, queries: ArrayLike | Tensor, top: int = 5) -> list[list[Hit]]:
+        """The ``top`` pictures of every query, best first.
+
+        One product with all features: 100,000 pictures of 512 dimensions take some 20 ms on one
+        core, so there is no approximate index to build, to keep and to miss pictures.
+
+        Args:
+            queries: ``(n, dim)``, L2-normalised, as :meth:`Model.encode_text` returns them.
+            top: At least 1; where there are fewer pictures, all are given.
+        """
+        wanted = torch.as_tensor(queries, dtype=torch.float32)
+        found: list[list[Hit]] = []
+        for start in range(0, len(wanted), _QUERIES_AT_ONCE):
+            part = wanted[start : start + _QUERIES_AT_ONCE]
+            best = (part @ self.features.T).topk(min(top, len(self.names)), dim=1)
+            found += [
+                [Hit(self.names[i], score) for i, score in zip(*row, strict=True)]
+                for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        return found
+
+
+@dataclass(frozen=True)
+class _Stored:
+    stamps: Mapping[str, Stamp]
+    features: Tensor
+    broken: Mapping[str, tuple[Stamp, str]]
+
+
+def index_pictures(
+    workspace: Workspace, folder: Path, progress: Progress | None = None
+) -> PictureIndex:
+    """Index all pictures in a folder and those below it; only what is new or changed is encoded.
+
+    Links to folders and hidden names are passed by. Broken pictures are left out and listed.
+
+    Raises:
+        XcliptError: There is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise XcliptError(f"--images {folder}: no such folder")
+    progress = progress or workspace.progress
+    stamps = dict(_picture_files(folder))
+    if not stamps:
+        raise XcliptError(f"--images {folder}: no pictures in it (by name: .jpg, .png, .webp, ...)")
+    path = _file(workspace, folder)
+    old = _read(path, workspace.backbone.dim)
+    known = {name: i for i, name in enumerate(old.stamps) if stamps.get(name) == old.stamps[name]}
+    broken = {n: (s, why) for n, (s, why) in old.broken.items() if stamps.get(n) == s}
+    fresh = [name for name in stamps if name not in known and name not in broken]
+    encoded, refused = _encode(workspace, folder, fresh, progress)
+    broken |= {name: (stamps[name], why) for name, why in refused.items()}
+    names = [name for name in stamps if name not in broken]
+    if not names:
+        raise XcliptError(f"--images {folder}: not one of its {len(broken):,} files is a picture")
+    features = old.features
+    if encoded or refused or list(old.stamps) != names:
+        row = known | {name: len(old.features) + i for i, name in enumerate(encoded)}
+        features = torch.cat([old.features, *encoded.values()])[[row[name] for name in names]]
+        kept = _Stored({name: stamps[name] for name in names}, features, broken)
+        try:
+            _write(path, folder, kept)
+        except XcliptError as error:
+            progress.note(f"The index is not kept: {error}")
+    return PictureIndex(
+        folder,
+        tuple(names),
+        features,
+        len(fresh) - len(refused),
+        tuple(BrokenPicture(folder / name, why) for name, (_, why) in sorted(broken.items())),
+    )
+
+
+def _picture_files(folder: Path) -> Iterator[tuple[str, Stamp]]:
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(where, name)
+            for name in files
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    for path in sorted(found):
+        try:
+            status = path.stat()
+        except OSError:  # a dangling link, or gone since
+            continue
+        yield path.relative_to(folder).as_posix(), (status.st_size, status.st_mtime_ns)
+
+
+def _encode(
+    workspace: Workspace, folder: Path, names: Sequence[str], progress: Progress
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Features ``(1, dim)`` by name, and why the others have none."""
+    features: dict[str, Tensor] = {}
+    broken: dict[str, str] = {}
+    if not names:
+        return features, broken
+    store = workspace.directory.features("images", workspace.backbone.dim)
+    task = progress.start(f"Indexing {folder.name}", len(names))
+    for start in range(0, len(names), _CHUNK):
+        part = list(names[start : start + _CHUNK])
+        keys: dict[str, bytes] = {}
+        for name in part:
+            try:
+                keys[name] = file_key(folder / name)
+            except OSError as error:
+                broken[name] = f"cannot read ({error.strerror})"
+        while keys:
+            usable = list(keys)
+
+            def compute(rows: list[int], usable: list[str] = usable) -> Tensor:
+                return workspace.backbone.encode_pictures([folder / usable[i] for i in rows])
+
+            try:
+                raw = cached_features(store, list(keys.values()), compute, progress)
+                found = F.normalize(raw, dim=-1)
+            except XcliptError:
+                refused = find_broken(folder / name for name in usable)
+                if not refused:
+                    raise
+                for picture in refused:
+                    name = picture.path.relative_to(folder).as_posix()
+                    broken[name] = picture.reason
+                    del keys[name]
+                continue
+            features |= zip(usable, found[:, None], strict=True)
+            break
+        task.advance(len(part), part[-1])
+    task.finish()
+    return features, broken
+
+
+def _file(workspace: Workspace, folder: Path) -> Path:
+    where = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    fingerprint = workspace.backbone.identity.fingerprint[:12]
+    return workspace.directory.root / "indexes" / f"{where}-{fingerprint}.safetensors"
+
+
+def _write(path: Path, folder: Path, stored: _Stored) -> None:
+    tensors = {
+        "features": stored.features.contiguous(),
+        "stamps": torch.tensor(list(stored.stamps.values()), dtype=torch.int64),
+    }
+    metadata = {
+        "folder": json.dumps(str(folder.resolve())),
+        "names": json.dumps(list(stored.stamps)),
+        "broken": json.dumps(stored.broken),
+    }
+    write_with(path, lambda aside: save_file(tensors, aside, metadata=metadata))
+
+
+def _read(path: Path, dim: int) -> _Stored:
+    # A damaged index is as good as none: the features of its pictures are in the cache.
+    empty = _Stored({}, torch.empty(0, dim), {})
+    try:
+        with safe_open(path, "pt") as file:
+            features, stamps = file.get_tensor("features"), file.get_tensor("stamps")
+            metadata = file.metadata()
+        names: list[str] = json.loads(metadata["names"])
+        broken = {n: ((s[0], s[1]), why) for n, (s, why) in json.loads(metadata["broken"]).items()}
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError):
+        return empty
+    if features.shape != (len(names), dim) or stamps.shape != (len(names), 2):
+        return empty
+    pairs = ((size, changed) for size, changed in stamps.tolist())
+    return _Stored(dict(zip(names, pairs, strict=True)), features, broken)

@@ -1,0 +1,1 @@
+"""Using deltas from Python: many languages on one backbone in memory."""
