@@ -35,12 +35,12 @@ def directory(tmp_path, backbone):
 
 
 def problems(directory):
-    findings = verify(directory, fit_check(directory.backbone.id))
+    findings = verify(directory, lambda: fit_check(directory.backbone.id))
     return {finding.path: finding.problem for finding in findings if finding.problem}
 
 
 def test_all_is_well(directory):
-    findings = verify(directory, fit_check(directory.backbone.id))
+    findings = verify(directory, lambda: fit_check(directory.backbone.id))
     assert [(finding.path, finding.problem) for finding in findings] == [
         ("deltas/de/one", ""),
         ("deltas/fr/new", ""),
@@ -138,3 +138,11 @@ def test_removing(directory, backbone, tmp_path):
     directory.remove("fr", "new")
     assert directory.languages() == ["de"] and not (directory.root / "deltas/fr").exists()
     assert problems(directory) == {}
+
+
+def test_a_backbone_that_has_gone_is_a_finding(directory, tmp_path):
+    (tmp_path / "backbone").rename(tmp_path / "moved")
+    next((directory.root / "deltas/fr/old").glob("delta-*")).unlink()
+    found = problems(directory)
+    assert found.keys() == {"xclipt.yaml", "deltas/fr/old"}
+    assert "names and shapes cannot be checked" in found["xclipt.yaml"]

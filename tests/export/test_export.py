@@ -142,6 +142,32 @@ def test_prompts_of_roberta_are_exact_too_and_clips_are_refused(small, tmp_path)
         export_delta(delta, "peft", tmp_path / "out2", lambda: clip)
 
 
+def test_a_lora_of_clips_text_tower(small, tmp_path):
+    from peft import PeftModel
+    from transformers import CLIPTextModel
+
+    backbone = small("clip")
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
+    ours = features(backbone, delta, SHORT)
+    export = export_delta(delta, "peft", tmp_path / "out", no_backbone)
+    assert "CLIPTextModel.from_pretrained" in (export.path / "README.md").read_text()
+    encoder = CLIPTextModel.from_pretrained(tmp_path / "backbone-clip")
+    model = PeftModel.from_pretrained(encoder, export.path).eval()
+    ids, mask = backbone.tokenizer.pad(backbone.tokenizer(SHORT), backbone.device)
+    with torch.inference_mode():
+        found = model(input_ids=ids, attention_mask=mask).pooler_output
+        theirs = backbone.text_tower.head(found)
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
+def test_an_older_export_leaves_no_weights(backbone, stored, tmp_path):
+    first = export_delta(stored, "hub", tmp_path / "out", no_backbone)
+    again = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(), noise=0.1)
+    export = export_delta(again, "hub", tmp_path / "out", no_backbone)
+    assert export.path == first.path
+    assert sorted(path.name for path in export.path.iterdir()) == sorted(export.files)
+
+
 def test_a_backbone_that_is_not_the_deltas_is_refused(small, stored, tmp_path):
     with pytest.raises(XcliptError, match=r"was trained on backbone .* not on "):
         export_delta(stored, "merged", tmp_path / "out", lambda: small("mclip"))

@@ -74,6 +74,15 @@ def test_small_towers(small, tmp_path, format, spec):
     assert {"model.onnx", "tokenizer.json", "README.md", "manifest.yaml"} <= set(export.files)
 
 
+@pytest.mark.slow
+def test_weights_beyond_protobufs_limit_lie_beside_the_graph(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_LARGEST_FILE", 0)
+    backbone = small("mclip")
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
+    _, export = compare(backbone, delta, tmp_path / "out", SHORT)
+    assert "model.onnx.data" in export.files
+
+
 class OtherGraph:
     """What torch.onnx would return for a model that sums token ids."""
 

@@ -29,7 +29,7 @@ from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.errors import XcliptError
 
 FORMAT = 1
-_MARK = "xclipt.yaml"
+MARK = "xclipt.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -77,13 +77,13 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It is not one, or is of a newer format.
         """
-        mark = root / _MARK
+        mark = root / MARK
         try:
             plain = yaml.safe_load(mark.read_text(encoding="utf-8"))
             made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
-                f"{root}: not an artifact directory (no {_MARK}); `xclipt train-delta` makes one"
+                f"{root}: not an artifact directory (no {MARK}); `xclipt train-delta` makes one"
             ) from None
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
@@ -100,7 +100,7 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It belongs to another backbone, holds other files, or cannot be written.
         """
-        if (root / _MARK).exists():
+        if (root / MARK).exists():
             directory = cls.open(root)
             directory.require_backbone(backbone)
             return directory, False
@@ -110,7 +110,7 @@ class ArtifactDirectory:
                 "with --artifacts"
             )
         plain = {"format": FORMAT, "backbone": vars(backbone)}
-        write_text(root / _MARK, yaml.safe_dump(plain, sort_keys=False))
+        write_text(root / MARK, yaml.safe_dump(plain, sort_keys=False))
         return cls(root, backbone), True
 
     def require_backbone(self, backbone: BackboneIdentity) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
+from xclipt.artifacts.directory import MARK, ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.errors import XcliptError
 
@@ -30,7 +30,7 @@ class Finding:
     problem: str = ""
 
 
-def verify(directory: ArtifactDirectory, check_fit: CheckFit) -> list[Finding]:
+def verify(directory: ArtifactDirectory, load_check: Callable[[], CheckFit]) -> list[Finding]:
     """Look at every delta, at what is current, and at every cached feature file.
 
     Of a delta: its manifest, its place, its backbone's fingerprint, the hash of its weights, their
@@ -38,19 +38,29 @@ def verify(directory: ArtifactDirectory, check_fit: CheckFit) -> list[Finding]:
 
     Args:
         directory: The directory; nothing in it is changed.
-        check_fit: Compares a delta's tensors with the backbone.
+        load_check: Gives what compares a delta's tensors with the backbone; where it cannot, that
+            is a finding and the rest is checked.
 
     Returns:
         A finding for each delta and each damaged or dangling file, by path.
     """
     root = directory.root
     findings = []
+    try:
+        check_fit = load_check()
+    except XcliptError as error:
+        findings.append(Finding(MARK, f"names and shapes cannot be checked: {error}"))
+        check_fit = _unchecked
     for language in _folders(root / "deltas"):
         findings += list(_language(directory, language, check_fit))
     for shard in sorted((root / "features").glob("*/*")):
         if problem := _shard(shard):
             findings.append(Finding(str(shard.relative_to(root)), problem))
     return findings
+
+
+def _unchecked(delta: StoredDelta, tensors: Mapping[str, Tensor]) -> None:
+    pass
 
 
 def _language(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ def verify_command(
 
     with Session(common) as session:
         directory = ArtifactDirectory.open(common.artifacts)
-        findings = verify(directory, fit_check(directory.backbone.id))
+        findings = verify(directory, lambda: fit_check(directory.backbone.id))
         if deep:
             measured = session.workspace.backbone.measure_fingerprint()
             if measured != directory.backbone.fingerprint:

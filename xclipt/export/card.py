@@ -1,5 +1,7 @@
 """What the cards of all exports say of a delta."""
 
+from xclipt.backbones.builtin import NAME as BUILTIN
+from xclipt.backbones.builtin import PREFIX
 from xclipt.export.job import ExportJob
 from xclipt.languages import name as language_name
 
@@ -12,9 +14,27 @@ _KINDS = {
 }
 
 
+_TRANSLATED = "\nCaptions are translated to English first: the delta was trained on translations."
+_ENCODERS = {
+    "bert": ("AutoModel", "AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)"),
+    "clip": ("CLIPTextModel", "CLIPTextModel.from_pretrained(TEXT_TOWER)"),
+}
+_POOLING = {
+    "bert": "Pool its last hidden states by masked mean",
+    "clip": "Take its `pooler_output`",
+}
+
+
+def encoder_fields(family: str) -> dict[str, str]:
+    """How a user makes a family's encoder and pools what it returns, for a card's places."""
+    kind, made = _ENCODERS[family]
+    return {"encoder_class": kind, "encoder": made, "pooling": _POOLING[family]}
+
+
 def card_fields(job: ExportJob) -> dict[str, object]:
     """Values for the places of a card's text, by name."""
     manifest, spec = job.manifest, job.spec
+    prefix = (PREFIX if manifest.backbone["id"] == BUILTIN else "") + spec.prompted("")
     beside = " with every output LayerNorm" if spec.train_layernorm else ""
     if spec.tune_head and manifest.kind != "full-finetune":
         beside += " and a text head of its own"
@@ -28,10 +48,6 @@ def card_fields(job: ExportJob) -> dict[str, object]:
         "version": manifest.versions["xclipt"],
         "pairs": f"{manifest.data.pairs:,}",
         "dataset": manifest.data.dataset,
-        "prompt": (f"\nPut `{spec.hard_prompt} ` before every caption." if spec.hard_prompt else "")
-        + (
-            "\nCaptions are translated to English first: the delta was trained on translations."
-            if manifest.text == "to-en"
-            else ""
-        ),
+        "prompt": f"\nPut `{prefix}` before every caption." if prefix else "",
+        "translated": _TRANSLATED if manifest.text == "to-en" else "",
     }

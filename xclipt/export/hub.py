@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
-from xclipt.artifacts.atomic import write_bytes, write_text
+from xclipt.artifacts.atomic import write_text
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.mclip import NAMED
 from xclipt.data.registry import KNOWN
 from xclipt.export.card import card_fields
 from xclipt.export.job import ExportJob
-from xclipt.export.read import MANIFEST
+from xclipt.export.native import write_delta_files
 
 _CARD = """\
 ---
@@ -22,8 +20,8 @@ _CARD = """\
 
 # {name}: {language} for {backbone}
 
-{what}: {parameters:,} parameters, {percent:.3g} % of the text tower. Put on the frozen image-text
-model `{backbone}`, it makes captions in {language} find pictures better. Pictures are encoded as
+{what}: {parameters:,} parameters, {percent:.3g} % of the text tower.
+It teaches the frozen image-text model `{backbone}` captions in {language}. Pictures are encoded as
 before, and so is every other language.
 
 ## Use
@@ -34,12 +32,14 @@ $ xclipt status --artifacts my-artifacts
 ```
 
 It fits one backbone and no other: the one with the fingerprint
-`{fingerprint}`. xclipt checks that, and the hash of the weights.{prompt}
+`{fingerprint}`.
+xclipt checks that, and the hash of the weights.{translated}
 
 ## How it was made
 
-Trained with [xclipt](https://arxiv.org/abs/2305.03510) {version} on {pairs} image-caption pairs of
-`{dataset}`{split}, {steps:,} steps in {seconds:.0f} s, seed {seed}. {routine}
+Trained with xclipt {version} on {pairs} image-caption pairs of `{dataset}`{split}, {steps:,} steps
+in {seconds:.0f} s, seed {seed}. {routine} The method is that of
+[Zhang, Wang & Wang 2023](https://arxiv.org/abs/2305.03510).
 
 | setting | value |
 |---|---|
@@ -77,12 +77,7 @@ def write_hub(job: ExportJob) -> list[Path]:
     manifest = job.manifest
     shown = Path(manifest.backbone["id"]).name if _is_folder(job) else manifest.backbone["id"]
     public = replace(manifest, backbone=manifest.backbone | {"id": shown})
-    written = {
-        job.folder / manifest.weights.file: save(job.delta.tensors()),
-        job.folder / MANIFEST: public.to_yaml().encode(),
-    }
-    for path, data in written.items():
-        write_bytes(path, data)
+    written = write_delta_files(job, public)
     card = job.folder / "README.md"
     write_text(card, _card(job, shown))
     return [*written, card]

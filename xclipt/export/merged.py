@@ -65,7 +65,7 @@ _CARD = """\
 
 {what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`, folded into the
 text tower of {backbone} (fingerprint `{fingerprint}`).
-{prompt}
+{prompt}{translated}
 """
 
 
@@ -125,7 +125,10 @@ def write_merged(job: ExportJob) -> list[Path]:
         if head is None:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
             write_modules(aside, own_head, prefix, backbone.tokenizer.max_length)
-        card = (_CARD + _USE[use]).format(**card_fields(job))
+        fields = card_fields(job)
+        if head is None:
+            fields["prompt"] = ""  # sentence-transformers puts it there by itself
+        card = (_CARD + _USE[use]).format(**fields)
         (aside / "README.md").write_text(card, "utf-8")
         (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
         names = sorted(p.relative_to(aside) for p in aside.rglob("*") if p.is_file())

@@ -17,11 +17,22 @@ def write_native(job: ExportJob) -> list[Path]:
     Raises:
         XcliptError: The delta is damaged, or the folder cannot be written to.
     """
-    weights = job.folder / job.manifest.weights.file
-    manifest = job.folder / MANIFEST
+    return write_delta_files(job, job.manifest)
+
+
+def write_delta_files(job: ExportJob, manifest: DeltaManifest) -> list[Path]:
+    """Write the checked weights and ``manifest``; the weights of an older export go.
+
+    Raises:
+        XcliptError: The delta is damaged, or the folder cannot be written to.
+    """
+    weights, described = job.folder / manifest.weights.file, job.folder / MANIFEST
     write_bytes(weights, save(job.delta.tensors()))
-    write_text(manifest, job.manifest.to_yaml())
-    return [weights, manifest]
+    write_text(described, manifest.to_yaml())
+    for old in job.folder.glob("delta-*.safetensors"):
+        if old.name != weights.name:
+            old.unlink()
+    return [weights, described]
 
 
 def read_native(folder: Path) -> ReadDelta:

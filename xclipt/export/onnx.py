@@ -52,7 +52,7 @@ tokens = tokenizer(["{prefix}..."], padding=True, truncation=True, max_length={m
 
 Any batch, any length up to {max_tokens}. Put `{prefix}` before every caption (nothing, if that is
 empty); it and the limit are in the model's metadata too. Features are `(batch, {dim})`, pooled,
-projected and not normalised. At export they were within {worst:.1e} of PyTorch's.
+projected and not normalised.{translated} At export they were within {worst:.1e} of PyTorch's.
 """
 
 

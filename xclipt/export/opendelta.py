@@ -20,9 +20,9 @@ from xclipt.deltas.spec import (
     LoraSpec,
     SoftPromptSpec,
 )
-from xclipt.deltas.towers import FAMILIES
+from xclipt.deltas.towers import FAMILIES, family_of
 from xclipt.errors import XcliptError
-from xclipt.export.card import card_fields
+from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
 from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
@@ -50,9 +50,9 @@ _CARD = """\
 
 ```python
 from opendelta import AutoDeltaModel
-from transformers import AutoModel
+from transformers import {encoder_class}
 
-encoder = AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)
+encoder = {encoder}
 AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)
 ```
 
@@ -62,8 +62,8 @@ OpenDelta 0.3.2 does not import on transformers 5; where xclipt is installed,
 `torch.load(..., weights_only=True)`.
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
-fingerprint was `{fingerprint}`. Pool its last hidden states by masked mean and apply the
-backbone's text head to reach the space that it shares with the image tower.{prompt}
+fingerprint was `{fingerprint}`. {pooling} and apply the
+backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
 {use}"""
 
 
@@ -90,11 +90,13 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         tensors = {n: t for n, t in tensors.items() if not n.endswith(".soft_prompt.vectors")}
         tensors[_PROMPT] = vectors
         use = USE.format(pool=POOL[spec.pool_prompt])
-    config = _config(spec, "bert" if any(".layer." in name for name in tensors) else "clip")
+    family = family_of(tensors)
+    config = _config(spec, family)
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
     with staged(job.folder) as aside:
         torch.save(tensors, aside / _WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(config, indent=2))
-        (aside / "README.md").write_text(_CARD.format(use=use, **card_fields(job)), "utf-8")
+        (aside / "README.md").write_text(card, "utf-8")
         (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
     return [job.folder / name for name in (_WEIGHTS, CONFIG, "README.md", MANIFEST)]
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from xclipt.artifacts.atomic import write_bytes
 from xclipt.backbones.mclip import read_weights
 from xclipt.deltas.spec import LoraSpec, SoftPromptSpec
+from xclipt.deltas.towers import family_of
 from xclipt.errors import XcliptError
-from xclipt.export.card import card_fields
+from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
 from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
@@ -26,15 +27,15 @@ _CARD = """\
 
 ```python
 from peft import PeftModel
-from transformers import AutoModel
+from transformers import {encoder_class}
 
-encoder = AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)
+encoder = {encoder}
 encoder = PeftModel.from_pretrained(encoder, "{name}")
 ```
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
-fingerprint was `{fingerprint}`. Pool its last hidden states by masked mean and apply the
-backbone's text head to reach the space that it shares with the image tower.{prompt}
+fingerprint was `{fingerprint}`. {pooling} and apply the
+backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
 {use}"""
 
 _REFUSED = {
@@ -60,16 +61,17 @@ def write_peft(job: ExportJob) -> list[Path]:
         raise job.refused(
             "peft", f"PEFT wraps the encoder, and {job.manifest.name} has a text head of its own"
         )
-    use = ""
+    use, family = "", family_of(job.delta.tensors())
     if isinstance(spec, LoraSpec):
         config, tensors = _lora(job, spec)
     else:
         config, tensors = _prompt_tuning(job, spec)
         use = USE.format(pool=POOL[spec.pool_prompt])
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
     files = {
         _WEIGHTS: save(tensors, metadata={"format": "pt"}),
         CONFIG: json.dumps(config, indent=2).encode(),
-        "README.md": _CARD.format(use=use, **card_fields(job)).encode(),
+        "README.md": card.encode(),
         MANIFEST: job.manifest.to_yaml().encode(),
     }
     for name, data in files.items():
@@ -82,9 +84,10 @@ def _lora(job: ExportJob, spec: LoraSpec) -> tuple[dict[str, object], dict[str, 
     owners = {name.rsplit(".", 1)[0] for name in tensors}
     targets = sorted(owner.removesuffix(".lora") for owner in owners if owner.endswith(".lora"))
     norms = sorted(owner for owner in owners if not owner.endswith(".lora"))
-    config = {
+    config: dict[str, object] = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
+        # With a task PEFT passes inputs_embeds on, which CLIP's text tower does not take.
+        "task_type": None if family_of(tensors) == "clip" else "FEATURE_EXTRACTION",
         "base_model_name_or_path": job.manifest.backbone["id"],
         "r": spec.rank,
         "lora_alpha": spec.alpha,
