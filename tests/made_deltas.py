@@ -1,11 +1,15 @@
 """Deltas that were not trained: the base with noise of a known size added."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import torch
 
-from xclipt.artifacts.directory import StoredDelta
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
+from xclipt.backbones.backbone import Backbone
 from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import LoraSpec
+from xclipt.deltas.spec import DeltaSpec, LoraSpec
 from xclipt.workspace import Workspace
 
 HISTORY = [{"step": s, "mean_R@1": v, "MRR": 0.3} for s, v in ((0, 20.0), (10, 26.5), (20, 24.0))]
@@ -24,15 +28,48 @@ def store_noise(
     """Store the identity delta plus ``noise`` times a normal draw; 0 changes no feature."""
     backbone = workspace.backbone
     spec = LoraSpec(rank=rank)
+    tensors = _noisy(backbone, spec, noise, seed)
+    return workspace.directory.write_delta(
+        _manifest(backbone, spec, language, name, seed, pictures), tensors
+    )
+
+
+def store_shaken(
+    root: Path,
+    backbone: Backbone,
+    spec: DeltaSpec,
+    language: str = "fr",
+    name: str = "shaken",
+    noise: float = 0.05,
+) -> StoredDelta:
+    """Store a delta of any kind, ``noise`` away from a fresh one, in the directory at ``root``."""
+    directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
+    return directory.write_delta(
+        _manifest(backbone, spec, language, name, 1, ()), _noisy(backbone, spec, noise, 1)
+    )
+
+
+def _noisy(backbone: Backbone, spec: DeltaSpec, noise: float, seed: int) -> dict[str, torch.Tensor]:
     injected = InjectedDelta(backbone.text_tower, spec, backbone.family, seed)
     tensors = injected.tensors()
     injected.remove()
     generator = torch.Generator().manual_seed(seed)
-    manifest = DeltaManifest(
+    return {n: t + noise * torch.randn(t.shape, generator=generator) for n, t in tensors.items()}
+
+
+def _manifest(
+    backbone: Backbone,
+    spec: DeltaSpec,
+    language: str,
+    name: str,
+    seed: int,
+    pictures: tuple[str, ...],
+) -> DeltaManifest:
+    return DeltaManifest(
         language=language,
         name=name,
-        kind="lora",
-        setting={"rank": rank, "alpha": 16, "train_layernorm": True},
+        kind=spec.kind,
+        setting=asdict(spec),
         weights=WeightsFile("", "", 0, 0),
         backbone=dict(vars(backbone.identity)),
         backbone_parameters=backbone.text_parameters,
@@ -49,8 +86,4 @@ def store_noise(
         },
         versions={"xclipt": "0"},
         created="2026-01-01T00:00:00+00:00",
-    )
-    return workspace.directory.write_delta(
-        manifest,
-        {n: t + noise * torch.randn(t.shape, generator=generator) for n, t in tensors.items()},
     )

@@ -213,7 +213,8 @@ def test_help_and_version_do_not_load_torch():
         "try: main(sys.argv[1:])\n"
         "finally: assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()"
     )
-    for arguments in (["--version"], ["--help"], ["eval", "--help"], ["train-delta", "--help"]):
+    commands = ("eval", "train-delta", "export-delta", "import-delta", "verify", "use", "remove")
+    for arguments in (["--version"], ["--help"], *([command, "--help"] for command in commands)):
         run = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
         )

@@ -1,6 +1,7 @@
 """The one way xclipt writes files: aside, flushed to the disk, then renamed into place."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,31 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Give an empty folder; when the block ends well its files are moved to ``folder``.
+
+    For files that other libraries write. What is in ``folder`` already is replaced where the names
+    are the same, and stays otherwise. Every file arrives whole, and none after an exception.
+
+    Raises:
+        XcliptError: The directory cannot be written to, or the disk is full.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
+    try:
+        yield aside
+        for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+            write_with(folder / path.relative_to(aside), path.replace)
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

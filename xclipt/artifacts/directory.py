@@ -14,8 +14,8 @@
     exports/                             where export-delta writes unless told otherwise
 """
 
-import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +27,12 @@ from torch import Tensor
 
 from xclipt.artifacts.atomic import sweep, write_bytes, write_text
 from xclipt.artifacts.features import FeatureStore
-from xclipt.artifacts.manifest import DeltaManifest, WeightsFile
+from xclipt.artifacts.manifest import DeltaManifest, WeightsFile, content_hash
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.errors import XcliptError
 
 FORMAT = 1
-_MARK = "xclipt.yaml"
+MARK = "xclipt.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -55,7 +55,7 @@ class StoredDelta:
             data = path.read_bytes()
         except OSError as error:
             raise XcliptError(f"{path}: cannot read the delta ({error.strerror})") from None
-        if hashlib.sha256(data).hexdigest() != self.manifest.weights.sha256:
+        if content_hash(data) != self.manifest.weights.sha256:
             raise XcliptError(f"{path}: its content is not what manifest.yaml says; train it again")
         try:
             return load(data)
@@ -80,13 +80,13 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It is not one, or is of a newer format.
         """
-        mark = root / _MARK
+        mark = root / MARK
         try:
             plain = yaml.safe_load(mark.read_text(encoding="utf-8"))
             made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
-                f"{root}: not an artifact directory (no {_MARK}); `xclipt train-delta` makes one"
+                f"{root}: not an artifact directory (no {MARK}); `xclipt train-delta` makes one"
             ) from None
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
@@ -103,18 +103,18 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It belongs to another backbone, holds other files, or cannot be written.
         """
-        if (root / _MARK).exists():
+        if (root / MARK).exists():
             directory = cls.open(root)
             directory.require_backbone(backbone)
             return directory, False
-        sweep(root, _MARK)  # a kill at this very point would else leave a folder that is refused
+        sweep(root, MARK)  # a kill at this very point would else leave a folder that is refused
         if root.exists() and (not root.is_dir() or _not_the_mark(root)):
             raise XcliptError(
                 f"{root}: is there already and is not an artifact directory; name another one "
                 "with --artifacts"
             )
         plain = {"format": FORMAT, "backbone": vars(backbone)}
-        write_text(root / _MARK, yaml.safe_dump(plain, sort_keys=False))
+        write_text(root / MARK, yaml.safe_dump(plain, sort_keys=False))
         return cls(root, backbone), True
 
     def require_backbone(self, backbone: BackboneIdentity) -> None:
@@ -174,7 +174,7 @@ class ArtifactDirectory:
         """
         folder = self.delta_folder(manifest.language, manifest.name)
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        digest = hashlib.sha256(data).hexdigest()
+        digest = content_hash(data)
         weights = WeightsFile(
             file=f"delta-{digest[:12]}.safetensors",
             sha256=digest,
@@ -201,6 +201,56 @@ class ArtifactDirectory:
             raise XcliptError(f"{self.root}: no delta '{name}' for '{language}'")
         write_text(self.root / "deltas" / language / "current", f"{name}\n")
 
+    def removal(self, language: str, name: str) -> Path:
+        """The folder that :meth:`remove` would delete.
+
+        Raises:
+            XcliptError: There is no such delta, it is current while there are others, or its
+                folder is not really in this directory.
+        """
+        folder = self.delta_folder(language, name)
+        others = sorted(path.parent.name for path in folder.parent.glob("*/manifest.yaml"))
+        if name not in others:
+            known = ", ".join(others) or "none"
+            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
+        others.remove(name)
+        if others and self.current_name(language) == name:
+            raise XcliptError(
+                f"{folder}: is the current delta of {language}; first choose another: "
+                f"xclipt use {language} {others[0]}"
+            )
+        if folder.resolve() != self.root.resolve() / "deltas" / language / name:
+            raise XcliptError(f"{folder}: is a link to elsewhere; delete it by hand")
+        return folder
+
+    def remove(self, language: str, name: str) -> None:
+        """Delete a delta, and the features of captions that were computed with it.
+
+        The manifest goes first: a kill leaves the delta or some files that :func:`verify
+        <xclipt.artifacts.verify.verify>` names, never half a delta.
+
+        Raises:
+            XcliptError: As :meth:`removal`, or a file cannot be deleted.
+        """
+        folder = self.removal(language, name)
+        try:
+            digest = DeltaManifest.read(folder / "manifest.yaml").weights.sha256[:12]
+        except XcliptError:
+            digest = ""
+        try:
+            if self.current_name(language) == name:
+                (folder.parent / "current").unlink()
+            (folder / "manifest.yaml").unlink()
+            shutil.rmtree(folder)
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
+        except OSError as error:
+            raise XcliptError(f"{folder}: cannot delete ({error.strerror})") from None
+        # The same weights may be there under another name.
+        if digest and not any(self.root.glob(f"deltas/*/*/delta-{digest}.safetensors")):
+            for cache in self.root.glob(f"features/texts-{digest}-*"):
+                shutil.rmtree(cache, ignore_errors=True)
+
     def languages(self) -> list[str]:
         """Languages that have a delta."""
         found = {path.parent.parent.name for path in self.root.glob("deltas/*/*/manifest.yaml")}
@@ -209,7 +259,7 @@ class ArtifactDirectory:
     def deltas(self, language: str) -> list[StoredDelta]:
         """All deltas of a language, by name."""
         folder = self.root / "deltas" / language
-        current = self._current_name(language)
+        current = self.current_name(language)
         return [
             StoredDelta(DeltaManifest.read(path), path.parent, path.parent.name == current)
             for path in sorted(folder.glob("*/manifest.yaml"))
@@ -232,14 +282,15 @@ class ArtifactDirectory:
                 f"{folder}: was trained on backbone {manifest.backbone['fingerprint'][:12]}, "
                 f"this directory's is {self.backbone.fingerprint[:12]}"
             )
-        return StoredDelta(manifest, folder, name == self._current_name(language))
+        return StoredDelta(manifest, folder, name == self.current_name(language))
 
     def current(self, language: str) -> StoredDelta | None:
         """The language's current delta, ``None`` where it has none."""
-        name = self._current_name(language)
+        name = self.current_name(language)
         return self.delta(language, name) if name else None
 
-    def _current_name(self, language: str) -> str | None:
+    def current_name(self, language: str) -> str | None:
+        """What the language's current delta is called, whether it is there or not."""
         try:
             return (self.root / "deltas" / language / "current").read_text().strip() or None
         except FileNotFoundError:
@@ -248,4 +299,4 @@ class ArtifactDirectory:
 
 def _not_the_mark(root: Path) -> list[Path]:
     # Another process may be about to put the mark there.
-    return [path for path in root.iterdir() if not path.name.startswith(f".{_MARK}.")]
+    return [path for path in root.iterdir() if not path.name.startswith(f".{MARK}.")]

@@ -1,5 +1,6 @@
 """A delta's manifest: everything that is known of how it came to be, as a person reads it."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import yaml
 from xclipt.errors import XcliptError
 
 FORMAT = 1
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ from xclipt.backbones.backbone import (
     CaptionTokenizer,
     TextTower,
 )
-from xclipt.backbones.builtin import NAME, empty_text_tower, load_builtin
+from xclipt.backbones.builtin import (
+    NAME,
+    converted_text_tower,
+    empty_text_tower,
+    load_builtin,
+)
 from xclipt.backbones.clip import (
     WEIGHTS,
     ImageSide,
@@ -43,7 +48,7 @@ from xclipt.backbones.mclip import (
     read_config,
 )
 from xclipt.errors import XcliptError
-from xclipt.progress import Progress
+from xclipt.progress import Progress, Silent
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _IMAGE_FOLDER = "image"
@@ -114,6 +119,28 @@ def empty_tower(name: str) -> tuple[TextTower, str]:
         vocabulary = known.get(config["transformerDimensions"], 0)
         return empty_mclip_text(encoder_config(config, vocabulary), config["numDims"]), "bert"
     return empty_clip_text(folder), "clip"
+
+
+def text_folder(name: str) -> Path:
+    """The folder with the checkpoint of a backbone's text tower, in the format it is published in.
+
+    Args:
+        name: As :func:`load_backbone` takes it.
+
+    Raises:
+        XcliptError: There is no such backbone, or its weights cannot be had.
+    """
+    if name == NAME:
+        return converted_text_tower(Silent())
+    row, folder = _find(name)
+    if row is not None:
+        return fetch(row.text, FILES, OPTIONAL_FILES)
+    assert folder is not None
+    if Path(name).is_dir():
+        return folder
+    if is_mclip(read_config(folder)):
+        return fetch(name, FILES, OPTIONAL_FILES)
+    return fetch(name, _CLIP_FILES, _CLIP_OPTIONAL)
 
 
 def _find(name: str) -> tuple[NamedBackbone | None, Path | None]:

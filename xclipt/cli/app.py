@@ -12,6 +12,8 @@ from xclipt import __version__
 from xclipt.cli.align import align_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
+from xclipt.cli.import_delta import import_delta_command
+from xclipt.cli.manage import remove_command, use_command, verify_command
 from xclipt.cli.search import search_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
@@ -32,7 +34,11 @@ app.command("train-delta")(train_delta_command)
 app.command("eval")(eval_command)
 app.command("export-delta")(export_delta_command)
 app.command("search")(search_command)
+app.command("import-delta")(import_delta_command)
 app.command("status")(status_command)
+app.command("verify")(verify_command)
+app.command("use")(use_command)
+app.command("remove")(remove_command)
 
 
 def _print_version(asked: bool) -> None:

@@ -16,7 +16,10 @@ from xclipt.errors import XcliptError
 def export_delta_command(
     common: CommonOptions,
     lang: Languages = "all",
-    format: Annotated[str, typer.Option("--format", help="native or peft.")] = "native",
+    format: Annotated[
+        str,
+        typer.Option("--format", help="native, peft, opendelta, merged, onnx or hub; see above."),
+    ] = "native",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to; exports/ of the artifacts.")
     ] = None,
@@ -25,6 +28,12 @@ def export_delta_command(
     ] = None,
 ) -> None:
     """Write deltas in a form to give away, or for another library to load.
+
+    native: xclipt's own, for import-delta. hub: the same with a model card, ready to upload.
+    peft: for Hugging Face PEFT (LoRA, soft prompt). opendelta: for OpenDelta (a pickle of tensors).
+    merged: the whole text tower with a LoRA folded in, in the backbone's published format
+    (Multilingual-CLIP or CLIP; builtin: sentence-transformers). onnx: the text tower with the
+    delta as one graph, checked in onnxruntime.
 
     Example: xclipt export-delta --lang fr --format peft --out exported
     """
@@ -44,7 +53,14 @@ def export_delta_command(
                     f"--lang {language}: {directory.root} has no delta for it; it has "
                     f"{', '.join(known)}"
                 )
-            exports.append(export_delta(stored, format, out or directory.exports / format))
+            exports.append(
+                export_delta(
+                    stored,
+                    format,
+                    out or directory.exports / format,
+                    lambda: session.workspace.backbone,
+                )
+            )
     if common.json:
         print_json({"command": "export-delta", "exports": [export.as_json() for export in exports]})
         return

@@ -134,6 +134,17 @@ class Session:
             raise XcliptError("--lang: name a language, a comma list, or all")
         return languages
 
+    def language(self, asked: str) -> str:
+        """The ISO 639-1 code of one language; an alias is shown as resolved.
+
+        Raises:
+            XcliptError: No such language, or several.
+        """
+        found = self.languages(asked, [])
+        if len(found) != 1:
+            raise XcliptError(f"--lang {asked}: name one language")
+        return found[0]
+
     def _pass_on_remarks(self) -> None:
         for dataset in self._datasets:
             for remark in dataset.notes:

@@ -36,7 +36,7 @@ class SoftPrompt(nn.Module):
         """
         if self._room() is None:
             return embedded
-        vectors = self.vectors.to(embedded.dtype).expand(len(embedded), -1, -1)
+        vectors = self.vectors.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
         rest = embedded[:, 1 + len(self.vectors) :]
         return torch.cat([embedded[:, :1], vectors, rest], dim=1)
 

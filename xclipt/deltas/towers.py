@@ -1,5 +1,6 @@
 """What the modules that deltas touch are called in each family of text towers: a row a family."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -32,3 +33,11 @@ FAMILIES = {
         layer_norms=("layer_norm1", "layer_norm2"),
     ),
 }
+
+
+def family_of(names: Iterable[str]) -> str:
+    """The family of the tower that a delta's tensors are of, from their names.
+
+    A soft prompt alone has no layer's name; then it is ``bert``.
+    """
+    return "clip" if any(".layers." in name for name in names) else "bert"

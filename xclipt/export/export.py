@@ -6,15 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from xclipt.artifacts.directory import StoredDelta
+from xclipt.backbones.backbone import Backbone
 from xclipt.errors import XcliptError
+from xclipt.export.hub import write_hub
+from xclipt.export.job import ExportJob
+from xclipt.export.merged import write_merged
 from xclipt.export.native import write_native
+from xclipt.export.onnx import write_onnx
+from xclipt.export.opendelta import write_opendelta
 from xclipt.export.peft import write_peft
 
-FORMATS: dict[str, Callable[[StoredDelta, Path], list[Path]]] = {
+FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
     "native": write_native,
     "peft": write_peft,
+    "opendelta": write_opendelta,
+    "merged": write_merged,
+    "onnx": write_onnx,
+    "hub": write_hub,
 }
-"""Writers by the name that ``--format`` knows: a delta and a folder in, the files written out."""
+"""Writers by the name that ``--format`` knows; each returns the files that it wrote."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,16 @@ class Export:
         }
 
 
-def export_delta(delta: StoredDelta, format: str, out: Path) -> Export:
+def export_delta(
+    delta: StoredDelta, format: str, out: Path, load_backbone: Callable[[], Backbone]
+) -> Export:
     """Write a delta to ``out/LANG/NAME`` and return what was written.
+
+    Args:
+        delta: The delta.
+        format: A key of :data:`FORMATS`.
+        out: The folder that exports go to.
+        load_backbone: Gives the delta's backbone; called only by formats that need it.
 
     Raises:
         XcliptError: No such format, the delta cannot be put into it, or ``out`` is not writable.
@@ -51,12 +69,12 @@ def export_delta(delta: StoredDelta, format: str, out: Path) -> Export:
     folder = out / delta.manifest.language / delta.manifest.name
     if folder.resolve() == delta.folder.resolve():
         raise XcliptError(f"--out {out}: that is where the delta itself is; name another folder")
-    files = FORMATS[format](delta, folder)
+    files = FORMATS[format](ExportJob(delta, folder, load_backbone))
     return Export(
         language=delta.manifest.language,
         delta=delta.manifest.name,
         format=format,
         path=folder,
-        files=tuple(path.name for path in files),
+        files=tuple(str(path.relative_to(folder)) for path in files),
         bytes=sum(path.stat().st_size for path in files),
     )

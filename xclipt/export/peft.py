@@ -4,71 +4,91 @@ import json
 from pathlib import Path
 
 from safetensors.torch import save
+from torch import Tensor
 
-from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.atomic import write_bytes
-from xclipt.artifacts.directory import StoredDelta
-from xclipt.deltas.spec import LoraSpec, spec_from
+from xclipt.backbones.mclip import read_weights
+from xclipt.deltas.spec import LoraSpec, SoftPromptSpec
+from xclipt.deltas.towers import family_of
 from xclipt.errors import XcliptError
+from xclipt.export.card import card_fields, encoder_fields
+from xclipt.export.job import ExportJob
+from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
+from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
+
+CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
 
 _CARD = """\
 # {name}: a {language} delta for {backbone}
 
-A LoRA of the query and value projections{norms}, trained with xclipt {version} on
-{pairs} captioned pictures of `{dataset}`.
+{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`.
 
 ```python
 from peft import PeftModel
-from transformers import AutoModel
+from transformers import {encoder_class}
 
-encoder = AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)
+encoder = {encoder}
 encoder = PeftModel.from_pretrained(encoder, "{name}")
 ```
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
-fingerprint was `{fingerprint}`. Pool its last hidden states by masked mean and apply the
-backbone's text head to reach the space that it shares with the image tower.{text}{prompt}
-"""
-
-_TRANSLATE = """
-It was trained on captions translated into English (engine {engine}, model {model}): translate every
-text into English first, by the same translator."""
+fingerprint was `{fingerprint}`. {pooling} and apply the
+backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
+{use}"""
 
 _REFUSED = {
     "adapter": "PEFT has no bottleneck adapters",
     "compacter": "PEFT has no compacters",
-    "soft-prompt": "PEFT puts prompt vectors before <s>, this one stands after it",
     "full-finetune": "a whole text tower is no adapter",
 }
 
 
-def write_peft(delta: StoredDelta, folder: Path) -> list[Path]:
-    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and a card.
+def write_peft(job: ExportJob) -> list[Path]:
+    """Write ``adapter_config.json``, ``adapter_model.safetensors``, a card and the manifest.
 
-    LoRA's ``A``, ``B`` and scale are PEFT's; trained LayerNorms become ``modules_to_save``.
+    LoRA's ``A``, ``B`` and scale are PEFT's; trained LayerNorms become ``modules_to_save``. A soft
+    prompt becomes PEFT's prompt tuning, whose first vector is that of ``<s>``.
 
     Raises:
         XcliptError: The delta's kind cannot be expressed in PEFT, or is damaged.
     """
-    manifest = delta.manifest
-    spec = spec_from(manifest.kind, manifest.setting)
-    if not isinstance(spec, LoraSpec):
-        raise XcliptError(
-            f"--format peft: {_REFUSED[manifest.kind]}; export {manifest.name} as native"
-        )
+    spec = job.spec
+    if not isinstance(spec, LoraSpec | SoftPromptSpec):
+        raise job.refused("peft", _REFUSED[job.manifest.kind])
     if spec.tune_head:
-        raise XcliptError(
-            f"--format peft: PEFT wraps the encoder, and {manifest.name} has a text head of its "
-            "own; export it as native"
+        raise job.refused(
+            "peft", f"PEFT wraps the encoder, and {job.manifest.name} has a text head of its own"
         )
-    tensors = delta.tensors()
+    use, family = "", family_of(job.delta.tensors())
+    if isinstance(spec, LoraSpec):
+        config, tensors = _lora(job, spec)
+    else:
+        config, tensors = _prompt_tuning(job, spec)
+        use = USE.format(pool=POOL[spec.pool_prompt])
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
+    files = {
+        _WEIGHTS: save(tensors, metadata={"format": "pt"}),
+        CONFIG: json.dumps(config, indent=2).encode(),
+        "README.md": card.encode(),
+        MANIFEST: job.manifest.to_yaml().encode(),
+    }
+    for name, data in files.items():
+        write_bytes(job.folder / name, data)
+    return [job.folder / name for name in files]
+
+
+def _lora(job: ExportJob, spec: LoraSpec) -> tuple[dict[str, object], dict[str, Tensor]]:
+    tensors = job.delta.tensors()
     owners = {name.rsplit(".", 1)[0] for name in tensors}
     targets = sorted(owner.removesuffix(".lora") for owner in owners if owner.endswith(".lora"))
     norms = sorted(owner for owner in owners if not owner.endswith(".lora"))
-    config = {
+    config: dict[str, object] = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
-        "base_model_name_or_path": manifest.backbone["id"],
+        # With a task PEFT passes inputs_embeds on, which CLIP's text tower does not take.
+        "task_type": None if family_of(tensors) == "clip" else "FEATURE_EXTRACTION",
+        "base_model_name_or_path": job.manifest.backbone["id"],
         "r": spec.rank,
         "lora_alpha": spec.alpha,
         "lora_dropout": 0.0,
@@ -77,37 +97,87 @@ def write_peft(delta: StoredDelta, folder: Path) -> list[Path]:
         "modules_to_save": norms or None,
         "inference_mode": True,
     }
-    renamed = {_peft_name(name): tensor for name, tensor in tensors.items()}
-    files = {
-        "adapter_model.safetensors": save(renamed, metadata={"format": "pt"}),
-        "adapter_config.json": json.dumps(config, indent=2).encode(),
-        "README.md": _card(delta, bool(norms), spec.hard_prompt).encode(),
+    return config, {_peft_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _prompt_tuning(
+    job: ExportJob, spec: SoftPromptSpec
+) -> tuple[dict[str, object], dict[str, Tensor]]:
+    if spec.train_layernorm:
+        raise job.refused("peft", "PEFT's prompt tuning trains no LayerNorm beside the prompt")
+    vectors = leading_prompt(job, "peft")
+    config = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "FEATURE_EXTRACTION",
+        "base_model_name_or_path": job.manifest.backbone["id"],
+        "num_virtual_tokens": len(vectors),
+        "token_dim": vectors.shape[1],
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "inference_mode": True,
     }
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    return [folder / name for name in files]
+    return config, {"prompt_embeddings": vectors}
 
 
 def _peft_name(name: str) -> str:
     module, _, parameter = name.rpartition(".")
     if module.endswith(".lora"):
-        return f"base_model.model.{module.removesuffix('.lora')}.{parameter}.weight"
-    return f"base_model.model.{name}"
+        return f"{_PREFIX}{module.removesuffix('.lora')}.{parameter}.weight"
+    return _PREFIX + name
 
 
-def _card(delta: StoredDelta, norms: bool, hard_prompt: str) -> str:
-    manifest = delta.manifest
-    return _CARD.format(
-        name=manifest.name,
-        language=manifest.language,
-        backbone=manifest.backbone["id"],
-        norms=" with every output LayerNorm" if norms else "",
-        version=manifest.versions["xclipt"],
-        pairs=manifest.data.pairs,
-        dataset=manifest.data.dataset,
-        fingerprint=manifest.backbone["fingerprint"],
-        text=_TRANSLATE.format(**manifest.translator or {"engine": "any", "model": "any"})
-        if manifest.text == TO_EN
-        else "",
-        prompt=f"\nPut `{hard_prompt} ` before every caption." if hard_prompt else "",
+def read_peft(folder: Path) -> ReadDelta:
+    """A LoRA from a folder that PEFT or xclipt wrote, or a soft prompt that xclipt wrote.
+
+    Raises:
+        XcliptError: It is of another kind, asks for what xclipt's LoRA does not do, or is damaged.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    manifest = own_manifest(folder)
+    weights = folder / _WEIGHTS
+    if not weights.is_file():
+        raise XcliptError(f"{weights}: not there; save it again with safe_serialization=True")
+    tensors = read_weights(weights)
+    if config.get("peft_type") == "PROMPT_TUNING":
+        if manifest is None:
+            raise XcliptError(
+                f"{path}: PEFT's prompts stand before <s>, xclipt's after it; only a prompt that "
+                "xclipt exported can be imported"
+            )
+        if tensors.keys() != {"prompt_embeddings"}:
+            raise XcliptError(f"{weights}: holds more or other than prompt_embeddings")
+        prompt = without_start(weights, tensors["prompt_embeddings"])
+        (vectors,) = prompt.values()
+        return ReadDelta("peft", manifest, "soft-prompt", {"tokens": len(vectors)}, prompt)
+    require(
+        path,
+        config,
+        {
+            "peft_type": ("LORA",),
+            "bias": ("none", None),
+            "use_rslora": (False, None),
+            "use_dora": (False, None),
+            "rank_pattern": ({}, None),
+            "alpha_pattern": ({}, None),
+            "fan_in_fan_out": (False, None),
+        },
     )
+    named = {_own_name(name, weights): tensor for name, tensor in tensors.items()}
+    setting = {
+        "rank": config.get("r"),
+        "alpha": config.get("lora_alpha"),
+        "train_layernorm": any(".lora." not in name for name in named),
+    }
+    for key in ("rank", "alpha"):
+        if not isinstance(setting[key], int):
+            raise XcliptError(f"{path}: {key} is {setting[key]!r}; xclipt takes a whole number")
+    return ReadDelta("peft", manifest, "lora", setting, named)
+
+
+def _own_name(name: str, path: Path) -> str:
+    if not name.startswith(_PREFIX):
+        raise XcliptError(f"{path}: '{name}' is no name that PEFT gives; save it again with PEFT")
+    inner = name.removeprefix(_PREFIX)
+    module, _, factor = inner.removesuffix(".weight").rpartition(".")
+    return f"{module}.lora.{factor}" if factor in ("lora_A", "lora_B") else inner

@@ -1,0 +1,148 @@
+"""What is wrong with an artifact directory is found and named; what is well is left in peace."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from tests.made_deltas import store_shaken
+from tests.models import write_mclip_backbone
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.artifacts.verify import verify
+from xclipt.backbones.registry import load_backbone
+from xclipt.deltas.fit import fit_check
+from xclipt.deltas.spec import AdapterSpec, LoraSpec, SoftPromptSpec
+from xclipt.progress import Silent
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    folder = write_mclip_backbone(tmp_path / "backbone")
+    return load_backbone(str(folder), torch.device("cpu"), torch.float32, Silent())
+
+
+@pytest.fixture
+def directory(tmp_path, backbone):
+    root = tmp_path / "artifacts"
+    store_shaken(root, backbone, AdapterSpec(bottleneck=4), language="de", name="one")
+    store_shaken(root, backbone, SoftPromptSpec(), name="old")
+    store_shaken(root, backbone, LoraSpec(rank=2), name="new")
+    found = ArtifactDirectory.open(root)
+    found.features("images", 8).add([b"k" * 32], torch.ones(1, 8))
+    return found
+
+
+def problems(directory):
+    findings = verify(directory, lambda: fit_check(directory.backbone.id))
+    return {finding.path: finding.problem for finding in findings if finding.problem}
+
+
+def test_all_is_well(directory):
+    findings = verify(directory, lambda: fit_check(directory.backbone.id))
+    assert [(finding.path, finding.problem) for finding in findings] == [
+        ("deltas/de/one", ""),
+        ("deltas/fr/new", ""),
+        ("deltas/fr/old", ""),
+    ]
+
+
+def edit(path, **changes):
+    plain = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        owner, _, inner = key.partition("__")
+        if inner:
+            plain[owner][inner] = value
+        else:
+            plain[owner] = value
+    path.write_text(yaml.safe_dump(plain))
+
+
+def test_every_fault_is_named(directory, tmp_path):
+    folder = directory.root / "deltas/fr/new"
+    manifest = folder / "manifest.yaml"
+    weights = next(folder.glob("delta-*"))
+    whole, described = weights.read_bytes(), manifest.read_text()
+
+    def only(path, part):
+        found = problems(directory)
+        assert found.keys() == {path} and part in found[path], found
+
+    weights.write_bytes(whole[:-1] + b"\x07")
+    only("deltas/fr/new", "its content is not what manifest.yaml says")
+    weights.unlink()
+    only("deltas/fr/new", "cannot read the delta")
+    weights.write_bytes(whole)
+    edit(manifest, backbone__fingerprint="c" * 64)
+    only("deltas/fr/new", "was trained on backbone cccccccccccc, this directory's is")
+    manifest.write_text(described)
+    edit(manifest, setting={"rank": 3})
+    only("deltas/fr/new", "tensors do not fit this backbone")
+    manifest.write_text(described)
+    edit(manifest, weights__parameters=7)
+    only("deltas/fr/new", "its manifest says 7")
+    manifest.write_text(described)
+    edit(manifest, name="other")
+    only("deltas/fr/new", "its manifest is that of fr/other")
+    manifest.write_text("{")
+    only("deltas/fr/new", "cannot read the manifest")
+    manifest.write_text(described)
+    (folder / ".delta.tmp").write_bytes(b"left by a kill")
+    only("deltas/fr/new/.delta.tmp", "nothing refers to it")
+    (folder / ".delta.tmp").unlink()
+    (folder.parent / "current").write_text("gone\n")
+    only("deltas/fr/current", "names 'gone', which is not there; choose one: xclipt use fr new")
+    (folder.parent / "current").unlink()
+    only("deltas/fr/current", "not there; choose one")
+    directory.set_current("fr", "new")
+    shard = next((directory.root / "features").glob("*/*"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-3])
+    only(str(shard.relative_to(directory.root)), "damaged")
+    shard.write_bytes(data)
+    (directory.root / "deltas/fr/half").mkdir()
+    only("deltas/fr/half", "no manifest.yaml")
+    (directory.root / "deltas/fr/half/training.safetensors").write_bytes(b"")
+    assert problems(directory) == {}, "an interrupted training is no fault"
+    (directory.root / "deltas/fr/away").symlink_to(tmp_path)
+    only("deltas/fr/away", "nothing refers to it")
+
+
+def test_values_that_are_not_finite(directory):
+    stored = directory.delta("fr", "new")
+    tensors = stored.tensors()
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    directory.write_delta(stored.manifest, tensors)
+    assert "not finite" in problems(directory)["deltas/fr/new"]
+
+
+def test_weights_by_another_name_are_looked_into(directory):
+    stored = directory.delta("fr", "new")
+    path = stored.folder / stored.manifest.weights.file
+    save_file({n: t + 1 for n, t in stored.tensors().items()}, path)
+    assert "not what manifest.yaml says" in problems(directory)["deltas/fr/new"]
+
+
+def test_removing(directory, backbone, tmp_path):
+    stored = directory.delta("fr", "old")
+    store = directory.features(f"texts-{stored.manifest.weights.sha256[:12]}", 8)
+    store.add([b"k" * 32], torch.ones(1, 8))
+    copy = replace(stored.manifest, name="copy")
+    directory.write_delta(copy, stored.tensors(), make_current=False)
+    directory.remove("fr", "copy")
+    assert store.folder.exists(), "other deltas with these weights have its features"
+    directory.remove("fr", "old")
+    assert not stored.folder.exists() and not store.folder.exists()
+    assert problems(directory) == {}
+    directory.remove("fr", "new")
+    assert directory.languages() == ["de"] and not (directory.root / "deltas/fr").exists()
+    assert problems(directory) == {}
+
+
+def test_a_backbone_that_has_gone_is_a_finding(directory, tmp_path):
+    (tmp_path / "backbone").rename(tmp_path / "moved")
+    next((directory.root / "deltas/fr/old").glob("delta-*")).unlink()
+    found = problems(directory)
+    assert found.keys() == {"xclipt.yaml", "deltas/fr/old"}
+    assert "names and shapes cannot be checked" in found["xclipt.yaml"]

@@ -1,0 +1,133 @@
+"""``xclipt verify``: whether everything in an artifact directory is what it should be."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from xclipt.artifacts.directory import MARK, ArtifactDirectory, StoredDelta
+from xclipt.artifacts.manifest import DeltaManifest
+from xclipt.errors import XcliptError
+
+CheckFit = Callable[[StoredDelta, Mapping[str, Tensor]], None]
+"""Raises :class:`XcliptError` for tensors that the backbone has no place for."""
+
+_INTERRUPTED = "training.safetensors"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        path: Within the artifact directory.
+        problem: What is wrong with it and the remedy, in one line; empty where it is well.
+    """
+
+    path: str
+    problem: str = ""
+
+
+def verify(directory: ArtifactDirectory, load_check: Callable[[], CheckFit]) -> list[Finding]:
+    """Look at every delta, at what is current, and at every cached feature file.
+
+    Of a delta: its manifest, its place, its backbone's fingerprint, the hash of its weights, their
+    count, names and shapes, and files that nothing refers to.
+
+    Args:
+        directory: The directory; nothing in it is changed.
+        load_check: Gives what compares a delta's tensors with the backbone; where it cannot, that
+            is a finding and the rest is checked.
+
+    Returns:
+        A finding for each delta and each damaged or dangling file, by path.
+    """
+    root = directory.root
+    findings = []
+    try:
+        check_fit = load_check()
+    except XcliptError as error:
+        findings.append(Finding(MARK, f"names and shapes cannot be checked: {error}"))
+        check_fit = _unchecked
+    for language in _folders(root / "deltas"):
+        findings += list(_language(directory, language, check_fit))
+    for shard in sorted((root / "features").glob("*/*")):
+        if problem := _shard(shard):
+            findings.append(Finding(str(shard.relative_to(root)), problem))
+    return findings
+
+
+def _unchecked(delta: StoredDelta, tensors: Mapping[str, Tensor]) -> None:
+    pass
+
+
+def _language(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -> Iterator[Finding]:
+    root = directory.root
+    if folder.is_symlink() or not folder.is_dir():
+        yield Finding(str(folder.relative_to(root)), "not a language's folder; delete it")
+        return
+    complete = []
+    for path in sorted(folder.iterdir()):
+        place = str(path.relative_to(root))
+        if path.name == "current":
+            continue
+        if path.is_symlink() or not path.is_dir():
+            yield Finding(place, "nothing refers to it; delete it")
+        elif (path / "manifest.yaml").exists():
+            complete.append(path.name)
+            yield Finding(place, _first_problem(directory, path, check_fit))
+            for file in _dangling(path):
+                yield Finding(str(file.relative_to(root)), "nothing refers to it; delete it")
+        elif not (path / _INTERRUPTED).exists():
+            yield Finding(place, "no manifest.yaml, so no delta; delete it")
+    language = folder.name
+    current = directory.current_name(language)
+    place = str((folder / "current").relative_to(root))
+    if current is None and complete:
+        yield Finding(place, f"not there; choose one: xclipt use {language} {complete[0]}")
+    elif current is not None and current not in complete:
+        remedy = f"choose one: xclipt use {language} {complete[0]}" if complete else "delete it"
+        yield Finding(place, f"names '{current}', which is not there; {remedy}")
+
+
+def _first_problem(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -> str:
+    try:
+        manifest = DeltaManifest.read(folder / "manifest.yaml")
+        told = (manifest.language, manifest.name)
+        if told != (folder.parent.name, folder.name):
+            return f"its manifest is that of {'/'.join(told)}; move it there"
+        stored = directory.delta(*told)
+        tensors = stored.tensors()
+        count = sum(tensor.numel() for tensor in tensors.values())
+        if count != manifest.weights.parameters:
+            return f"holds {count:,} numbers, its manifest says {manifest.weights.parameters:,}"
+        check_fit(stored, tensors)
+    except XcliptError as error:
+        return str(error).removeprefix(f"{folder}: ")
+    return ""
+
+
+def _dangling(folder: Path) -> list[Path]:
+    known = {"manifest.yaml", _INTERRUPTED}
+    try:
+        known.add(DeltaManifest.read(folder / "manifest.yaml").weights.file)
+    except XcliptError:
+        return []
+    return sorted(path for path in folder.iterdir() if path.name not in known)
+
+
+def _shard(path: Path) -> str:
+    if path.suffix != ".safetensors":
+        return "nothing refers to it; delete it"
+    try:
+        with safe_open(path, "pt") as file:
+            whole = {"keys", "features"} <= set(file.keys())
+    except (SafetensorError, OSError) as error:
+        return f"damaged ({str(error).splitlines()[0]}); delete it, it is computed again"
+    return "" if whole else "holds no features; delete it"
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,135 @@
+"""``xclipt verify``, ``xclipt use`` and ``xclipt remove``."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.session import Session
+from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.errors import XcliptError
+
+if TYPE_CHECKING:
+    from xclipt.artifacts.directory import ArtifactDirectory
+
+Language = Annotated[str, typer.Argument(metavar="LANG", help="Language code.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the delta; see xclipt status.")]
+
+
+@common_options
+def verify_command(
+    common: CommonOptions,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Load the backbone too and measure its fingerprint anew."),
+    ] = False,
+) -> None:
+    """Check hashes, shapes, fingerprints and stray files of the artifact directory.
+
+    Nothing is changed. The exit code is 1 when something is wrong.
+
+    Example: xclipt verify --artifacts xclipt-artifacts
+    """
+    from xclipt.artifacts.directory import ArtifactDirectory
+    from xclipt.artifacts.verify import Finding, verify
+    from xclipt.deltas.fit import fit_check
+
+    with Session(common) as session:
+        directory = ArtifactDirectory.open(common.artifacts)
+        findings = verify(directory, lambda: fit_check(directory.backbone.id))
+        if deep:
+            measured = session.workspace.backbone.measure_fingerprint()
+            if measured != directory.backbone.fingerprint:
+                problem = (
+                    f"the backbone's fingerprint is {measured[:12]}, it was "
+                    f"{directory.backbone.fingerprint[:12]}; its weights have changed"
+                )
+                findings.insert(0, Finding("xclipt.yaml", problem))
+    wrong = sum(bool(finding.problem) for finding in findings)
+    if common.json:
+        print_json(
+            {
+                "command": "verify",
+                "artifacts": str(directory.root),
+                "problems": wrong,
+                "findings": [vars(finding) for finding in findings],
+            }
+        )
+    else:
+        if findings:
+            table = Table()
+            for column in ("what", "state"):
+                table.add_column(column, overflow="fold")
+            for finding in findings:
+                state = f"[red]{_plain(finding.problem)}" if finding.problem else "[green]well"
+                table.add_row(_plain(finding.path), state)
+            print_table(table)
+        print_line(f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@common_options
+def use_command(common: CommonOptions, language: Language, name: Name) -> None:
+    """Choose which of a language's deltas is used, for instance an older one.
+
+    Example: xclipt use fr lora-10shot-seed1
+    """
+    with Session(common) as session:
+        directory = _open(common)
+        code = session.language(language)
+    directory.delta(code, name).tensors()  # a damaged one is refused
+    before = directory.current_name(code)
+    directory.set_current(code, name)
+    if common.json:
+        print_json({"command": "use", "language": code, "name": name, "previous": before})
+        return
+    print_line(f"{code}: {name} is current" + (f", before it {before}" if before else ""))
+
+
+@common_options
+def remove_command(
+    common: CommonOptions,
+    language: Language,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a delta and the features that were computed with it.
+
+    A current delta is only deleted when its language has no other; choose another one first with
+    xclipt use.
+
+    Example: xclipt remove fr lora-10shot-seed1 --yes
+    """
+    with Session(common) as session:
+        directory = _open(common)
+        code = session.language(language)
+    folder = directory.removal(code, name)
+    if not yes:
+        _confirm(f"Delete {folder}?")
+    directory.remove(code, name)
+    if common.json:
+        print_json({"command": "remove", "language": code, "name": name, "path": str(folder)})
+        return
+    print_line(f"{code}: {name} is deleted")
+
+
+def _open(common: CommonOptions) -> "ArtifactDirectory":
+    from xclipt.artifacts.directory import ArtifactDirectory
+
+    return ArtifactDirectory.open(common.artifacts)
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise XcliptError(f"{question} Nobody is there to answer; add --yes")
+    if not typer.confirm(question, err=True):
+        raise XcliptError("nothing was deleted")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,184 @@
+"""``import-delta``: a delta from a folder into an artifact directory."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+import xclipt
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
+from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile, content_hash
+from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.registry import empty_tower
+from xclipt.deltas.fit import require_fit
+from xclipt.deltas.spec import DeltaSpec, spec_from
+from xclipt.errors import XcliptError
+from xclipt.export import opendelta, peft
+from xclipt.export.native import read_native
+from xclipt.export.opendelta import read_opendelta
+from xclipt.export.peft import read_peft
+from xclipt.export.read import MANIFEST, ReadDelta, read_json
+from xclipt.languages import resolve
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One delta, imported.
+
+    Attributes:
+        delta: As it is stored.
+        format: The format that it came in.
+        foreign: It came without a manifest of xclipt's, so nobody can tell which backbone and
+            which data it was trained on; only names and shapes were checked.
+    """
+
+    delta: StoredDelta
+    format: str
+    foreign: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        manifest = self.delta.manifest
+        return {
+            "language": manifest.language,
+            "name": manifest.name,
+            "kind": manifest.kind,
+            "format": self.format,
+            "foreign": self.foreign,
+            "current": self.delta.current,
+            "path": str(self.delta.folder),
+            "trainable_parameters": manifest.weights.parameters,
+            "bytes": manifest.weights.bytes,
+        }
+
+
+def import_delta(
+    directory: ArtifactDirectory,
+    folder: Path,
+    *,
+    language: str | None = None,
+    name: str | None = None,
+    make_current: bool = False,
+) -> Imported:
+    """Store the delta that a folder holds. It becomes current where its language has no other.
+
+    Args:
+        directory: Where to; the delta must stand on its backbone.
+        folder: Of xclipt's own format, PEFT's or OpenDelta's.
+        language: The delta's language. Needed for a folder that xclipt did not write; for others
+            it must be the manifest's.
+        name: Another name than its own.
+        make_current: Make it current in any case.
+
+    Raises:
+        XcliptError: The folder holds no delta, a damaged one, another backbone's, or one that does
+            not fit the tower; or there is another delta of that name.
+    """
+    read = _read(folder)
+    code = resolve(language) if language else None
+    if read.manifest is None:
+        manifest = _foreign_manifest(directory.backbone, folder, read, code)
+    else:
+        manifest = _own_manifest(directory, folder, read, read.manifest, code)
+    if name is not None:
+        manifest = replace(manifest, name=name)
+    where = directory.delta_folder(manifest.language, manifest.name)
+    spec = spec_from(manifest.kind, manifest.setting)
+    tower, family = empty_tower(directory.backbone.id)
+    require_fit(folder, tower, spec, family, read.tensors)
+    if read.manifest is None:
+        total = sum(parameter.numel() for parameter in tower.parameters())
+        manifest = replace(manifest, backbone_parameters=total)
+    data = save({name: tensor.contiguous() for name, tensor in read.tensors.items()})
+    if (where / MANIFEST).exists():
+        there = directory.delta(manifest.language, manifest.name)
+        if there.manifest.weights.sha256 != content_hash(data):
+            raise XcliptError(
+                f"{where}: there is another delta of that name; give --name, or remove it with "
+                f"xclipt remove {manifest.language} {manifest.name}"
+            )
+    current = make_current or directory.current_name(manifest.language) in (None, manifest.name)
+    stored = directory.write_delta(manifest, read.tensors, make_current=current)
+    return Imported(stored, read.format, read.manifest is None)
+
+
+def _read(folder: Path) -> ReadDelta:
+    if not folder.is_dir():
+        raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
+    readers: list[tuple[bool, Callable[[Path], ReadDelta]]] = [
+        ((folder / peft.CONFIG).is_file(), read_peft),
+        (_is_opendelta(folder / opendelta.CONFIG), read_opendelta),
+        ((folder / MANIFEST).is_file(), read_native),
+    ]
+    for matches, read in readers:
+        if matches:
+            return read(folder)
+    raise XcliptError(
+        f"{folder}: no delta; it has none of {MANIFEST}, {peft.CONFIG}, or a {opendelta.CONFIG} "
+        "with delta_type"
+    )
+
+
+def _is_opendelta(path: Path) -> bool:
+    return path.is_file() and "delta_type" in read_json(path)
+
+
+def _own_manifest(
+    directory: ArtifactDirectory,
+    folder: Path,
+    read: ReadDelta,
+    manifest: DeltaManifest,
+    language: str | None,
+) -> DeltaManifest:
+    fingerprint = manifest.backbone["fingerprint"]
+    if fingerprint != directory.backbone.fingerprint:
+        raise XcliptError(
+            f"{folder}: was trained on backbone {manifest.backbone['id']} ({fingerprint[:12]}), "
+            f"{directory.root} is on {directory.backbone.id} "
+            f"({directory.backbone.fingerprint[:12]}); use another --artifacts directory"
+        )
+    if language not in (None, manifest.language):
+        raise XcliptError(f"--lang {language}: {folder} is a delta for {manifest.language}")
+    spec = spec_from(manifest.kind, manifest.setting)
+    told = {key: getattr(spec, key, None) for key in read.setting}
+    changed = manifest.kind != read.kind or told != read.setting
+    data = save({name: tensor.contiguous() for name, tensor in read.tensors.items()})
+    if changed or content_hash(data) != manifest.weights.sha256:
+        raise XcliptError(
+            f"{folder}: its weights or settings are not those that {MANIFEST} describes; if they "
+            f"were trained on, delete {MANIFEST} there and import it with --lang as a new delta"
+        )
+    return replace(manifest, backbone=dict(vars(directory.backbone)))
+
+
+def _foreign_manifest(
+    backbone: BackboneIdentity, folder: Path, read: ReadDelta, language: str | None
+) -> DeltaManifest:
+    if language is None:
+        raise XcliptError(
+            f"{folder}: has no {MANIFEST} of xclipt's, so neither its language nor its backbone is "
+            "known; give --lang if you know that it was trained on this backbone"
+        )
+    spec: DeltaSpec = spec_from(read.kind, dict(read.setting))
+    return DeltaManifest(
+        language=language,
+        name=folder.resolve().name,
+        kind=read.kind,
+        setting=asdict(spec),
+        weights=WeightsFile("", "", 0, 0),  # filled in when the file is written
+        backbone=dict(vars(backbone)),
+        backbone_parameters=1,
+        routine=None,
+        text="target",
+        recipe={"imported_from": read.format},
+        seed=0,
+        data=TrainingData("unknown", None, None, 0, "", None, 0, ()),
+        steps=0,
+        seconds=0.0,
+        validation={"pictures": 0},
+        versions={"xclipt": xclipt.__version__},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,189 @@
+"""The format of OpenDelta's ``save_finetuned``, for its ``AutoDeltaModel.from_finetuned``.
+
+Its weights are a pickle by definition, so the file is written with ``torch.save`` of nothing but
+tensors, and read with ``weights_only``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xclipt.artifacts.atomic import staged
+from xclipt.backbones.mclip import read_weights
+from xclipt.deltas.spec import (
+    AdapterSpec,
+    CompacterSpec,
+    DeltaSpec,
+    FullSpec,
+    LoraSpec,
+    SoftPromptSpec,
+)
+from xclipt.deltas.towers import FAMILIES, family_of
+from xclipt.errors import XcliptError
+from xclipt.export.card import card_fields, encoder_fields
+from xclipt.export.job import ExportJob
+from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
+from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
+
+CONFIG = "config.json"
+_WEIGHTS = "pytorch_model.bin"
+_PROMPT = "soft_prompt_layer.soft_embeds"
+_COMPACTER = {
+    "hypercomplex_division": 4,
+    "phm_rank": 1,
+    "learn_phm": True,
+    "factorized_phm": True,
+    "factorized_phm_rule": False,
+    "shared_phm_rule": False,
+    "shared_W_phm": False,
+    "use_bias_up_sampler": True,
+    "use_bias_down_sampler": True,
+    "kronecker_prod": None,
+}
+
+_CARD = """\
+# {name}: a {language} delta for {backbone}
+
+{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`.
+
+```python
+from opendelta import AutoDeltaModel
+from transformers import {encoder_class}
+
+encoder = {encoder}
+AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)
+```
+
+OpenDelta 0.3.2 does not import on transformers 5; where xclipt is installed,
+`from xclipt.deltas.opendelta import import_opendelta; opendelta = import_opendelta()` mends that.
+`pytorch_model.bin` is a pickle because the format is; it holds tensors alone and loads with
+`torch.load(..., weights_only=True)`.
+
+`TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
+fingerprint was `{fingerprint}`. {pooling} and apply the
+backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
+{use}"""
+
+
+def write_opendelta(job: ExportJob) -> list[Path]:
+    """Write ``config.json``, ``pytorch_model.bin``, a card and the manifest.
+
+    Trained LayerNorms go along: OpenDelta loads whatever names of the encoder the file holds. A
+    soft prompt becomes OpenDelta's own, whose first vector is that of ``<s>``.
+
+    Raises:
+        XcliptError: OpenDelta has no place for it, or the delta is damaged.
+    """
+    spec, manifest = job.spec, job.manifest
+    if isinstance(spec, FullSpec):
+        raise job.refused("opendelta", "a whole text tower is no delta", "merged")
+    if spec.tune_head:
+        raise job.refused(
+            "opendelta", f"OpenDelta wraps the encoder, and {manifest.name} has a text head"
+        )
+    use = ""
+    tensors = job.delta.tensors()
+    if isinstance(spec, SoftPromptSpec):
+        vectors = leading_prompt(job, "opendelta")
+        tensors = {n: t for n, t in tensors.items() if not n.endswith(".soft_prompt.vectors")}
+        tensors[_PROMPT] = vectors
+        use = USE.format(pool=POOL[spec.pool_prompt])
+    family = family_of(tensors)
+    config = _config(spec, family)
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
+    with staged(job.folder) as aside:
+        torch.save(tensors, aside / _WEIGHTS)
+        (aside / CONFIG).write_text(json.dumps(config, indent=2))
+        (aside / "README.md").write_text(card, "utf-8")
+        (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
+    return [job.folder / name for name in (_WEIGHTS, CONFIG, "README.md", MANIFEST)]
+
+
+def _config(spec: DeltaSpec, family: str) -> dict[str, Any]:
+    names = FAMILIES[family]
+    after = [names.attention_output, names.ffn_output]
+    own: dict[str, Any]
+    if isinstance(spec, LoraSpec):
+        own = {
+            "delta_type": "lora",
+            "lora_r": spec.rank,
+            "lora_alpha": spec.alpha,
+            "lora_dropout": 0.0,
+            "modified_modules": [names.query, names.value],
+        }
+    elif isinstance(spec, AdapterSpec):
+        own = {
+            "delta_type": "adapter",
+            "bottleneck_dim": spec.bottleneck,
+            "non_linearity": "gelu_new",
+            "modified_modules": after,
+        }
+    elif isinstance(spec, CompacterSpec):
+        own = {
+            "delta_type": "compacter",
+            "reduction_factor": spec.reduction,
+            "non_linearity": "gelu_new",
+            "modified_modules": after,
+            **_COMPACTER,
+        }
+    else:
+        assert isinstance(spec, SoftPromptSpec)
+        own = {
+            "delta_type": "soft_prompt",
+            "soft_token_num": spec.tokens + 1,
+            "token_init": False,
+        }
+    return own | {"common_structure": False, "opendelta_version": "0.3.2"}
+
+
+def read_opendelta(folder: Path) -> ReadDelta:
+    """A delta from a folder that OpenDelta or xclipt wrote.
+
+    Raises:
+        XcliptError: It is of another kind or place, is damaged, or its pickle holds more than
+            tensors.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    manifest = own_manifest(folder)
+    weights = folder / _WEIGHTS
+    if not weights.is_file():
+        raise XcliptError(f"{weights}: not there; copy the whole folder of save_finetuned")
+    tensors = dict(read_weights(weights))
+    kind, setting = _setting(path, config, manifest is not None)
+    if _PROMPT in tensors:
+        tensors |= without_start(weights, tensors.pop(_PROMPT))
+    added = (".lora.", ".adapter.", ".compactor.", ".soft_prompt.")
+    norms = any(not any(part in name for part in added) for name in tensors)
+    return ReadDelta("opendelta", manifest, kind, setting | {"train_layernorm": norms}, tensors)
+
+
+def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[str, Any]]:
+    kind = config.get("delta_type")
+    if kind == "lora":
+        require(path, config, {"lora_dropout": (0.0, None)})
+        setting = {"rank": config.get("lora_r"), "alpha": config.get("lora_alpha")}
+    elif kind == "adapter":
+        require(path, config, {"non_linearity": ("gelu_new",)})
+        setting = {"bottleneck": config.get("bottleneck_dim")}
+    elif kind == "compacter":
+        wanted: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in _COMPACTER.items()}
+        require(path, config, {"non_linearity": ("gelu_new",)} | wanted)
+        setting = {"reduction": config.get("reduction_factor")}
+    elif kind == "soft_prompt" and ours:
+        given = config.get("soft_token_num")
+        setting = {"tokens": given - 1 if isinstance(given, int) else given}
+    elif kind == "soft_prompt":
+        raise XcliptError(
+            f"{path}: OpenDelta's prompts stand before <s>, xclipt's after it; only a prompt that "
+            "xclipt exported can be imported"
+        )
+    else:
+        require(path, config, {"delta_type": ("lora", "adapter", "compacter", "soft_prompt")})
+        raise AssertionError
+    for key, value in setting.items():
+        if not isinstance(value, int):
+            raise XcliptError(f"{path}: {key} is {value!r}; xclipt takes a whole number")
+    return str(kind).replace("_", "-"), setting
