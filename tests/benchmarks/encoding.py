@@ -1,4 +1,4 @@
-"""How fast the builtin towers encode, as ratios to bare torch doing the same arithmetic.
+"""How fast the builtin towers encode and learn, as ratios to bare torch doing the same arithmetic.
 
     python -m tests.benchmarks.encoding DATA_DIR
 
@@ -38,6 +38,18 @@ def pictures_one_batch_norm_at_a_time(backbone: Backbone, paths: list[Path]) -> 
             tower(torch.stack([backbone.read_pixels(p) for p in paths[start : start + 16]]))
 
 
+def training_step(backbone: Backbone, rows: list[list[int]], padded: bool) -> None:
+    """Forward and backward over one batch, padded as a whole or in parts of like length."""
+    tower = backbone.text_tower.requires_grad_(True)
+    if padded:
+        features = tower(*backbone.tokenizer.pad(rows, backbone.device))
+    else:
+        features = backbone.embed_tokens(rows)
+    features.sum().backward()  # type: ignore[no-untyped-call]
+    tower.zero_grad()
+    tower.requires_grad_(False)
+
+
 def measure(name: str, ours: Callable[[], object], bare: Callable[[], object], count: int) -> None:
     """Time both in turn and print one row."""
     ratios, seconds = [], []
@@ -71,6 +83,13 @@ def main(data_dir: Path) -> None:
         lambda: backbone.encode_pictures(paths),
         lambda: pictures_one_batch_norm_at_a_time(backbone, paths),
         len(paths),
+    )
+    rows = backbone.tokenizer(captions[:50])
+    measure(
+        "training step, like lengths",
+        lambda: training_step(backbone, rows, padded=False),
+        lambda: training_step(backbone, rows, padded=True),
+        len(rows),
     )
 
 

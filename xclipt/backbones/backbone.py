@@ -195,6 +195,21 @@ class Backbone:
         task.finish()
         return features
 
+    def embed_tokens(self, rows: Sequence[list[int]]) -> Tensor:
+        """Features of token ids ``(n, dim)`` on the device, through which gradients flow.
+
+        The tower runs on captions of like length together, as in :meth:`encode_tokens`: one long
+        caption would otherwise make all of the batch as long.
+        """
+        batches = list(length_batches([len(row) for row in rows], TOKENS_PER_BATCH))
+        with self.autocast():
+            parts = [
+                self.text_tower(*self.tokenizer.pad([rows[i] for i in batch], self.device)).float()
+                for batch in batches
+            ]
+        order = torch.tensor([i for batch in batches for i in batch], device=self.device)
+        return torch.cat(parts)[order.argsort()]
+
     def encode_pictures(self, paths: Sequence[Path], progress: Progress | None = None) -> Tensor:
         """Features of pictures ``(n, dim)``, float32 on the CPU, not L2-normalised.
 

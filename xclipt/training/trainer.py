@@ -157,9 +157,7 @@ def _loss(backbone: Backbone, pairs: TrainingPairs, batch: list[int], recipe: Re
     live = aligned and recipe.teacher == "live"
     if live and pairs.partners is not None:
         rows += [pairs.partners[i] for i in batch]
-    ids, mask = backbone.tokenizer.pad(rows, backbone.device)
-    with backbone.autocast():
-        features = backbone.text_tower(ids, mask).float()
+    features = backbone.embed_tokens(rows)
     text = features[: len(batch)]
     loss = contrastive(images, text, recipe.logit_scale)
     if not aligned:
