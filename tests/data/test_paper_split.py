@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from tests.tiny import tiny_backbone
+from xclipt.alignment.alignment_set import AlignmentRequest, build_alignment
+from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.paper_split import paper_split
-from xclipt.data.pictures import split_present
 from xclipt.data.xtd import CAPTIONS_FILES, PICTURES_FILE, XtdDataset
 from xclipt.errors import XcliptError
-from xclipt.training.train import TrainingRequest, _gather
+from xclipt.progress import Silent
+from xclipt.training.held_out import hold_out
+from xclipt.workspace import Workspace
 
 
 def test_indices_are_those_of_randperm_with_seed_42():
@@ -46,23 +50,29 @@ def xtd(tmp_path, make_picture):
     return XtdDataset(tmp_path, tmp_path / "images")
 
 
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    backbone = tiny_backbone()
+    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
+    return Workspace(directory, backbone, Silent())
+
+
 @pytest.mark.parametrize("language", ["de", "fr"])
-def test_xtd_is_cut_in_three_by_its_published_order(xtd, language):
-    request = TrainingRequest(language=language, shots=8, split="paper")
-    material = _gather(xtd, request)
+def test_xtd_is_cut_in_three_by_its_published_order(workspace, xtd, language):
+    request = AlignmentRequest(language=language, shots=8, split="paper")
+    alignment = build_alignment(workspace, xtd, request)
+    held = hold_out(workspace.directory, xtd, alignment, None)
     train, validate, _ = paper_split(40, 8)
     gone = {3} if language == "fr" else set()
-    numbers = [int(pair.image[13:25]) for pair in material.pairs]
+    numbers = [int(pair.image[13:25]) for pair in alignment.pairs]
     assert sorted(numbers) == sorted(set(train) - gone)
-    assert [int(p.image[13:25]) for p in material.validation] == [
-        i for i in validate if i not in gone
-    ]
-    assert {pair.partner for pair in material.pairs} == {f"en {i}" for i in numbers}
-    assert split_present(xtd, material.validation)[1] == []
-    assert material.split == material.validation_split == "paper"
+    assert [int(image[13:25]) for image in held.images] == [i for i in validate if i not in gone]
+    assert {pair.partner for pair in alignment.pairs} == {f"en {i}" for i in numbers}
+    assert alignment.split == held.split == "paper"
 
 
-def test_all_shots_or_too_many_are_refused(xtd):
+def test_all_shots_or_too_many_are_refused(workspace, xtd):
     for shots in (None, 21):
         with pytest.raises(XcliptError, match="--split paper"):
-            _gather(xtd, TrainingRequest(language="de", shots=shots, split="paper"))
+            request = AlignmentRequest(language="de", shots=shots, split="paper")
+            build_alignment(workspace, xtd, request)
