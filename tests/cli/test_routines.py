@@ -152,4 +152,4 @@ def test_exports_say_that_text_is_translated_first(trained, artifacts, tmp_path)
     )
     assert run.code == 0, run.err
     card = (tmp_path / "fr/lora-4shot-routine3-seed1/README.md").read_text()
-    assert "translate every\ntext into English first" in card and "names-to-en" in card
+    assert "are translated into English first" in card and "names-to-en" in card
