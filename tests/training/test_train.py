@@ -61,10 +61,28 @@ def test_a_delta_that_is_worse_is_shown_as_worse(workspace):
     assert row.gain.mean_r1 < 0 and row.gain.significant
 
 
+@pytest.mark.parametrize("even_if_worse", [False, True])
+def test_what_validation_says_is_worse_is_not_made_current(workspace, even_if_worse):
+    request = TrainingRequest(
+        "fr",
+        shots=10,
+        recipe=recipe_with(epochs=4, learning_rate=0.3),
+        validation_pictures=40,
+        routine=None,
+        even_if_worse=even_if_worse,
+    )
+    stored = train_delta(workspace, EmojiDataset(), request)
+    assert stored.manifest.validation["MRR"] < stored.manifest.validation["base_MRR"]
+    assert stored.current is even_if_worse
+    assert (workspace.directory.current("fr") is not None) is even_if_worse
+    assert workspace.directory.delta("fr", stored.manifest.name), "it is stored all the same"
+
+
 def command(artifacts: Path, language: str, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "xclipt", "train-delta", "--lang", language, "--shots", "8"),
-        *("--epochs", "12", "--validate-on", "20", "--artifacts", str(artifacts), "-q", *more),
+        *("--epochs", "12", "--validate-on", "20", "--even-if-worse", "-q"),
+        *("--artifacts", str(artifacts), *more),
     ]
 
 

@@ -325,6 +325,13 @@ def test_steps_follow_pairs_or_epochs():
     assert Recipe(epochs=3, batch_size=50).steps(7) == 3
 
 
+def test_every_alignment_loss_comes_with_its_weight():
+    assert recipe_with(align_loss="mse").align_weight == 1000
+    assert recipe_with(align_loss="contrastive").align_weight == 1
+    assert recipe_with(align_loss="contrastive", align_weight=7).align_weight == 7
+    assert recipe_with(PAPER, align_loss="contrastive").align_weight == PAPER.align_weight
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -121,7 +121,8 @@ def train_delta_command(
     align_weight: Annotated[
         float | None,
         typer.Option(
-            "--align-weight", help="Weight of the alignment loss; the paper tried 0.003 to 0.3."
+            "--align-weight",
+            help="Weight of the alignment loss; each loss has its own. The paper tried 0.003 to 0.3.",
         ),
     ] = None,
     teacher: Annotated[
@@ -149,6 +150,13 @@ def train_delta_command(
     name: Annotated[
         str | None, typer.Option("--name", help="The delta's name; made from the options.")
     ] = None,
+    even_if_worse: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-worse",
+            help="Make it current even where it does not beat the base on validation.",
+        ),
+    ] = False,
     allow_missing: AllowMissing = False,
     download: Download = False,
     dry_run: Annotated[
@@ -157,6 +165,8 @@ def train_delta_command(
     ] = False,
 ) -> None:
     """Teach the frozen backbone a language: train a delta and make it the language's current one.
+
+    A delta that does not beat the base on validation pictures is stored but not made current.
 
     Example: xclipt train-delta --lang fr --shots 10
     """
@@ -205,6 +215,7 @@ def train_delta_command(
         split=split,
         validation_pictures=validate_on,
         allow_missing=allow_missing,
+        even_if_worse=even_if_worse,
         text=text,
         translator=translations,
         floor=floor,
@@ -286,6 +297,7 @@ def _as_json(delta: Any) -> dict[str, Any]:
         "steps": manifest.steps,
         "seconds": manifest.seconds,
         "validation": manifest.validation,
+        "current": delta.current,
     }
 
 

@@ -105,12 +105,19 @@ here stands the middle of each. AdamW without weight decay is Adam. One thing is
 code leaves on the dropout of 0.1 that the tower's configuration happens to name. Here no recipe has
 dropout: a live teacher is then the tower that is measured, and not a noisy one."""
 
+ALIGN_WEIGHTS = {"mse": 1000.0, "cosine": 1000.0, "contrastive": 1.0, "image": 1.0}
+"""The default recipe's weight of each alignment loss: far above the contrastive loss for those that
+compare features directly, equal to it for those that are of its kind."""
+
 RECIPES = {"default": DEFAULT, "paper": PAPER}
 """Recipes by the name that ``--recipe`` knows."""
 
 
 def recipe_with(base: Recipe = DEFAULT, **changes: float | str | None) -> Recipe:
     """A recipe with the given fields changed; ``None`` leaves a field as it is.
+
+    Another alignment loss than the default recipe's comes with its weight in
+    :data:`ALIGN_WEIGHTS`, unless a weight is given too.
 
     The loss ``image`` takes a live teacher unless another one is given: with a frozen one it has
     no gradient.
@@ -121,4 +128,7 @@ def recipe_with(base: Recipe = DEFAULT, **changes: float | str | None) -> Recipe
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if given.get("align_loss") == "image":
         given.setdefault("teacher", "live")
+    if base == DEFAULT and "align_weight" not in given:
+        # An unknown loss is refused by the recipe itself.
+        given["align_weight"] = ALIGN_WEIGHTS.get(given.get("align_loss", base.align_loss), 0.0)
     return replace(base, **given)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -50,6 +50,7 @@ class TrainingRequest:
         translator: Engine, model or folder of the translations to take; ``None`` is the translator
             that has most of them.
         floor: Least cosine of a pair's texts in the frozen tower.
+        even_if_worse: Make the delta current even where validation puts it below the base.
 
     Raises:
         XcliptError: Routine, text, translator and floor contradict each other.
@@ -68,6 +69,7 @@ class TrainingRequest:
     text: str | None = None
     translator: str | None = None
     floor: float | None = None
+    even_if_worse: bool = False
 
     def __post_init__(self) -> None:
         self.alignment()
@@ -98,7 +100,7 @@ class TrainingRequest:
 
 
 def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
-    """Train one language's delta and make it current.
+    """Train one language's delta, and make it current unless validation says that it is no gain.
 
     An interrupted training of the same request is taken up where it was.
 
@@ -176,7 +178,13 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         delta.remove()
     seconds = time.perf_counter() - started
     manifest = _manifest(workspace, request, name, data, alignment.translator, outcome, seconds)
-    stored = workspace.directory.write_delta(manifest, outcome.tensors)
+    current = request.even_if_worse or outcome.beats_base(request.recipe)
+    stored = workspace.directory.write_delta(manifest, outcome.tensors, make_current=current)
+    if not current:
+        progress.note(
+            f"{request.language}: {name} does not beat the frozen base on the validation pictures "
+            f"and is not made current; 'xclipt use {request.language} {name}' does that"
+        )
     checkpoint.delete()
     return stored
 
@@ -211,7 +219,7 @@ def _key(
     # Everything that the result depends on: a training is only taken up for the same of it all.
     plain = {
         "backbone": workspace.backbone.identity.fingerprint,
-        "request": asdict(request),
+        "request": asdict(replace(request, even_if_worse=False)),
         "kind": request.spec.kind,
         "data": asdict(data),
         "validation captions": held.captions,

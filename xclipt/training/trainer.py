@@ -89,6 +89,12 @@ class Outcome:
     history: tuple[Evaluated, ...]
     losses: tuple[float, ...]
 
+    def beats_base(self, recipe: Recipe) -> bool:
+        """Whether validation, where there was any, puts the delta above the frozen backbone."""
+        if self.chosen is None or self.base is None:
+            return True
+        return _score(self.chosen, recipe) > _score(self.base, recipe)
+
 
 def train(
     backbone: Backbone,
@@ -178,12 +184,16 @@ def _evaluate(backbone: Backbone, validation: ValidationSet, step: int) -> Evalu
     return Evaluated(step, mean_r1(ranks), mrr)
 
 
+def _score(evaluated: Evaluated, recipe: Recipe) -> float:
+    return evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
+
+
 def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
     if recipe.choose_by == "recall":
-        return max(history, key=lambda evaluated: (evaluated.mean_r1, evaluated.step))
+        return max(history, key=lambda evaluated: (_score(evaluated, recipe), evaluated.step))
     # Reciprocal rank moves with every query, R@1 only with few: on small validation sets it is
     # the steadier judge. The earliest of equals wins.
-    return max(history, key=lambda evaluated: (evaluated.mrr, -evaluated.step))
+    return max(history, key=lambda evaluated: (_score(evaluated, recipe), -evaluated.step))
 
 
 def _out_of_patience(history: Sequence[Evaluated], recipe: Recipe) -> bool:
