@@ -122,7 +122,7 @@ def train_delta_command(
         float | None,
         typer.Option(
             "--align-weight",
-            help="Weight of the alignment loss; each loss has its own. The paper tried 0.003 to 0.3.",
+            help="Weight of the alignment loss, instead of its own; the paper tried 0.003 to 0.3.",
         ),
     ] = None,
     teacher: Annotated[
