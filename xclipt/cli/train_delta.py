@@ -131,6 +131,14 @@ def train_delta_command(
             "--teacher", help="Partner features with the delta (live) or without (frozen)."
         ),
     ] = None,
+    partner_captions: Annotated[
+        str | None,
+        typer.Option(
+            "--partner-captions",
+            help="all: the partner is the mean of the picture's English captions, where the "
+            "teacher is frozen; one: a single one.",
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -190,6 +198,7 @@ def train_delta_command(
         align_loss=align_loss,
         align_weight=align_weight,
         teacher=teacher,
+        partner_captions=partner_captions,
     )
     spec = spec_for(
         FullSpec.kind if full_finetune else delta,

@@ -8,6 +8,7 @@ from xclipt.errors import UsageError, XcliptError
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
 
 TEACHERS = ("live", "frozen")
+PARTNERS = ("one", "all")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Recipe:
         align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
         align_weight: The paper's lambda; 0 leaves alignment out.
         teacher: Partner features from the tower with the delta (``live``) or without (``frozen``).
+        partner_captions: With a frozen teacher and a human English partner, the partner's features
+            are those of the pair's caption (``one``) or the mean over all English captions of its
+            picture (``all``). A live teacher sees the pair's alone.
         evaluations: Times that the validation pictures are looked at.
         patience: Evaluations without improvement after which training stops.
         head_learning_rate: Of a tuned text head; ``None`` is ``learning_rate``.
@@ -41,6 +45,7 @@ class Recipe:
     align_loss: str = "cosine"
     align_weight: float = 1000.0
     teacher: str = "frozen"
+    partner_captions: str = "all"
     evaluations: int = 10
     patience: int = 4
     head_learning_rate: float | None = None
@@ -51,6 +56,10 @@ class Recipe:
             raise XcliptError(f"--align-loss {self.align_loss}: choose {', '.join(ALIGNMENTS)}")
         if self.teacher not in TEACHERS:
             raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
+        if self.partner_captions not in PARTNERS:
+            raise XcliptError(
+                f"--partner-captions {self.partner_captions}: choose {', '.join(PARTNERS)}"
+            )
         if self.align_loss == "image" and self.teacher == "frozen" and self.align_weight > 0:
             raise UsageError(
                 "--teacher frozen: --align-loss image pulls the partner alone, which a frozen "
@@ -93,6 +102,7 @@ PAPER = Recipe(
     align_loss="mse",
     align_weight=0.03,
     teacher="live",
+    partner_captions="one",
     evaluations=100,
     patience=100,
     head_learning_rate=3e-6,

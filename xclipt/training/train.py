@@ -22,6 +22,7 @@ from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.held_out import HeldOut, hold_out
+from xclipt.training.partners import frozen_partners
 from xclipt.training.recipe import DEFAULT, Recipe
 from xclipt.training.trainer import Outcome, TrainingPairs, ValidationSet, train
 from xclipt.translation.store import Translator
@@ -129,7 +130,9 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         images=pictures.features[[row[image] for image in _images(alignment)]],
         texts=backbone.tokenizer(texts),
         partners=backbone.tokenizer([*map(prompted, partners)]) if aligned else None,
-        partner_features=workspace.encode_texts(partners) if frozen else None,
+        partner_features=frozen_partners(workspace, dataset, alignment, request.recipe)
+        if frozen
+        else None,
     )
     validation = None
     if held.images:
