@@ -2,8 +2,8 @@
 
     python examples/compare_routines.py examples/routines_multi30k.yaml --data-dir DATA
 
-First each loss's weight and learning rate are chosen on Multi30K's validation photographs, then
-every method is trained with every seed and measured on photographs that no delta was trained or
+Where the file names several weights or learning rates, each loss's are chosen on Multi30K's
+validation photographs first. Then every method is trained with every seed and measured on photographs that no delta was trained or
 chosen on. Stop it at any time and run it again: what is trained is not trained again.
 ``OUT/table.md`` and ``OUT/results.json`` hold what is known so far. ``--only 1`` runs one method
 with one seed as a trial.
@@ -46,6 +46,7 @@ class Study:
     seeds: list[int]
     unseen_splits: list[str]
     pool: int
+    validate_on: int
     dtype: str
     changes: dict[str, Any]
     search: dict[str, list[float]]
@@ -115,17 +116,20 @@ def choose(workspace: Workspace, data: Dataset, study: Study, method: Method) ->
     """The best recipe of a method's loss by mean validation MRR over the languages."""
     probe = method if method.loss is None else Method("1", None, method.loss)
     weights = study.search[method.loss] if method.loss else [0.0]
+    recipes = [
+        recipe_with(align_loss=method.loss, align_weight=weight, learning_rate=rate, **study.changes)
+        for weight in weights
+        for rate in study.learning_rates
+    ]
+    if len(recipes) == 1:
+        return recipes[0]
     scores = {}
-    for weight in weights:
-        for rate in study.learning_rates:
-            recipe = recipe_with(
-                align_loss=method.loss, align_weight=weight, learning_rate=rate, **study.changes
-            )
-            deltas = [
-                trained(workspace, data, study, probe, recipe, language, study.seeds[0])
-                for language in study.languages
-            ]
-            scores[recipe] = mean(delta.manifest.validation["MRR"] for delta in deltas)
+    for recipe in recipes:
+        deltas = [
+            trained(workspace, data, study, probe, recipe, language, study.seeds[0])
+            for language in study.languages
+        ]
+        scores[recipe] = mean(delta.manifest.validation["MRR"] for delta in deltas)
     return max(scores, key=lambda recipe: scores[recipe])
 
 
@@ -147,6 +151,7 @@ def trained(
         text=method.text,
         seed=seed,
         recipe=recipe,
+        validation_pictures=study.validate_on,
         name=f"{kind}-weight{recipe.align_weight:g}-lr{recipe.learning_rate:g}-seed{seed}",
     )
     directory, name = workspace.directory, request.delta_name()
