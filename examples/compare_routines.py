@@ -3,8 +3,9 @@
     python examples/compare_routines.py examples/routines_multi30k.yaml --data-dir DATA
 
 Where the file names several weights or learning rates, each loss's are chosen on Multi30K's
-validation photographs first. Then every method is trained with every seed and measured on photographs that no delta was trained or
-chosen on. Stop it at any time and run it again: what is trained is not trained again.
+validation photographs first. Then every method is trained with every seed and measured on
+photographs that no delta was trained or chosen on. Stop it at any time and run it again: what is
+trained is not trained again.
 ``OUT/table.md`` and ``OUT/results.json`` hold what is known so far. ``--only 1`` runs one method
 with one seed as a trial.
 """
@@ -117,7 +118,9 @@ def choose(workspace: Workspace, data: Dataset, study: Study, method: Method) ->
     probe = method if method.loss is None else Method("1", None, method.loss)
     weights = study.search[method.loss] if method.loss else [0.0]
     recipes = [
-        recipe_with(align_loss=method.loss, align_weight=weight, learning_rate=rate, **study.changes)
+        recipe_with(
+            align_loss=method.loss, align_weight=weight, learning_rate=rate, **study.changes
+        )
         for weight in weights
         for rate in study.learning_rates
     ]

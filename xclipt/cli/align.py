@@ -12,6 +12,7 @@ from xclipt.cli.options import (
     Download,
     Floor,
     Languages,
+    TrainingSplit,
     TranslationsOf,
     common_options,
 )
@@ -36,13 +37,7 @@ def align_command(
         ),
     ] = "1",
     dataset: DatasetName = "emoji",
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="Split; train where there is one, else everything. paper: the paper's choice.",
-        ),
-    ] = None,
+    split: TrainingSplit = "full",
     shots: Annotated[
         str | None,
         typer.Option("--shots", help="Pictures, one caption each; or all. Up to 1,000 without."),
@@ -87,7 +82,7 @@ def align_command(
             shots=usual if shots is None else number_or_all("--shots", shots),
             up_to=shots is None,
             seed=common.seed,
-            split=split,
+            split=None if split == "full" else split,
             floor=floor,
             translator=translations,
             pictures=allow_missing,

@@ -48,6 +48,14 @@ TranslationsOf = Annotated[
         help="Engine or model whose translations to take; those of who has most of them.",
     ),
 ]
+TrainingSplit = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="Split to train on. full, the default: train where there is one, else everything; "
+        "paper: the paper's choice of pictures.",
+    ),
+]
 Floor = Annotated[
     float | None,
     typer.Option(

@@ -15,6 +15,7 @@ from xclipt.cli.options import (
     Download,
     Floor,
     Languages,
+    TrainingSplit,
     TranslationsOf,
     common_options,
 )
@@ -139,13 +140,7 @@ def train_delta_command(
             "teacher is frozen; one: a single one.",
         ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="Split to train on; train where there is one. paper: the paper's choice.",
-        ),
-    ] = None,
+    split: TrainingSplit = "full",
     validate_on: Annotated[
         int | None,
         typer.Option(
@@ -221,7 +216,7 @@ def train_delta_command(
         spec=spec,
         recipe=settings,
         name=name,
-        split=split,
+        split=None if split == "full" else split,
         validation_pictures=validate_on,
         allow_missing=allow_missing,
         even_if_worse=even_if_worse,
