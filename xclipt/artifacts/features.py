@@ -38,6 +38,7 @@ class FeatureStore:
         self.dim = dim
         self._row: dict[bytes, int] = {}
         self._features = torch.empty(0, dim)
+        read: list[tuple[list[bytes], Tensor]] = []
         for shard in sorted(folder.glob("*.safetensors")):
             try:
                 tensors = load_file(shard)
@@ -45,7 +46,12 @@ class FeatureStore:
             except (SafetensorError, KeyError, OSError):
                 continue
             if features.shape[1:] == (dim,):
-                self._remember([row.numpy().tobytes() for row in keys], features)
+                read.append(([row.numpy().tobytes() for row in keys], features))
+        if read:
+            self._remember(
+                [key for keys, _ in read for key in keys],
+                torch.cat([features for _, features in read]),
+            )
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._row
