@@ -76,8 +76,9 @@ class Model:
 
     @property
     def languages(self) -> list[str]:
-        """Languages that have a delta."""
-        return self.workspace.directory.languages()
+        """Languages that have a current delta."""
+        directory = self.workspace.directory
+        return [code for code in directory.languages() if directory.current_name(code)]
 
     def encode_text(
         self,
