@@ -37,8 +37,8 @@ class Recipe:
 
     epochs: int | None = None
     max_steps: int = 500
-    batch_size: int = 50
-    learning_rate: float = 5e-4
+    batch_size: int = 16
+    learning_rate: float = 1e-4
     weight_decay: float = 0.0
     warmup: float = 0.1
     logit_scale: float = PAPER_LOGIT_SCALE
