@@ -136,6 +136,7 @@ def test_every_kind_is_trained_measured_and_listed(tmp_path, data, write):
         run = run_xclipt(
             *("train-delta", "--lang", "fr", "--backbone", model, "--shots", "4"),
             *("--epochs", "2", "--validate-on", "4", *options, *common, "--json"),
+            "--even-if-worse",
         )
         assert run.code == 0, run.err
         (delta,) = run.json()["deltas"]

@@ -16,7 +16,7 @@ from xclipt.translation.store import Translation, TranslationStore, Translator
 
 TO_EN = Translator("file", "names-to-en", "1")
 FROM_EN = Translator("file", "names-from-en", "1")
-FEW = ("--shots", "4", "--epochs", "1", "--validate-on", "8")
+FEW = ("--shots", "4", "--epochs", "1", "--validate-on", "8", "--even-if-worse")
 
 
 @pytest.fixture(scope="module")
