@@ -147,7 +147,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         XcliptError: It is missing or is not a JSON object.
     """
-    path = folder / "config.json"
+    return read_json(folder / "config.json", "; copy the model's folder again")
+
+
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """A JSON object; ``remedy`` ends the message about a file that is none.
+
+    Raises:
+        XcliptError: It cannot be read, or is not one.
+    """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -155,7 +163,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError:
         plain = None
     if not isinstance(plain, dict):
-        raise XcliptError(f"{path}: not a JSON object; copy the model's folder again")
+        raise XcliptError(f"{path}: not a JSON object{remedy}")
     return plain
 
 

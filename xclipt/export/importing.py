@@ -12,6 +12,7 @@ import xclipt
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile, content_hash
 from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.mclip import read_json
 from xclipt.backbones.registry import empty_tower
 from xclipt.deltas.fit import require_fit
 from xclipt.deltas.spec import DeltaSpec, spec_from
@@ -20,7 +21,7 @@ from xclipt.export import opendelta, peft
 from xclipt.export.native import read_native
 from xclipt.export.opendelta import read_opendelta
 from xclipt.export.peft import read_peft
-from xclipt.export.read import MANIFEST, ReadDelta, read_json
+from xclipt.export.read import MANIFEST, ReadDelta
 from xclipt.languages import resolve
 
 

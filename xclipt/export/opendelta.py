@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from xclipt.artifacts.atomic import staged
-from xclipt.backbones.mclip import read_weights
+from xclipt.backbones.mclip import read_json, read_weights
 from xclipt.deltas.spec import (
     AdapterSpec,
     CompacterSpec,
@@ -25,7 +25,7 @@ from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
-from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
+from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, require
 
 CONFIG = "config.json"
 _WEIGHTS = "pytorch_model.bin"

@@ -7,14 +7,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from xclipt.artifacts.atomic import write_bytes
-from xclipt.backbones.mclip import read_weights
+from xclipt.backbones.mclip import read_json, read_weights
 from xclipt.deltas.spec import LoraSpec, SoftPromptSpec
 from xclipt.deltas.towers import family_of
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
-from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, read_json, require
+from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, require
 
 CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"

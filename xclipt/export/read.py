@@ -1,6 +1,5 @@
 """A delta that was read from a folder, before it is stored."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,23 +31,6 @@ class ReadDelta:
     kind: str
     setting: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        XcliptError: It cannot be read, or is not one.
-    """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
-    except ValueError:
-        plain = None
-    if not isinstance(plain, dict):
-        raise XcliptError(f"{path}: not a JSON object")
-    return plain
 
 
 def require(path: Path, config: Mapping[str, Any], wanted: Mapping[str, tuple[Any, ...]]) -> None:

@@ -4,17 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 import xclipt
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
 from xclipt.evaluation.published import OtherRow, ours_beside
-from xclipt.languages import is_right_to_left
 from xclipt.languages import name as language_name
 from xclipt.report.curves import HEIGHT, WIDTH, learning_curve
 from xclipt.report.gallery import LanguageGallery
 from xclipt.report.interchange import figure_text, gain_text
+from xclipt.report.page import page_environment
 from xclipt.report.strip import strip
 
 HEAT = (
@@ -40,17 +38,9 @@ def as_html(
         compared: Other systems' figures to show beside.
         remarks: What the reader should know of the data.
     """
-    environment = Environment(
-        loader=PackageLoader("xclipt.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["percent"] = _percent
     environment.globals |= {
-        "language_name": language_name,
-        "direction": lambda code: "rtl" if is_right_to_left(code) else "ltr",
         "gain_text": gain_text,
         "figure_text": figure_text,
         "gain_class": lambda gain: _CLASSES[gain.verdict],
