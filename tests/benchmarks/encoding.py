@@ -17,6 +17,8 @@ import torch
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import ImageTower, load_builtin, load_efficientnet
+from xclipt.deltas.injection import InjectedDelta
+from xclipt.deltas.spec import LoraSpec
 
 ROUNDS = 3
 
@@ -38,16 +40,17 @@ def pictures_one_batch_norm_at_a_time(backbone: Backbone, paths: list[Path]) -> 
             tower(torch.stack([backbone.read_pixels(p) for p in paths[start : start + 16]]))
 
 
-def training_step(backbone: Backbone, rows: list[list[int]], padded: bool) -> None:
-    """Forward and backward over one batch, padded as a whole or in parts of like length."""
-    tower = backbone.text_tower.requires_grad_(True)
+def training_step(
+    backbone: Backbone, delta: InjectedDelta, rows: list[list[int]], *, padded: bool
+) -> None:
+    """A LoRA's forward and backward over a batch, padded whole or in parts of like length."""
     if padded:
-        features = tower(*backbone.tokenizer.pad(rows, backbone.device))
+        features = backbone.text_tower(*backbone.tokenizer.pad(rows, backbone.device))
     else:
         features = backbone.embed_tokens(rows)
-    features.sum().backward()  # type: ignore[no-untyped-call]
-    tower.zero_grad()
-    tower.requires_grad_(False)
+    features.sum().backward()
+    for parameter in delta.parameters():
+        parameter.grad = None
 
 
 def measure(name: str, ours: Callable[[], object], bare: Callable[[], object], count: int) -> None:
@@ -85,10 +88,11 @@ def main(data_dir: Path) -> None:
         len(paths),
     )
     rows = backbone.tokenizer(captions[:50])
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
     measure(
-        "training step, like lengths",
-        lambda: training_step(backbone, rows, padded=False),
-        lambda: training_step(backbone, rows, padded=True),
+        "LoRA training step, like lengths",
+        lambda: training_step(backbone, delta, rows, padded=False),
+        lambda: training_step(backbone, delta, rows, padded=True),
         len(rows),
     )
 
