@@ -67,6 +67,8 @@ class DeltaManifest:
         translator: Engine, model, revision and setting of the translations that it was trained on;
             ``None`` where human captions were all. For ``to-en`` text at inference must come from
             the same.
+        start: Name and SHA-256 of the weights that training started from; ``None`` is the kind's
+            own beginning.
     """
 
     language: str
@@ -87,6 +89,7 @@ class DeltaManifest:
     versions: dict[str, str]
     created: str
     translator: dict[str, str] | None = None
+    start: dict[str, str] | None = None
     format: int = FORMAT
 
     @property

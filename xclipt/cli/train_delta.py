@@ -140,6 +140,15 @@ def train_delta_command(
             "teacher is frozen; one: a single one.",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            help="What the delta starts from: auto, for an aligned lora on builtin the start that "
+            "comes with xclipt; none; a delta, LANG or LANG/NAME; or a FILE that "
+            "'python -m xclipt.training.train_start' wrote.",
+        ),
+    ] = None,
     split: TrainingSplit = "full",
     validate_on: Annotated[
         int | None,
@@ -194,6 +203,7 @@ def train_delta_command(
         align_weight=align_weight,
         teacher=teacher,
         partner_captions=partner_captions,
+        start=start,
     )
     spec = spec_for(
         FullSpec.kind if full_finetune else delta,

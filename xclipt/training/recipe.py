@@ -31,6 +31,8 @@ class Recipe:
         evaluations: Times that the validation pictures are looked at.
         patience: Evaluations without improvement after which training stops.
         head_learning_rate: Of a tuned text head; ``None`` is ``learning_rate``.
+        start: What the delta starts from: ``auto``, ``none`` or a delta
+            (:func:`~xclipt.training.start.choose_start`).
         choose_by: Validation figure that decides which weights are kept: ``mrr`` (the earliest of
             equals) or ``recall``, the mean R@1 of both directions (the latest of equals).
     """
@@ -50,6 +52,7 @@ class Recipe:
     patience: int = 4
     head_learning_rate: float | None = None
     choose_by: str = "mrr"
+    start: str = "auto"
 
     def __post_init__(self) -> None:
         if self.align_loss not in ALIGNMENTS:
@@ -107,6 +110,7 @@ PAPER = Recipe(
     patience=100,
     head_learning_rate=3e-6,
     choose_by="recall",
+    start="none",
 )
 """The paper's released code: Adam, cosine without warm-up, 50 epochs of batches of 5, the best
 checkpoint by validation recall, looked at every fifth of the 500 steps that 50 shots make, and no

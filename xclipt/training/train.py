@@ -24,6 +24,7 @@ from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.held_out import HeldOut, hold_out
 from xclipt.training.partners import frozen_partners
 from xclipt.training.recipe import DEFAULT, Recipe
+from xclipt.training.start import Start, choose_start
 from xclipt.training.trainer import Outcome, TrainingPairs, ValidationSet, train
 from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
@@ -113,6 +114,7 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     check_language(request.routine, request.alignment().text, request.language)
     name = request.delta_name()
     folder = workspace.directory.delta_folder(request.language, name)
+    start = choose_start(workspace.directory, request.recipe.start, request.spec, request.routine)
     _require_split(dataset, request)
     alignment = build_alignment(workspace, dataset, request.alignment())
     held = hold_out(workspace.directory, dataset, alignment, request.validation_pictures)
@@ -156,11 +158,13 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         left_out=alignment.left_out.counts(),
     )
 
-    key = _key(workspace, request, data, held, alignment.translator)
+    key = _key(workspace, request, data, held, alignment.translator, start)
     checkpoint = Checkpoint(folder / "training.safetensors", key)
     delta = InjectedDelta(
         backbone.text_tower, request.spec, backbone.family, request.seed, backbone.tokenizer
     )
+    if start:
+        delta.load(delta.tensors() | dict(start.tensors))
     task = progress.start(
         f"Training {language_name(request.language)}", request.recipe.steps(len(texts))
     )
@@ -175,12 +179,15 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
             checkpoint.load(),
             checkpoint.save,
             task,
+            started=start is not None,
         )
     finally:
         task.finish()
         delta.remove()
     seconds = time.perf_counter() - started
-    manifest = _manifest(workspace, request, name, data, alignment.translator, outcome, seconds)
+    manifest = _manifest(
+        workspace, request, name, data, alignment.translator, start, outcome, seconds
+    )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, outcome.tensors, make_current=current)
     if not current:
@@ -218,6 +225,7 @@ def _key(
     data: TrainingData,
     held: HeldOut,
     translator: Translator | None,
+    start: Start | None,
 ) -> str:
     # Everything that the result depends on: a training is only taken up for the same of it all.
     plain = {
@@ -227,6 +235,7 @@ def _key(
         "data": asdict(data),
         "validation captions": held.captions,
         "translator": asdict(translator) if translator else None,
+        "start": start.sha256 if start else None,
         "dtype": str(workspace.backbone.dtype),
         "versions": _versions(),
     }
@@ -239,6 +248,7 @@ def _manifest(
     name: str,
     data: TrainingData,
     translator: Translator | None,
+    start: Start | None,
     outcome: Outcome,
     seconds: float,
 ) -> DeltaManifest:
@@ -274,6 +284,7 @@ def _manifest(
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         translator=asdict(translator) if translator else None,
+        start={"name": start.name, "sha256": start.sha256} if start else None,
     )
 
 

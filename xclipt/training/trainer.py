@@ -106,12 +106,14 @@ def train(
     state: TrainingState,
     save: Callable[[TrainingState], None],
     task: Task,
+    started: bool = False,
 ) -> Outcome:
     """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
 
     Batches are a function of ``(seed, step)`` alone, and the towers run without dropout: a
     training that is resumed from a saved ``state`` ends in the same bytes as one that was not.
-    Step 0's evaluation is the frozen backbone's.
+    Step 0's evaluation is the frozen backbone's; a second one follows where the delta was
+    ``started`` from trained weights, which may be the best that there are.
     """
     total = recipe.steps(len(pairs.texts))
     evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else set()
@@ -125,6 +127,9 @@ def train(
         with delta.bypassed():
             plain = replace(validation, texts=validation.plain or validation.texts)
             state.history.append(_evaluate(backbone, plain, 0))
+        if started:
+            state.history.append(_evaluate(backbone, validation, 0))
+            state.best = delta.tensors()
 
     while state.step < total and not _out_of_patience(state.history, recipe):
         batch = _batch(len(pairs.texts), recipe.batch_size, seed, state.step)

@@ -1,0 +1,92 @@
+"""The study of few shots: what a cell may see, what is made of cells, and that it goes on."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from examples import few_shot
+
+CELL = few_shot.Cell("g", "default", 10, 1, "de")
+
+
+def measured(language, seed, base, delta, english=100.0, row="default"):
+    cell = replace(CELL, language=language, seed=seed, row=row)
+    images = [f"{i}.jpg" for i in range(4)]
+    return few_shot.Measured(cell, images, [base] * 4, [delta] * 4, [english] * 4, 2.0, 0.1)
+
+
+def test_a_summary_is_the_mean_over_languages_and_their_seeds():
+    cells = [measured("de", 1, 20, 40), measured("de", 2, 40, 60), measured("tr", 1, 0, 10)]
+    summary = few_shot.summarise(cells)
+    assert summary.by_language == {"de": (30, 50, 100), "tr": (0, 10, 100)}
+    assert (summary.base, summary.delta, summary.english) == (15, 30, 100)
+    assert summary.gap_closed == pytest.approx(100 * 15 / 85)
+
+
+def test_the_interval_is_over_photographs_and_holds_no_more_than_they_do():
+    even = few_shot.summarise([measured("de", 1, 20, 40)])
+    assert even.gain == (20, 20)
+    odd = replace(measured("de", 1, 20, 40), delta=[100.0, 0.0, 100.0, 0.0])
+    low, high = few_shot.summarise([odd]).gain
+    assert low < 30 < high
+
+
+def test_a_linear_map_finds_a_shift_and_with_little_ridge_a_rotation():
+    torch.manual_seed(0)
+    texts, rest = torch.randn(200, 6), torch.randn(20, 6)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6))
+    found = few_shot.linear_map(texts, texts @ rotation + 3, rest, 1e-4)
+    torch.testing.assert_close(found, rest @ rotation + 3, atol=1e-2, rtol=0)
+    shifted = few_shot.linear_map(texts, texts + 3, rest, 10.0)
+    torch.testing.assert_close(shifted, rest + 3, atol=1e-4, rtol=0)
+
+
+def test_no_cell_is_measured_on_what_it_is_trained_on(data_root):
+    study = yaml.safe_load((Path(few_shot.__file__).parent / "few_shot.yaml").read_text())
+    for name, ground in study["grounds"].items():
+        ground = few_shot.Ground(**ground)
+        cell = few_shot.Cell(name, "default", 50, 2, ground.languages[0])
+        data = few_shot.part(ground, data_root, cell)
+        train = {p.image for p in data.captions(cell.language, "train")}
+        test = {p.image for p in data.captions(cell.language, "test")}
+        assert train and test and not train & test
+    crossed = few_shot.Ground(**study["grounds"]["xflickrco"])
+    data = few_shot.part(crossed, data_root, few_shot.Cell("x", "default", 50, 2, "ja"))
+    assert [len(data.captions("ja", split)) for split in ("train", "test")] == [50, 37]
+
+
+def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
+    study = {
+        "seeds": [1],
+        "grounds": {"x": {"dataset": "xflickrco", "languages": ["es", "tr"], "shots": [10]}},
+        "rows": {"default": {"languages": ["tr"]}, "map": {"linear_map": 10.0}},
+    }
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study))
+    arguments = [str(file), "--data-dir", str(data_root), "--out", str(tmp_path / "out")]
+    assert few_shot.main(arguments) == 0
+    cells = sorted((tmp_path / "out" / "cells").iterdir())
+    assert len(cells) == 3
+    times = [cell.stat().st_mtime_ns for cell in cells]
+    assert few_shot.main(arguments) == 0
+    assert [cell.stat().st_mtime_ns for cell in cells] == times
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    default = next(r for r in results if r["cell"]["row"] == "default")
+    assert len(default["photographs"]) == len(default["delta"]) == 77
+    assert default["base"] != default["delta"]
+    table = (tmp_path / "out" / "tables.md").read_text()
+    assert "### x, 10 shots" in table and "| map | 1 |" in table
+    assert table in capsys.readouterr().out
+    assert not list((tmp_path / "out" / "artifacts" / "deltas").glob("*/*/manifest.yaml"))
+
+
+def test_a_bad_study_is_one_line(tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text("seeds: [1]\ngrounds: {x: {sets: 1}}\nrows: {}\n")
+    assert few_shot.main([str(file), "--data-dir", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "study.yaml" in error

@@ -1,0 +1,201 @@
+"""What a delta starts from: the shipped start, another delta, or nothing."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.data.emoji import EmojiDataset
+from xclipt.data.registry import open_dataset
+from xclipt.deltas.injection import InjectedDelta
+from xclipt.deltas.spec import AdapterSpec, LoraSpec
+from xclipt.errors import XcliptError
+from xclipt.evaluation.metrics import retrieval_ranks, summarise
+from xclipt.progress import Silent
+from xclipt.training.recipe import PAPER, recipe_with
+from xclipt.training.start import AUTO, SHIPPED, choose_start, shipped_start, write_start
+from xclipt.training.train import TrainingRequest, train_delta
+from xclipt.training.train_start import Parallel, Recipe, human_captions, train_start
+from xclipt.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(backbone, tmp_path) -> Workspace:
+    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
+    return Workspace(directory, backbone, Silent())
+
+
+def test_the_shipped_start_is_for_the_builtin_backbone_and_the_default_lora(workspace):
+    fingerprint = workspace.backbone.identity.fingerprint
+    start = shipped_start(LoraSpec(), fingerprint)
+    assert start.name == "builtin"
+    assert sum(tensor.numel() for tensor in start.tensors.values()) == 165_888
+    assert {tensor.dtype for tensor in start.tensors.values()} == {torch.float32}
+    assert shipped_start(LoraSpec(hard_prompt="a photo of"), fingerprint) is not None
+    assert shipped_start(LoraSpec(rank=4), fingerprint) is None
+    assert shipped_start(LoraSpec(train_layernorm=False), fingerprint) is None
+    assert shipped_start(AdapterSpec(), fingerprint) is None
+    assert shipped_start(LoraSpec(), "0" * 64) is None
+    assert SHIPPED.stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("language", ["fr", "ja", "tr"])
+def test_it_reads_names_better_that_it_was_not_trained_on(backbone, language):
+    emoji = EmojiDataset()
+    names = emoji.captions(language, "test")[:200]
+    pictures = backbone.encode_pictures([emoji.picture_path(name.image) for name in names])
+
+    def mrr() -> float:
+        features = backbone.encode_texts([name.captions[0] for name in names])
+        ranks = retrieval_ranks(pictures, features, torch.arange(len(names)))
+        return summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr
+
+    base = mrr()
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
+    try:
+        delta.load(shipped_start(LoraSpec(), backbone.identity.fingerprint).tensors)
+        assert mrr() > base
+    finally:
+        delta.remove()
+
+
+def test_auto_leaves_baselines_translated_text_other_kinds_and_the_papers_recipe_alone(workspace):
+    directory = workspace.directory
+    assert choose_start(directory, AUTO, LoraSpec(), 1) is not None
+    assert choose_start(directory, AUTO, LoraSpec(), 3) is None
+    assert choose_start(directory, AUTO, LoraSpec(), None) is None
+    assert choose_start(directory, AUTO, AdapterSpec(), 1) is None
+    assert choose_start(directory, PAPER.start, LoraSpec(), 1) is None
+
+
+def test_a_delta_starts_from_another_languages(workspace):
+    def train(language, **changes):
+        recipe = recipe_with(epochs=1, batch_size=4, learning_rate=1e-3, **changes)
+        request = TrainingRequest(language, shots=4, recipe=recipe, validation_pictures=20)
+        return train_delta(workspace, EmojiDataset(), request)
+
+    alone = train("fr", start="none")
+    assert alone.manifest.start is None
+    assert [entry["step"] for entry in alone.manifest.validation["history"]] == [0, 1]
+    shipped = train("de")
+    assert shipped.manifest.start["name"] == "builtin"
+    assert [entry["step"] for entry in shipped.manifest.validation["history"]] == [0, 0, 1]
+    german = workspace.directory.delta("de", shipped.manifest.name)
+    child = train("es", start=f"de/{german.manifest.name}")
+    assert child.manifest.start == {
+        "name": f"de/{german.manifest.name}",
+        "sha256": german.manifest.weights.sha256,
+    }
+
+
+def test_a_start_that_cannot_be_is_refused(workspace):
+    directory = workspace.directory
+    with pytest.raises(XcliptError, match="--start de: de has no current delta"):
+        choose_start(directory, "de", LoraSpec(), 1)
+    with pytest.raises(XcliptError, match="no delta 'x' for 'de'"):
+        choose_start(directory, "de/x", LoraSpec(), 1)
+    request = TrainingRequest(
+        "fr",
+        shots=2,
+        recipe=recipe_with(epochs=1, start="none"),
+        spec=LoraSpec(rank=2),
+        validation_pictures=0,
+    )
+    stored = train_delta(workspace, EmojiDataset(), request)
+    assert choose_start(directory, "fr", LoraSpec(rank=2), 1).name.startswith("fr/lora")
+    with pytest.raises(XcliptError, match="--start fr: is a lora of another setting"):
+        choose_start(directory, f"fr/{stored.manifest.name}"[:2], LoraSpec(), 1)
+
+
+def test_a_file_that_is_no_start_is_refused(workspace, tmp_path):
+    directory = workspace.directory
+    for content in (b"", b"not a start", SHIPPED.read_bytes()[:1000]):
+        file = tmp_path / "own.safetensors"
+        file.write_bytes(content)
+        with pytest.raises(XcliptError, match=r"own\.safetensors: cannot be read as a start"):
+            choose_start(directory, str(file), LoraSpec(), 1)
+    with pytest.raises(XcliptError, match="cannot be read as a start"):
+        choose_start(directory, str(tmp_path / "missing.safetensors"), LoraSpec(), 1)
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(XcliptError, match="cannot be read as a start"):
+        choose_start(directory, str(tmp_path / "plain.safetensors"), LoraSpec(), 1)
+    start = choose_start(directory, str(SHIPPED), LoraSpec(), 1)
+    assert start.name == SHIPPED.name
+    with pytest.raises(XcliptError, match="trained for another backbone, kind or setting"):
+        choose_start(directory, str(SHIPPED), LoraSpec(rank=2), 1)
+
+
+def test_an_interrupted_training_keeps_its_start(workspace, monkeypatch):
+    """What is resumed ends in the bytes of what was not interrupted."""
+    from xclipt.training import trainer
+
+    recipe = recipe_with(epochs=4, batch_size=4, learning_rate=1e-4, evaluations=4)
+    request = TrainingRequest("fr", shots=8, recipe=recipe, validation_pictures=20)
+    whole = train_delta(workspace, EmojiDataset(), request)
+    loss, calls = trainer._loss, []
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setattr(trainer, "_loss", cut)
+    named = dataclasses.replace(request, name="resumed")
+    with pytest.raises(KeyboardInterrupt):
+        train_delta(workspace, EmojiDataset(), named)
+    resumed = train_delta(workspace, EmojiDataset(), named)
+    assert len(calls) < 6 + 8
+    assert resumed.manifest.weights.sha256 == whole.manifest.weights.sha256
+
+
+def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_path, monkeypatch):
+    captions = {
+        "de": [
+            Parallel("0", ("ein Hund rennt",), ("a dog runs", "a running dog")),
+            Parallel("1", ("zwei Kinder spielen",), ("two children play",)),
+            Parallel("2", ("eine Frau auf einem Pferd",), ("a woman on a horse",)),
+        ]
+    }
+    names = {"fr": [Parallel("3", ("pomme",), ("apple",)), Parallel("4", ("chat",), ("cat",))]}
+    recipe = Recipe(steps=6, captions=4, names=2)
+    one = train_start(backbone, captions, names, recipe, 0)
+    again = train_start(backbone, captions, names, recipe, 0)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    fingerprint = backbone.identity.fingerprint
+    write_start(tmp_path / "start.safetensors", one, LoraSpec(), fingerprint)
+    monkeypatch.setattr("xclipt.training.start.SHIPPED", tmp_path / "start.safetensors")
+    read = shipped_start(LoraSpec(), fingerprint)
+    for name, tensor in one.items():
+        torch.testing.assert_close(read.tensors[name], tensor, atol=1e-3, rtol=1e-3)
+
+    def distance() -> float:
+        texts = backbone.encode_texts(["zwei Kinder spielen", "ein Hund rennt"])
+        english = torch.tensor(partner)
+        return float((1 - torch.cosine_similarity(texts, english)).sum())
+
+    partner = backbone.encode_texts(["two children play", "a dog runs"]).tolist()
+    base = distance()
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
+    try:
+        delta.load(one)
+        assert distance() < base
+    finally:
+        delta.remove()
+
+
+def test_the_start_is_trained_on_no_photograph_that_is_evaluated_on(data_root):
+    captions = human_captions(data_root, frozenset({"de"}), 6000, 0)
+    assert captions.keys() == {"zh", "ar", "fr", "cs"}
+    read = {parallel.image for pairs in captions.values() for parallel in pairs}
+    assert len(captions["zh"]) > 5000
+    for name, split in (
+        ("flickr8k", "val"),
+        ("flickr8k", "unused"),
+        ("multi30k", "val"),
+        ("multi30k", "test"),
+        ("xflickrco", None),
+    ):
+        assert not read & {p.image for p in open_dataset(name, data_root).captions("en", split)}
