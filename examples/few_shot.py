@@ -4,12 +4,11 @@
 
 Every cell is one delta: a recipe, a number of shots, a seed and a language. What is measured stays
 in ``OUT/cells``: stop it at any time and run it again, or run it twice at once with other
-``--languages``. ``OUT/results.json`` and ``OUT/tables.md`` hold what is known so far.
+``--languages``. ``OUT/results.jsonl`` and ``OUT/tables.md`` hold what is known so far.
 """
 
 import argparse
 import json
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -225,7 +224,8 @@ def _hits(pictures: Tensor, captions: Tensor, groups: Sequence[Sequence[str]]) -
     ranks = retrieval_ranks(pictures, captions, torch.from_numpy(owner))
     counts = np.bincount(owner)
     t2i = np.bincount(owner, weights=ranks.t2i == 1) / counts
-    return [round(float(hit), 2) for hit in 50 * t2i + 50 * (ranks.i2t == 1)]
+    hits = [round(float(hit), 2) for hit in 50 * t2i + 50 * (ranks.i2t == 1)]
+    return [int(hit) if hit.is_integer() else hit for hit in hits]
 
 
 @dataclass(frozen=True)
@@ -393,7 +393,8 @@ def main(arguments: list[str] | None = None) -> int:
         if (file := given.out / "cells" / f"{cell.name}.json").is_file()
         for document in [json.loads(file.read_text(encoding="utf-8"))]
     ]
-    write_text(given.out / "results.json", json.dumps([asdict(m) for m in results]) + os.linesep)
+    documents = [json.dumps(asdict(measured), separators=(",", ":")) for measured in results]
+    write_text(given.out / "results.jsonl", "\n".join(documents) + "\n")
     tables = as_markdown(results, list(rows))
     write_text(given.out / "tables.md", tables)
     sys.stdout.write(tables)

@@ -74,7 +74,8 @@ def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
     times = [cell.stat().st_mtime_ns for cell in cells]
     assert few_shot.main(arguments) == 0
     assert [cell.stat().st_mtime_ns for cell in cells] == times
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    results = [json.loads(line) for line in lines]
     default = next(r for r in results if r["cell"]["row"] == "default")
     assert len(default["photographs"]) == len(default["delta"]) == 77
     assert default["base"] != default["delta"]

@@ -23,7 +23,7 @@ from xclipt.training.trainer import (
     _best,
     _evaluation_steps,
     _loss,
-    _schedule,
+    cosine_schedule,
     train,
 )
 
@@ -176,7 +176,7 @@ def test_the_papers_recipe():
     ]
     assert _best(history, PAPER).step == 2, "recall, the latest of equals"
     assert _best(history, RECIPE).step == 0
-    warm = [_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
+    warm = [cosine_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
     assert warm[0] == 1 and warm[1] == pytest.approx(0.5) and 0 < warm[2] < 1e-4
     settings = {"lr": PAPER.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
     one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))

@@ -240,7 +240,7 @@ def extract(data_dir: Path) -> dict[str, Tensor]:
     tower = load_efficientnet().eval().fuse()
     training = _training(data_dir)
     features = {"train.texts": text_features(training.texts)}
-    _say(f"encoded {len(training.texts):,} training captions")
+    say(f"encoded {len(training.texts):,} training captions")
     for name, collection in _validation(data_dir).items():
         views = [image_features(tower, collection.paths, view) for view in (0, 1)]
         features[f"{name}.images"] = torch.stack(views)
@@ -250,7 +250,7 @@ def extract(data_dir: Path) -> dict[str, Tensor]:
     views = []
     for view in range(2 + CROPS):
         views.append(image_features(tower, training.paths, view))
-        _say(f"encoded view {view + 1} of {2 + CROPS} of {len(training.paths):,} pictures")
+        say(f"encoded view {view + 1} of {2 + CROPS} of {len(training.paths):,} pictures")
     features["train.images"] = torch.stack(views)
     return features
 
@@ -311,7 +311,7 @@ def train(
         elif average:
             torch._foreach_lerp_(average, current, 1 - recipe.averaging)
         if (step + 1) % 50 == 0:
-            _say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
+            say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
     with torch.no_grad():
         for weight, mean in zip(weights, average, strict=True):
             weight.copy_(mean)
@@ -367,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_with(options.features, lambda path: save_file(features, path))
     heads = train(features, training.owners, options.seed, Recipe())
     save_heads(options.out, *heads)
-    _say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
+    say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
     text_head, image_head = load_heads(options.out)
     with torch.inference_mode():
         for name, collection in _validation(options.data_dir).items():
@@ -375,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             one, mirrored = image_head(features[f"{name}.images"])
             for views, image in (("one view", one), ("with mirror image", one + mirrored)):
                 ranks = retrieval_ranks(image, text, collection.owners)
-                _say(report(f"{name}, {views}", ranks))
+                say(report(f"{name}, {views}", ranks))
 
 
 def _training(data_dir: Path) -> Collection:
@@ -398,7 +398,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 _STARTED = time.monotonic()
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Print a line with the seconds since the script began."""
     sys.stdout.write(f"{time.monotonic() - _STARTED:6.0f} s  {message}\n")
     sys.stdout.flush()
 

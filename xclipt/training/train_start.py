@@ -10,10 +10,8 @@ what came out.
 """
 
 import argparse
-import math
 import random
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch.nn import functional as F
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
-from xclipt.backbones.train_heads import evaluation_photographs
+from xclipt.backbones.train_heads import evaluation_photographs, say
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
 from xclipt.deltas.injection import InjectedDelta
@@ -32,6 +30,7 @@ from xclipt.deltas.spec import LoraSpec
 from xclipt.errors import XcliptError
 from xclipt.training.losses import contrastive, cosine_alignment
 from xclipt.training.start import SHIPPED, write_start
+from xclipt.training.trainer import cosine_schedule
 
 CAPTION_SETS = (("flickr8k", ("zh", "ar")), ("multi30k", ("de", "fr", "cs")))
 """Data sets with human captions in training splits, and the languages that are taken of each."""
@@ -143,7 +142,7 @@ def train_start(
     optimiser = torch.optim.AdamW(delta.parameters(), weight_decay=0.0)
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+            group["lr"] = recipe.learning_rate * cosine_schedule(step, recipe.steps, recipe.warmup)
         batch = [_draw(captions, draw) for _ in range(recipe.captions)]
         batch += [_draw(names, draw) for _ in range(recipe.names)]
         texts = [draw.choice(parallel.captions) for parallel in batch]
@@ -159,7 +158,7 @@ def train_start(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if (step + 1) % 50 == 0:
-            _say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
+            say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
     tensors = delta.tensors()
     delta.remove()
     return tensors
@@ -175,18 +174,11 @@ def _partner_directions(
     wanted = {parallel.english for group in groups for parallel in group}
     texts = sorted({caption for captions in wanted for caption in captions})
     features = F.normalize(backbone.encode_texts(texts), dim=-1)
-    _say(f"encoded {len(texts):,} English captions")
+    say(f"encoded {len(texts):,} English captions")
     row = {caption: i for i, caption in enumerate(texts)}
     return {
         captions: features[[row[caption] for caption in captions]].mean(0) for captions in wanted
     }
-
-
-def _schedule(step: int, recipe: Recipe) -> float:
-    rising = recipe.warmup * recipe.steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (recipe.steps - rising)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -214,19 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = emoji_names(without)
     for language, pairs in captions.items():
         texts = sum(len(parallel.captions) for parallel in pairs)
-        _say(f"{language}: {texts:,} captions of {len(pairs):,} pictures")
+        say(f"{language}: {texts:,} captions of {len(pairs):,} pictures")
     backbone = load_builtin(torch.device("cpu"), torch.bfloat16)
     tensors = train_start(backbone, captions, names, recipe, options.seed)
     write_start(options.out, tensors, LoraSpec(), backbone.identity.fingerprint)
-    _say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
-
-
-_STARTED = time.monotonic()
-
-
-def _say(message: str) -> None:
-    sys.stdout.write(f"{time.monotonic() - _STARTED:6.0f} s  {message}\n")
-    sys.stdout.flush()
+    say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def train(
     while state.step < total and not _out_of_patience(state.history, recipe):
         batch = _batch(len(pairs.texts), recipe.batch_size, seed, state.step)
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _schedule(state.step, total, recipe.warmup)
+            group["lr"] = group["peak"] * cosine_schedule(state.step, total, recipe.warmup)
         loss = _loss(backbone, pairs, batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -221,7 +221,8 @@ def _evaluation_steps(total: int, evaluations: int) -> set[int]:
     return {round(total * (i + 1) / evaluations) for i in range(evaluations)}
 
 
-def _schedule(step: int, total: int, warmup: float) -> float:
+def cosine_schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear over ``warmup`` of the steps, then half a cosine."""
     rising = warmup * total
     if step < rising:
         return (step + 1) / (rising + 1)
