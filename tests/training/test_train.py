@@ -129,14 +129,17 @@ def test_two_languages_train_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_sixty_photographs_lift_languages_above_the_base(workspace, data_root):
-    """Seven languages' human captions of photographs: the mean gain excludes zero."""
+def test_ten_photographs_lift_languages_above_the_base(workspace, data_root):
+    """Seven languages' human captions of photographs: the mean gain excludes zero.
+
+    Of ten, since sixty leave five of the languages 27 photographs to be measured on.
+    """
     from xclipt.data.registry import open_dataset
 
     dataset = open_dataset("xflickrco", data_root)
     languages = ["de", "es", "id", "ja", "ru", "tr", "zh"]
     for language in languages:
-        train_delta(workspace, dataset, TrainingRequest(language, shots=60, seed=1))
+        train_delta(workspace, dataset, TrainingRequest(language, shots=10, seed=1))
     result = evaluate(workspace, dataset, languages)
     assert result.mean_gain.gain.mean_r1 > 0
     assert result.mean_gain.gain.ci95[0] > 0
