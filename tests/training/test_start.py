@@ -71,9 +71,11 @@ def test_auto_leaves_baselines_translated_text_other_kinds_and_the_papers_recipe
 
 
 def test_a_delta_starts_from_another_languages(workspace):
-    def train(language, **changes):
+    def train(language, seed=1, **changes):
         recipe = recipe_with(epochs=1, batch_size=4, learning_rate=1e-3, **changes)
-        request = TrainingRequest(language, shots=4, recipe=recipe, validation_pictures=20)
+        request = TrainingRequest(
+            language, shots=4, seed=seed, recipe=recipe, validation_pictures=20
+        )
         return train_delta(workspace, EmojiDataset(), request)
 
     alone = train("fr", start="none")
@@ -83,11 +85,13 @@ def test_a_delta_starts_from_another_languages(workspace):
     assert shipped.manifest.start["name"] == "builtin"
     assert [entry["step"] for entry in shipped.manifest.validation["history"]] == [0, 0, 1]
     german = workspace.directory.delta("de", shipped.manifest.name)
-    child = train("es", start=f"de/{german.manifest.name}")
+    child = train("es", seed=2, start=f"de/{german.manifest.name}")
     assert child.manifest.start == {
         "name": f"de/{german.manifest.name}",
         "sha256": german.manifest.weights.sha256,
     }
+    # What its start has seen is no more unseen for the child.
+    assert set(german.manifest.data.pictures) < set(child.manifest.data.pictures)
 
 
 def test_a_start_that_cannot_be_is_refused(workspace):
@@ -96,6 +100,11 @@ def test_a_start_that_cannot_be_is_refused(workspace):
         choose_start(directory, "de", LoraSpec(), 1)
     with pytest.raises(XcliptError, match="no delta 'x' for 'de'"):
         choose_start(directory, "de/x", LoraSpec(), 1)
+    with pytest.raises(XcliptError, match="ja has no current delta"):
+        choose_start(directory, "jp", LoraSpec(), 1)
+    for outside in ("../elsewhere", "..", "de/../../x"):
+        with pytest.raises(XcliptError, match="--start "):
+            choose_start(directory, outside, LoraSpec(), 1)
     request = TrainingRequest(
         "fr",
         shots=2,

@@ -38,7 +38,7 @@ class TrainingData:
         pairs: Image-caption pairs.
         sha256: Over the pairs, texts and picture contents, in order.
         pictures: Leading 16 hexadecimal digits of the SHA-256 of each picture that was trained or
-            validated on; ``eval`` leaves them out.
+            validated on, or the delta that it started from; ``eval`` leaves them out.
         alignment_sha256: Of the alignment set, as ``xclipt align`` records it.
         floor: Least cosine that a pair's texts had to have in the frozen tower.
         left_out: How many pairs were passed over, by reason.

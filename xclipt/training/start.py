@@ -15,6 +15,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import content_hash
 from xclipt.deltas.spec import DeltaSpec, LoraSpec, spec_from
 from xclipt.errors import XcliptError
+from xclipt.languages import resolve
 
 SHIPPED = Path(__file__).with_name("builtin_start.safetensors")
 """A LoRA for the builtin backbone that several languages were trained on together."""
@@ -32,11 +33,15 @@ class Start:
         name: ``builtin``, the file's, or ``LANG/NAME`` of the delta that they are taken from.
         sha256: Of their file.
         tensors: By their names in the delta.
+        pictures: Keys of the pictures that the delta was trained or validated on, as
+            :class:`~xclipt.artifacts.manifest.TrainingData` has them: a delta that starts from it
+            must not be measured on them either.
     """
 
     name: str
     sha256: str
     tensors: Mapping[str, Tensor]
+    pictures: tuple[str, ...] = ()
 
 
 def choose_start(
@@ -62,8 +67,12 @@ def choose_start(
         return shipped_start(spec, directory.backbone.fingerprint) if aligns else None
     if wanted.endswith(SHIPPED.suffix):
         return _own_start(Path(wanted), spec, directory.backbone.fingerprint)
-    language, _, name = wanted.partition("/")
-    stored = directory.delta(language, name) if name else directory.current(language)
+    code, _, name = wanted.partition("/")
+    try:
+        language = resolve(code)
+        stored = directory.delta(language, name) if name else directory.current(language)
+    except XcliptError as error:
+        raise XcliptError(f"--start {wanted}: {error}") from None
     if stored is None:
         raise XcliptError(
             f"--start {wanted}: {language} has no current delta; name one as LANG/NAME"
@@ -74,7 +83,12 @@ def choose_start(
             f"--start {wanted}: is a {manifest.kind} of another setting than is to be trained; "
             f"give the same options, or --start none"
         )
-    return Start(f"{language}/{manifest.name}", manifest.weights.sha256, stored.tensors())
+    return Start(
+        f"{language}/{manifest.name}",
+        manifest.weights.sha256,
+        stored.tensors(),
+        manifest.data.pictures,
+    )
 
 
 def shipped_start(spec: DeltaSpec, fingerprint: str) -> Start | None:

@@ -152,7 +152,11 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         sha256=_data_sha256(alignment, content),
         validation_split=held.split,
         validation_pictures=len(held.images),
-        pictures=tuple(key[:16] for key in content.values()),
+        pictures=tuple(
+            dict.fromkeys(
+                [key[:16] for key in content.values()] + list(start.pictures if start else ())
+            )
+        ),
         alignment_sha256=alignment.sha256,
         floor=request.floor,
         left_out=alignment.left_out.counts(),
