@@ -6,6 +6,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import Backbone
 from xclipt.data.emoji import EmojiDataset
 from xclipt.deltas.spec import (
+    ALL_LINEAR,
     AdapterSpec,
     CompacterSpec,
     DeltaSpec,
@@ -22,6 +23,8 @@ SPECS: dict[str, DeltaSpec] = {
     "de": LoraSpec(),
     "ja": LoraSpec(hard_prompt="写真"),
     "tr": LoraSpec(rank=4),
+    "ar": LoraSpec(rank=2, modules=ALL_LINEAR),
+    "zh": LoraSpec(rank=2, modules=ALL_LINEAR),
     "es": AdapterSpec(),
     "pt": CompacterSpec(),
     "it": SoftPromptSpec(),
@@ -32,6 +35,8 @@ TEXTS = {
     "de": ["eine rote Katze", "ein Kind spielt mit einem Ball am Strand"],
     "ja": ["黒い猫", "雪の中を走る二匹の犬"],
     "tr": ["siyah bir kedi", "karda koşan iki köpek"],
+    "ar": ["قطة سوداء", "كلبان يركضان في الثلج"],
+    "zh": ["一只黑猫", "两只狗在雪地里奔跑"],
     "es": ["un gato negro", "dos perros corren por la nieve"],
     "pt": ["um gato preto", "dois cães correm na neve"],
     "it": ["un gatto nero", "due cani corrono nella neve"],

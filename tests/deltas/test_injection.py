@@ -9,7 +9,14 @@ import torch
 
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import AdapterSpec, LoraSpec, SoftPromptSpec, spec_for, spec_from
+from xclipt.deltas.spec import (
+    ALL_LINEAR,
+    AdapterSpec,
+    LoraSpec,
+    SoftPromptSpec,
+    spec_for,
+    spec_from,
+)
 from xclipt.errors import XcliptError
 
 CAPTIONS = ["un chien court", "犬が走っている", "a dog"]
@@ -45,6 +52,16 @@ def test_without_layernorm_only_lora_is_trained(backbone):
     delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=4, train_layernorm=False), "bert")
     try:
         assert delta.trainable_parameters == 12 * 2 * 4 * 768
+    finally:
+        delta.remove()
+
+
+def test_rank_two_of_all_linear_layers_is_as_large_as_rank_eight_of_two(backbone):
+    delta = InjectedDelta(backbone.text_tower, LoraSpec(rank=2, modules=ALL_LINEAR), "bert")
+    try:
+        attention, feed_forward = 4 * (384 + 384), 2 * (384 + 1536)
+        norms = 12 * 2 * 2 * 384
+        assert delta.trainable_parameters == 12 * 2 * (attention + feed_forward) + norms == 184_320
     finally:
         delta.remove()
 
@@ -136,6 +153,8 @@ def test_specs():
         spec_from("lora", {"rnak": 4})
     with pytest.raises(XcliptError, match="--rank 0"):
         LoraSpec(rank=0)
+    with pytest.raises(XcliptError, match="--modules some: choose query-value or all-linear"):
+        LoraSpec(modules="some")
 
 
 def test_opendelta_leaves_no_stand_ins_behind():

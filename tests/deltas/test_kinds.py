@@ -13,6 +13,7 @@ from xclipt.backbones.backbone import TextTower
 from xclipt.backbones.registry import empty_tower, load_backbone
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.deltas.spec import (
+    ALL_LINEAR,
     AdapterSpec,
     CompacterSpec,
     FullSpec,
@@ -27,6 +28,7 @@ SPECS = {
     "lora": LoraSpec(rank=2),
     "lora-with-head": LoraSpec(rank=2, tune_head=True),
     "lora-alone": LoraSpec(rank=2, train_layernorm=False),
+    "lora-all-linear": LoraSpec(rank=2, modules=ALL_LINEAR),
     "adapter": AdapterSpec(bottleneck=4),
     "compacter": CompacterSpec(reduction=4),
     "soft-prompt": SoftPromptSpec(tokens=3),

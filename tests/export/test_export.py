@@ -12,20 +12,31 @@ from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.builtin import converted_text_tower
 from xclipt.deltas.applied import applied
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
+from xclipt.deltas.spec import (
+    ALL_LINEAR,
+    QUERY_VALUE,
+    AdapterSpec,
+    CompacterSpec,
+    LoraSpec,
+    SoftPromptSpec,
+)
 from xclipt.errors import XcliptError
 from xclipt.export.export import export_delta
 from xclipt.progress import Silent
+
+MODULES = [QUERY_VALUE, ALL_LINEAR]
 
 
 def no_backbone():
     raise AssertionError("this export needs no backbone")
 
 
-def test_peft_gives_the_same_features(backbone, stored, tmp_path):
+@pytest.mark.parametrize("spec", [LoraSpec(), LoraSpec(rank=2, modules=ALL_LINEAR)], ids=MODULES)
+def test_peft_gives_the_same_features(backbone, spec, tmp_path):
     from peft import PeftModel
     from transformers import AutoModel
 
+    stored = store_shaken(tmp_path / "artifacts", backbone, spec)
     export = export_delta(stored, "peft", tmp_path / "out", no_backbone)
     assert set(export.files) == {
         *("adapter_model.safetensors", "adapter_config.json", "README.md", "manifest.yaml")
@@ -142,12 +153,14 @@ def test_prompts_of_roberta_are_exact_too_and_clips_are_refused(small, tmp_path)
         export_delta(delta, "peft", tmp_path / "out2", lambda: clip)
 
 
-def test_a_lora_of_clips_text_tower(small, tmp_path):
+@pytest.mark.parametrize("modules", MODULES)
+def test_a_lora_of_clips_text_tower(small, modules, tmp_path):
     from peft import PeftModel
     from transformers import CLIPTextModel
 
     backbone = small("clip")
-    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
+    spec = LoraSpec(rank=2, modules=modules)
+    delta = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)
     ours = features(backbone, delta, SHORT)
     export = export_delta(delta, "peft", tmp_path / "out", no_backbone)
     assert "CLIPTextModel.from_pretrained" in (export.path / "README.md").read_text()

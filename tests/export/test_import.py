@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.export.conftest import SHORT, features
 from tests.made_deltas import store_shaken
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
+from xclipt.deltas.spec import ALL_LINEAR, AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.export import export_delta
 from xclipt.export.importing import import_delta
@@ -21,6 +21,7 @@ from xclipt.export.importing import import_delta
 EVERY_KIND = [
     LoraSpec(rank=2),
     LoraSpec(rank=2, alpha=3, train_layernorm=False, hard_prompt="un"),
+    LoraSpec(rank=2, modules=ALL_LINEAR),
     AdapterSpec(bottleneck=4),
     CompacterSpec(reduction=4),
     SoftPromptSpec(tokens=2, pool_prompt=False),

@@ -19,7 +19,14 @@ from tests.export.conftest import CAPTIONS, SHORT, features
 from tests.made_deltas import store_shaken
 from tests.models import roberta_settings, write_mclip_backbone
 from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, FullSpec, LoraSpec, SoftPromptSpec
+from xclipt.deltas.spec import (
+    ALL_LINEAR,
+    AdapterSpec,
+    CompacterSpec,
+    FullSpec,
+    LoraSpec,
+    SoftPromptSpec,
+)
 from xclipt.errors import XcliptError
 from xclipt.export.export import export_delta
 from xclipt.progress import Silent
@@ -57,11 +64,17 @@ class MultilingualCLIP(PreTrainedModel):
         return self.LinearTransformation(embs)
 
 
-SPECS = [LoraSpec(rank=2), LoraSpec(rank=2, tune_head=True, train_layernorm=False), FullSpec()]
+SPECS = [
+    LoraSpec(rank=2),
+    LoraSpec(rank=2, modules=ALL_LINEAR),
+    LoraSpec(rank=2, tune_head=True, train_layernorm=False),
+    FullSpec(),
+]
+NAMES = ["lora", "all-linear", "head", "full"]
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
-@pytest.mark.parametrize("spec", SPECS, ids=["lora", "head", "full"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_multilingual_clip_loads_it(tmp_path, spec, file):
     base = tmp_path / "base"
     torch.manual_seed(9)
@@ -84,7 +97,7 @@ def test_multilingual_clip_loads_it(tmp_path, spec, file):
     torch.testing.assert_close(again.encode_texts(SHORT), ours, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=["lora", "head", "full"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_transformers_loads_a_clip_with_both_sides(small, tmp_path, spec):
     backbone = small("clip")
     delta = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)

@@ -61,6 +61,14 @@ def train_delta_command(
         int | None, typer.Option("--rank", help="lora: rank of the updates (8).")
     ] = None,
     alpha: Annotated[int | None, typer.Option("--alpha", help="lora: their scale (16).")] = None,
+    modules: Annotated[
+        str | None,
+        typer.Option(
+            "--modules",
+            help="lora: what is updated, query-value (default) or all-linear; of rank 2 the latter "
+            "is about as large.",
+        ),
+    ] = None,
     bottleneck: Annotated[
         int | None, typer.Option("--bottleneck", help="adapter: width of the hidden layer (24).")
     ] = None,
@@ -209,6 +217,7 @@ def train_delta_command(
         FullSpec.kind if full_finetune else delta,
         rank=rank,
         alpha=alpha,
+        modules=modules,
         bottleneck=bottleneck,
         reduction=reduction,
         tokens=tokens,

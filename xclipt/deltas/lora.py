@@ -1,4 +1,4 @@
-"""LoRA of the query and value projections, put in by OpenDelta."""
+"""LoRA, put in by OpenDelta."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from xclipt.deltas.towers import TowerNames
 
 
 def insert_lora(tower: TextTower, spec: LoraSpec, names: TowerNames) -> Any:
-    """``B A x`` beside every query and value; ``A`` is ``(r, in)``, ``B`` ``(out, r)`` zero."""
+    """``B A x`` beside every module of the spec; ``A`` is ``(r, in)``, ``B`` ``(out, r)`` zero."""
     return import_opendelta().LoraModel(
         tower.encoder,
         lora_r=spec.rank,
         lora_alpha=spec.alpha,
-        modified_modules=[names.query, names.value],
+        modified_modules=[*names.lora_modules(spec.modules)],
     )

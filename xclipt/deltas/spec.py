@@ -33,21 +33,33 @@ class _Common:
         return f"{self.hard_prompt} {caption}" if self.hard_prompt else caption
 
 
+QUERY_VALUE, ALL_LINEAR = "query-value", "all-linear"
+"""Modules of a LoRA."""
+
+
 @dataclass(frozen=True)
 class LoraSpec(_Common):
-    """Low-rank updates of the query and value projections (Hu et al. 2021): ``W + (alpha/r) B A``.
+    """Low-rank updates of projections (Hu et al. 2021): ``W + (alpha/r) B A``.
 
     Starts as the identity: ``B`` is zero.
 
     Attributes:
         rank: ``r``.
         alpha: Scale of the update, OpenDelta's default 16.
+        modules: What is updated: ``query-value``, the paper's choice, or ``all-linear``, every
+            linear layer of every block.
     """
 
     kind: ClassVar[str] = "lora"
 
     rank: int = 8
     alpha: int = 16
+    modules: str = QUERY_VALUE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.modules not in (QUERY_VALUE, ALL_LINEAR):
+            raise XcliptError(f"--modules {self.modules}: choose {QUERY_VALUE} or {ALL_LINEAR}")
 
 
 @dataclass(frozen=True)

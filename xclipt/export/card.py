@@ -3,17 +3,21 @@
 from xclipt.alignment.routines import TO_EN
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.builtin import PREFIX
+from xclipt.deltas.spec import ALL_LINEAR, QUERY_VALUE, LoraSpec
 from xclipt.export.job import ExportJob
 from xclipt.languages import name as language_name
 
 _KINDS = {
-    "lora": "A LoRA of the query and value projections",
+    "lora": "A LoRA of {modules}",
     "adapter": "Bottleneck adapters after attention output and FFN",
     "compacter": "Compacters after attention output and FFN",
     "soft-prompt": "A soft prompt after `<s>`",
     "full-finetune": "A fine-tuned text tower",
 }
-
+_LORA_MODULES = {
+    QUERY_VALUE: "the query and value projections",
+    ALL_LINEAR: "every linear layer of every block",
+}
 
 _TRANSLATED = """
 Captions are translated into English first: the delta was trained on translations by {engine}
@@ -39,6 +43,9 @@ def card_fields(job: ExportJob) -> dict[str, object]:
     manifest, spec = job.manifest, job.spec
     translator = manifest.translator or {"engine": "any", "model": "any"}
     prefix = (PREFIX if manifest.backbone["id"] == BUILTIN else "") + spec.prompted("")
+    kind = _KINDS[manifest.kind]
+    if isinstance(spec, LoraSpec):
+        kind = kind.format(modules=_LORA_MODULES[spec.modules])
     beside = " with every output LayerNorm" if spec.train_layernorm else ""
     if spec.tune_head and manifest.kind != "full-finetune":
         beside += " and a text head of its own"
@@ -48,7 +55,7 @@ def card_fields(job: ExportJob) -> dict[str, object]:
         "language": language_name(manifest.language),
         "backbone": manifest.backbone["id"],
         "fingerprint": manifest.backbone["fingerprint"],
-        "what": f"{_KINDS[manifest.kind]}{beside}",
+        "what": f"{kind}{beside}",
         "version": manifest.versions["xclipt"],
         "pairs": f"{manifest.data.pairs:,}",
         "dataset": manifest.data.dataset,

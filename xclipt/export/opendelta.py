@@ -20,7 +20,7 @@ from xclipt.deltas.spec import (
     LoraSpec,
     SoftPromptSpec,
 )
-from xclipt.deltas.towers import FAMILIES, family_of
+from xclipt.deltas.towers import FAMILIES, family_of, lora_modules_of
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
@@ -111,7 +111,7 @@ def _config(spec: DeltaSpec, family: str) -> dict[str, Any]:
             "lora_r": spec.rank,
             "lora_alpha": spec.alpha,
             "lora_dropout": 0.0,
-            "modified_modules": [names.query, names.value],
+            "modified_modules": [*names.lora_modules(spec.modules)],
         }
     elif isinstance(spec, AdapterSpec):
         own = {
@@ -157,7 +157,10 @@ def read_opendelta(folder: Path) -> ReadDelta:
         tensors |= without_start(weights, tensors.pop(_PROMPT))
     added = (".lora.", ".adapter.", ".compactor.", ".soft_prompt.")
     norms = any(not any(part in name for part in added) for name in tensors)
-    return ReadDelta("opendelta", manifest, kind, setting | {"train_layernorm": norms}, tensors)
+    setting |= {"train_layernorm": norms}
+    if kind == "lora":
+        setting |= {"modules": lora_modules_of(tensors)}
+    return ReadDelta("opendelta", manifest, kind, setting, tensors)
 
 
 def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[str, Any]]:

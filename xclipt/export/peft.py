@@ -9,7 +9,7 @@ from torch import Tensor
 from xclipt.artifacts.atomic import write_bytes
 from xclipt.backbones.mclip import read_json, read_weights
 from xclipt.deltas.spec import LoraSpec, SoftPromptSpec
-from xclipt.deltas.towers import family_of
+from xclipt.deltas.towers import family_of, lora_modules_of
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.job import ExportJob
@@ -167,6 +167,7 @@ def read_peft(folder: Path) -> ReadDelta:
     setting = {
         "rank": config.get("r"),
         "alpha": config.get("lora_alpha"),
+        "modules": lora_modules_of(named),
         "train_layernorm": any(".lora." not in name for name in named),
     }
     for key in ("rank", "alpha"):

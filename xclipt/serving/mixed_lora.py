@@ -72,7 +72,7 @@ class MixedLoraTower:
         encoder, names = self._tower.encoder, FAMILIES[backbone.family]
         for name, module in list(encoder.named_modules()):
             new: nn.Module
-            if name.endswith((names.query, names.value)):
+            if name.endswith(names.lora_modules(structure.modules)):
                 out, width = module.get_parameter("weight").shape
                 self._shapes[f"{name}.lora.lora_A"] = torch.Size((structure.rank, width))
                 self._shapes[f"{name}.lora.lora_B"] = torch.Size((out, structure.rank))

@@ -118,7 +118,9 @@ def _own_start(path: Path, spec: DeltaSpec, fingerprint: str) -> Start:
 
 def _read(name: str, path: Path, spec: DeltaSpec, fingerprint: str) -> Start | None:
     with safe_open(path, "pt") as file:
-        if json.loads(file.metadata()[_FITS]) != _fit(spec, fingerprint):
+        fits = json.loads(file.metadata()[_FITS])
+        fits["setting"] = asdict(spec_from(fits["kind"], fits["setting"]))
+        if fits != _fit(spec, fingerprint):
             return None
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     return Start(name, content_hash(path.read_bytes()), tensors)
