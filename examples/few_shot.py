@@ -69,14 +69,14 @@ class Row:
 
     Attributes:
         base: Name of the recipe that ``recipe`` changes.
-        delta: Kind and settings.
+        delta: Kind and settings; without any, a LoRA like what it starts from.
         linear_map: Fit a linear map on the base's features by ridge regression instead.
         shots: Only with these numbers of shots; ``languages``, ``seeds`` and ``grounds`` likewise.
     """
 
     base: str = "default"
     recipe: dict[str, Any] = field(default_factory=dict)
-    delta: dict[str, Any] = field(default_factory=lambda: {"kind": "lora"})
+    delta: dict[str, Any] = field(default_factory=dict)
     routine: int | None = 1
     linear_map: float | None = None
     shots: list[int] | None = None
@@ -168,7 +168,7 @@ def measure(workspace: Workspace, data: Part, cell: Cell, row: Row) -> Measured:
             shots=cell.shots or None,
             routine=row.routine,
             seed=cell.seed,
-            spec=spec_for(**row.delta),
+            spec=spec_for(**row.delta) if row.delta else None,
             recipe=recipe_with(RECIPES[row.base], **row.recipe),
             split="train",
             validation_pictures=0,

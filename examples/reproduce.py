@@ -28,7 +28,7 @@ from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.cli.terminal import Terminal
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
-from xclipt.deltas.spec import DeltaSpec, spec_for
+from xclipt.deltas.spec import DeltaSpec, LoraSpec, spec_for
 from xclipt.errors import XcliptError
 from xclipt.evaluation.disparity import disparity
 from xclipt.evaluation.evaluate import evaluate
@@ -80,17 +80,22 @@ class Grid:
             raise XcliptError(f"{path}: no routine {wrong} or no recipe {grid.recipe}")
         return grid
 
-    def specs(self) -> dict[str, DeltaSpec]:
-        """The delta kinds with their settings, by a name that tells them apart."""
-        named = {}
+    def specs(self) -> dict[str, DeltaSpec | None]:
+        """The delta kinds with their settings, by a name that tells them apart.
+
+        ``None`` is a LoRA without any setting: it is like what it starts from.
+        """
+        named: dict[str, DeltaSpec | None] = {}
         for entry in self.deltas:
             settings = {key: value for key, value in entry.items() if key != "kind"}
             parts = [f"{key[:1]}{value}" for key, value in settings.items()]
-            named["-".join([entry["kind"], *parts])] = spec_for(entry["kind"], **settings)
+            bare = entry == {"kind": LoraSpec.kind}
+            spec = None if bare else spec_for(entry["kind"], **settings)
+            named["-".join([entry["kind"], *parts])] = spec
         return named
 
     def requests(
-        self, spec: DeltaSpec, prefix: str, routine: str, language: str, seed: int
+        self, spec: DeltaSpec | None, prefix: str, routine: str, language: str, seed: int
     ) -> Iterator[TrainingRequest]:
         """One request for each learning rate and lambda."""
         lambdas = self.lambdas if ROUTINES[routine] is not None else (None,)
@@ -155,7 +160,8 @@ def trained(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     if (directory.delta_folder(request.language, name) / "manifest.yaml").is_file():
         stored = directory.delta(request.language, name)
         known = stored.manifest
-        if known.recipe == asdict(request.recipe) and known.setting == asdict(request.spec):
+        spec = request.delta_spec(directory, workspace.backbone.identity.id)
+        if known.recipe == asdict(request.recipe) and known.setting == asdict(spec):
             return stored
     workspace.progress.note(f"{request.language}: {name}")
     return train_delta(workspace, dataset, request)

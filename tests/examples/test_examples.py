@@ -52,7 +52,7 @@ def test_own_captions(tmp_path, capsys):
     artifacts = tmp_path / "artifacts"
     example("own_captions").main(str(captions), "tr", str(artifacts), "4")
     printed = capsys.readouterr().out
-    assert "lora-4shot-seed1: 67" in printed and "tr base" in printed
+    assert "lora-4shot-seed1: 759 kB" in printed and "tr base" in printed
     assert (artifacts / "deltas/tr/lora-4shot-seed1/manifest.yaml").is_file()
 
 

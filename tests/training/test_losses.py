@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xclipt.training.losses import ALIGNMENTS, contrastive
+from xclipt.training.losses import ALIGNMENTS, contrastive, contrastive_in_gallery
 
 
 def slow_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -50,6 +50,19 @@ def test_both_directions_count():
     loss = contrastive(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.eye(2), logit_scale=1.0)
     rows = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 2
     assert loss.item() == pytest.approx((rows + math.log(2)) / 2)
+
+
+def test_a_gallery_of_the_batchs_own_pictures_is_plain_contrast():
+    text, pictures = torch.randn(5, 7), torch.randn(5, 7)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    in_gallery = contrastive_in_gallery(text, pictures, order, 10.0)
+    torch.testing.assert_close(in_gallery, contrastive(text, pictures[order], 10.0))
+
+
+def test_other_pictures_of_a_gallery_are_negatives_of_texts_alone():
+    # The text's logits are (2, 0, 0); its picture has no other text to choose from.
+    loss = contrastive_in_gallery(torch.eye(3)[:1], torch.eye(3), torch.tensor([0]), 2.0)
+    assert loss.item() == pytest.approx(math.log(1 + 2 * math.exp(-2)) / 2)
 
 
 def test_alignments_by_hand():

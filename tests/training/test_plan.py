@@ -11,6 +11,7 @@ from xclipt.deltas.injection import InjectedDelta
 from xclipt.progress import Silent
 from xclipt.training.plan import plan, safetensors_bytes
 from xclipt.training.train import TrainingRequest
+from xclipt.training.train_start import STRUCTURE
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -28,8 +29,8 @@ def test_the_plan_is_the_file(tmp_path, name):
 def test_the_builtin_backbone_is_planned_as_it_is_loaded(backbone):
     (planned,) = plan("builtin", [TrainingRequest(language="fr", shots=10)])
     assert planned.backbone_parameters == backbone.text_parameters
-    assert planned.trainable_parameters == 165_888
-    delta = InjectedDelta(backbone.text_tower, TrainingRequest(language="fr").spec, "bert")
+    assert planned.trainable_parameters == 184_320
+    delta = InjectedDelta(backbone.text_tower, STRUCTURE, "bert")
     assert planned.bytes == len(save(delta.tensors()))
     delta.remove()
 

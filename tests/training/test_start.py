@@ -1,6 +1,6 @@
 """What a delta starts from: the shipped start, another delta, or nothing."""
 
-import dataclasses
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,9 +15,24 @@ from xclipt.errors import XcliptError
 from xclipt.evaluation.metrics import retrieval_ranks, summarise
 from xclipt.progress import Silent
 from xclipt.training.recipe import PAPER, recipe_with
-from xclipt.training.start import AUTO, SHIPPED, choose_start, shipped_start, write_start
+from xclipt.training.start import (
+    AUTO,
+    NONE,
+    SHIPPED,
+    choose_start,
+    lora_like_start,
+    shipped_start,
+    write_start,
+)
 from xclipt.training.train import TrainingRequest, train_delta
-from xclipt.training.train_start import Parallel, Recipe, human_captions, train_start
+from xclipt.training.train_start import (
+    STRUCTURE,
+    Parallel,
+    Recipe,
+    human_captions,
+    photographs,
+    train_start,
+)
 from xclipt.workspace import Workspace
 
 
@@ -27,17 +42,17 @@ def workspace(backbone, tmp_path) -> Workspace:
     return Workspace(directory, backbone, Silent())
 
 
-def test_the_shipped_start_is_for_the_builtin_backbone_and_the_default_lora(workspace):
+def test_the_shipped_start_is_for_the_builtin_backbone_and_its_own_lora(workspace):
     fingerprint = workspace.backbone.identity.fingerprint
-    start = shipped_start(LoraSpec(), fingerprint)
+    start = shipped_start(STRUCTURE, fingerprint)
     assert start.name == "builtin"
-    assert sum(tensor.numel() for tensor in start.tensors.values()) == 165_888
+    assert sum(tensor.numel() for tensor in start.tensors.values()) == 184_320
     assert {tensor.dtype for tensor in start.tensors.values()} == {torch.float32}
-    assert shipped_start(LoraSpec(hard_prompt="a photo of"), fingerprint) is not None
-    assert shipped_start(LoraSpec(rank=4), fingerprint) is None
-    assert shipped_start(LoraSpec(train_layernorm=False), fingerprint) is None
+    assert shipped_start(replace(STRUCTURE, hard_prompt="a photo of"), fingerprint) is not None
+    assert shipped_start(LoraSpec(), fingerprint) is None
+    assert shipped_start(replace(STRUCTURE, train_layernorm=False), fingerprint) is None
     assert shipped_start(AdapterSpec(), fingerprint) is None
-    assert shipped_start(LoraSpec(), "0" * 64) is None
+    assert shipped_start(STRUCTURE, "0" * 64) is None
     assert SHIPPED.stat().st_size < 400_000
 
 
@@ -53,9 +68,9 @@ def test_it_reads_names_better_that_it_was_not_trained_on(backbone, language):
         return summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr
 
     base = mrr()
-    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
+    delta = InjectedDelta(backbone.text_tower, STRUCTURE, backbone.family)
     try:
-        delta.load(shipped_start(LoraSpec(), backbone.identity.fingerprint).tensors)
+        delta.load(shipped_start(STRUCTURE, backbone.identity.fingerprint).tensors)
         assert mrr() > base
     finally:
         delta.remove()
@@ -63,11 +78,41 @@ def test_it_reads_names_better_that_it_was_not_trained_on(backbone, language):
 
 def test_auto_leaves_baselines_translated_text_other_kinds_and_the_papers_recipe_alone(workspace):
     directory = workspace.directory
-    assert choose_start(directory, AUTO, LoraSpec(), 1) is not None
-    assert choose_start(directory, AUTO, LoraSpec(), 3) is None
-    assert choose_start(directory, AUTO, LoraSpec(), None) is None
+    assert choose_start(directory, AUTO, STRUCTURE, 1) is not None
+    assert choose_start(directory, AUTO, STRUCTURE, 3) is None
+    assert choose_start(directory, AUTO, STRUCTURE, None) is None
     assert choose_start(directory, AUTO, AdapterSpec(), 1) is None
-    assert choose_start(directory, PAPER.start, LoraSpec(), 1) is None
+    assert choose_start(directory, PAPER.start, STRUCTURE, 1) is None
+
+
+def test_a_lora_whose_setting_nobody_names_is_as_its_start_is(workspace, tmp_path):
+    directory = workspace.directory
+    assert lora_like_start(directory, "builtin", AUTO, 1) == STRUCTURE
+    assert lora_like_start(None, "builtin", AUTO, 2) == STRUCTURE
+    assert lora_like_start(None, "builtin", AUTO, None) == LoraSpec()
+    assert lora_like_start(None, "mclip-l14", AUTO, 1) == LoraSpec()
+    assert lora_like_start(None, "builtin", NONE, 1) == LoraSpec()
+    own = LoraSpec(rank=3, train_layernorm=False)
+    write_start(tmp_path / "own.safetensors", {"a": torch.zeros(1)}, own, "0" * 64)
+    assert lora_like_start(None, "mclip-l14", str(tmp_path / "own.safetensors"), 1) == own
+    (tmp_path / "broken.safetensors").write_bytes(b"x")
+    with pytest.raises(XcliptError, match="cannot be read as a start"):
+        lora_like_start(None, "builtin", str(tmp_path / "broken.safetensors"), 1)
+    with pytest.raises(XcliptError, match="--start de: de has no current delta"):
+        lora_like_start(directory, "builtin", "de", 1)
+    recipe = recipe_with(epochs=1, start="none")
+    for language, spec in (("fr", own), ("de", AdapterSpec())):
+        train_delta(
+            workspace,
+            EmojiDataset(),
+            TrainingRequest(language, shots=2, recipe=recipe, spec=spec, validation_pictures=0),
+        )
+    assert lora_like_start(directory, "builtin", "fr", 1) == own
+    assert lora_like_start(directory, "builtin", "de", 1) == LoraSpec()
+    child = TrainingRequest(
+        "es", shots=2, recipe=recipe_with(epochs=1, start="fr"), validation_pictures=0
+    )
+    assert train_delta(workspace, EmojiDataset(), child).manifest.setting == asdict(own)
 
 
 def test_a_delta_starts_from_another_languages(workspace):
@@ -92,6 +137,22 @@ def test_a_delta_starts_from_another_languages(workspace):
     }
     # What its start has seen is no more unseen for the child.
     assert set(german.manifest.data.pictures) < set(child.manifest.data.pictures)
+
+
+def test_who_misses_the_shipped_start_by_a_setting_is_told(workspace, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Silent, "note", lambda self, message: notes.append(message))
+
+    def train(spec, start):
+        recipe = recipe_with(epochs=1, start=start)
+        request = TrainingRequest("fr", 2, recipe=recipe, spec=spec, validation_pictures=0)
+        return train_delta(workspace, EmojiDataset(), request).manifest.start
+
+    assert train(LoraSpec(), NONE) is train(AdapterSpec(), AUTO) is None
+    assert train(STRUCTURE, AUTO)["name"] == "builtin"
+    assert not notes
+    assert train(LoraSpec(), AUTO) is None
+    assert len(notes) == 1 and "fr: starts from the identity; leave out --rank" in notes[0]
 
 
 def test_a_start_that_cannot_be_is_refused(workspace):
@@ -130,7 +191,7 @@ def test_a_file_that_is_no_start_is_refused(workspace, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(XcliptError, match="cannot be read as a start"):
         choose_start(directory, str(tmp_path / "plain.safetensors"), LoraSpec(), 1)
-    start = choose_start(directory, str(SHIPPED), LoraSpec(), 1)
+    start = choose_start(directory, str(SHIPPED), STRUCTURE, 1)
     assert start.name == SHIPPED.name
     with pytest.raises(XcliptError, match="trained for another backbone, kind or setting"):
         choose_start(directory, str(SHIPPED), LoraSpec(rank=2), 1)
@@ -152,7 +213,7 @@ def test_an_interrupted_training_keeps_its_start(workspace, monkeypatch):
         return loss(*arguments)
 
     monkeypatch.setattr(trainer, "_loss", cut)
-    named = dataclasses.replace(request, name="resumed")
+    named = replace(request, name="resumed")
     with pytest.raises(KeyboardInterrupt):
         train_delta(workspace, EmojiDataset(), named)
     resumed = train_delta(workspace, EmojiDataset(), named)
@@ -169,14 +230,19 @@ def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_
         ]
     }
     names = {"fr": [Parallel("3", ("pomme",), ("apple",)), Parallel("4", ("chat",), ("cat",))]}
+    emoji = EmojiDataset()
+    drawn = [emoji.picture_path(picture.image) for picture in emoji.captions("en", None)[:2]]
+    pictures = dict(zip("01", drawn, strict=True))
     recipe = Recipe(steps=6, captions=4, names=2)
-    one = train_start(backbone, captions, names, recipe, 0)
-    again = train_start(backbone, captions, names, recipe, 0)
+    one = train_start(backbone, captions, names, pictures, recipe, 0)
+    again = train_start(backbone, captions, names, pictures, recipe, 0)
     assert all(torch.equal(one[name], again[name]) for name in one)
+    blind = train_start(backbone, captions, names, {}, recipe, 0)
+    assert not all(torch.equal(one[name], blind[name]) for name in one)
     fingerprint = backbone.identity.fingerprint
-    write_start(tmp_path / "start.safetensors", one, LoraSpec(), fingerprint)
+    write_start(tmp_path / "start.safetensors", one, STRUCTURE, fingerprint)
     monkeypatch.setattr("xclipt.training.start.SHIPPED", tmp_path / "start.safetensors")
-    read = shipped_start(LoraSpec(), fingerprint)
+    read = shipped_start(STRUCTURE, fingerprint)
     for name, tensor in one.items():
         torch.testing.assert_close(read.tensors[name], tensor, atol=1e-3, rtol=1e-3)
 
@@ -187,7 +253,7 @@ def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_
 
     partner = backbone.encode_texts(["two children play", "a dog runs"]).tolist()
     base = distance()
-    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
+    delta = InjectedDelta(backbone.text_tower, STRUCTURE, backbone.family)
     try:
         delta.load(one)
         assert distance() < base
@@ -197,8 +263,11 @@ def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_
 
 def test_the_start_is_trained_on_no_photograph_that_is_evaluated_on(data_root):
     captions = human_captions(data_root, frozenset({"de"}), 6000, 0)
-    assert captions.keys() == {"zh", "ar", "fr", "cs"}
+    assert captions.keys() == {"en", "zh", "ar", "fr", "cs"}
     read = {parallel.image for pairs in captions.values() for parallel in pairs}
+    seen = photographs(data_root, captions)
+    assert seen.keys() < read
+    assert len(seen) > 5000 and all(path.is_file() for path in seen.values())
     assert len(captions["zh"]) > 5000
     for name, split in (
         ("flickr8k", "val"),

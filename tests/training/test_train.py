@@ -32,7 +32,8 @@ def test_the_backbone_is_the_same_before_and_after(workspace, backbone):
     )
     stored = train_delta(workspace, EmojiDataset(), request)
     assert backbone.measure_fingerprint() == before == stored.manifest.backbone["fingerprint"]
-    assert stored.manifest.weights.parameters == 12 * 2 * 8 * 768 + 12 * 2 * 768 == 165_888
+    lora = 12 * 2 * (4 * (384 + 384) + 2 * (384 + 1536))
+    assert stored.manifest.weights.parameters == lora + 12 * 2 * 768 == 184_320
     assert stored.manifest.steps == 3
     assert stored.manifest.validation["history"][0]["step"] == 0
 

@@ -58,15 +58,17 @@ def train_delta_command(
         str, typer.Option("--delta", help="Kind: lora, adapter, compacter or soft-prompt.")
     ] = "lora",
     rank: Annotated[
-        int | None, typer.Option("--rank", help="lora: rank of the updates (8).")
+        int | None, typer.Option("--rank", help="lora: rank of the updates (8, or as the start's).")
     ] = None,
-    alpha: Annotated[int | None, typer.Option("--alpha", help="lora: their scale (16).")] = None,
+    alpha: Annotated[
+        int | None, typer.Option("--alpha", help="lora: their scale (16, or as the start's).")
+    ] = None,
     modules: Annotated[
         str | None,
         typer.Option(
             "--modules",
-            help="lora: what is updated, query-value (default) or all-linear; of rank 2 the latter "
-            "is about as large.",
+            help="lora: what is updated, query-value or all-linear (query-value, or as the "
+            "start's); the latter with --rank 2 is about as large.",
         ),
     ] = None,
     bottleneck: Annotated[
@@ -191,8 +193,9 @@ def train_delta_command(
     Example: xclipt train-delta --lang fr --shots 10
     """
     from xclipt.alignment.routines import ROUTINES
-    from xclipt.deltas.spec import FullSpec, spec_for
+    from xclipt.deltas.spec import FullSpec, LoraSpec, spec_for
     from xclipt.training.recipe import RECIPES, recipe_with
+    from xclipt.training.start import lora_like_start
     from xclipt.training.train import TrainingRequest, train_delta
 
     if routine not in ROUTINES:
@@ -213,6 +216,7 @@ def train_delta_command(
         partner_captions=partner_captions,
         start=start,
     )
+    beside: dict[str, Any] = {"tune_head": True if tune else None, "hard_prompt": hard_prompt}
     spec = spec_for(
         FullSpec.kind if full_finetune else delta,
         rank=rank,
@@ -224,8 +228,7 @@ def train_delta_command(
         prompt_init=prompt_init,
         pool_prompt=pool_prompt,
         train_layernorm=train_layernorm,
-        tune_head=True if tune else None,
-        hard_prompt=hard_prompt,
+        **beside,
     )
     request = TrainingRequest(
         language="",
@@ -243,7 +246,14 @@ def train_delta_command(
         translator=translations,
         floor=floor,
     )
+    structure = (rank, alpha, modules, train_layernorm)
     with Session(common, create=True) as session:
+        if isinstance(spec, LoraSpec) and structure == (None, None, None, None):
+            like = lora_like_start(
+                session.directory_if_there, session.backbone_name, settings.start, request.routine
+            )
+            given = {setting: value for setting, value in beside.items() if value is not None}
+            request = replace(request, spec=replace(like, **given))
         if dry_run and lang != "all":
             languages = session.languages(lang, [])
         else:
@@ -282,7 +292,7 @@ def _print_plan(
                 "steps": entry.steps,
                 "seconds": None,
                 "validation": {},
-                "setting": asdict(request.spec),
+                "setting": entry.setting,
                 "recipe": asdict(request.recipe),
             }
             for entry, request in zip(plans, requests, strict=True)

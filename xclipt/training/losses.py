@@ -2,8 +2,8 @@
 
 ``L = (CE(v t^T) + CE(t v^T)) / 2 + lambda * Align(t, p)`` for image features ``v``, trained-text
 features ``t`` and partner features ``p`` (Zhang, Wang & Wang, Findings of EMNLP 2023, section 3).
-All take features that are not normalised, ``(batch, dim)``, row by row of the same pair, and return
-a scalar.
+All take features that are not normalised and return a scalar; unless they say otherwise, of shape
+``(batch, dim)``, row by row of the same pair.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,25 @@ def contrastive(a: Tensor, b: Tensor, logit_scale: float = PAPER_LOGIT_SCALE) ->
     logits = logit_scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def contrastive_in_gallery(
+    text: Tensor, gallery: Tensor, own: Tensor, logit_scale: float = PAPER_LOGIT_SCALE
+) -> Tensor:
+    """As :func:`contrastive`, but that a text finds its picture among many, not the batch's alone.
+
+    Pictures of a frozen tower are encoded once, so that more of them as negatives cost next to
+    nothing; a picture finds its text among the batch's.
+
+    Args:
+        text: ``(batch, dim)``.
+        gallery: All pictures ``(pictures, dim)``.
+        own: Row of each text's picture in ``gallery``: ``(batch,)``.
+        logit_scale: What cosines are multiplied by.
+    """
+    logits = logit_scale * F.normalize(text, dim=-1) @ F.normalize(gallery, dim=-1).T
+    to_text = F.cross_entropy(logits[:, own].T, torch.arange(len(own), device=own.device))
+    return (F.cross_entropy(logits, own) + to_text) / 2
 
 
 def mse_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.registry import empty_tower
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.training.train import TrainingRequest
@@ -14,6 +16,7 @@ class DeltaPlan:
     """One language's delta as it would come out.
 
     Attributes:
+        setting: What the delta is made of.
         trainable_parameters: Numbers in the delta.
         backbone_parameters: Of the text tower with its head.
         bytes: Of the safetensors file, its header included.
@@ -24,6 +27,7 @@ class DeltaPlan:
     language: str
     name: str
     kind: str
+    setting: Mapping[str, Any]
     trainable_parameters: int
     backbone_parameters: int
     bytes: int
@@ -36,8 +40,15 @@ class DeltaPlan:
         return 100 * self.trainable_parameters / self.backbone_parameters
 
 
-def plan(backbone: str, requests: Sequence[TrainingRequest]) -> list[DeltaPlan]:
+def plan(
+    backbone: str, requests: Sequence[TrainingRequest], directory: ArtifactDirectory | None = None
+) -> list[DeltaPlan]:
     """The plan of each request on a backbone, from its shapes alone.
+
+    Args:
+        backbone: Its name.
+        requests: What would be trained.
+        directory: Where a start may be taken from.
 
     Raises:
         XcliptError: There is no such backbone, or a delta's settings do not suit it.
@@ -46,13 +57,15 @@ def plan(backbone: str, requests: Sequence[TrainingRequest]) -> list[DeltaPlan]:
     for request in requests:
         tower, family = empty_tower(backbone)
         total = sum(parameter.numel() for parameter in tower.parameters())
-        delta = InjectedDelta(tower, request.spec, family)
+        spec = request.delta_spec(directory, backbone)
+        delta = InjectedDelta(tower, spec, family)
         shapes = {name: tuple(p.shape) for name, p in delta.named_parameters().items()}
         plans.append(
             DeltaPlan(
                 language=request.language,
                 name=request.delta_name(),
-                kind=request.spec.kind,
+                kind=spec.kind,
+                setting=asdict(spec),
                 trainable_parameters=delta.trainable_parameters,
                 backbone_parameters=total,
                 bytes=safetensors_bytes(shapes),

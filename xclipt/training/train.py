@@ -1,6 +1,5 @@
 """``train-delta``: from a data set to a stored delta."""
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -13,7 +12,7 @@ import torch
 import xclipt
 from xclipt.alignment.alignment_set import AlignmentRequest, AlignmentSet, build_alignment
 from xclipt.alignment.routines import TO_EN, check_language, inference_text
-from xclipt.artifacts.directory import StoredDelta
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.injection import InjectedDelta
@@ -24,7 +23,7 @@ from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.held_out import HeldOut, hold_out
 from xclipt.training.partners import frozen_partners
 from xclipt.training.recipe import DEFAULT, Recipe
-from xclipt.training.start import Start, choose_start
+from xclipt.training.start import Start, choose_start, lora_like_start
 from xclipt.training.trainer import Outcome, TrainingPairs, ValidationSet, train
 from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
@@ -39,7 +38,8 @@ class TrainingRequest:
         shots: Pictures with one caption each; ``None`` is every caption of every picture.
         routine: 1, 2, 3 or ``None``: :mod:`xclipt.alignment.routines`.
         seed: Of the choice of pictures, the initial values and the order of batches.
-        spec: Kind of delta and its settings.
+        spec: Kind of delta and its settings; ``None`` is a LoRA like what it starts from
+            (:func:`~xclipt.training.start.lora_like_start`).
         recipe: The optimisation.
         name: The delta's; ``None`` makes one from kind, shots and seed.
         split: To train on; ``None`` is ``train`` where the data set has splits, ``paper`` the
@@ -62,7 +62,7 @@ class TrainingRequest:
     shots: int | None = 50
     routine: int | None = 1
     seed: int = 1
-    spec: DeltaSpec = dataclasses.field(default_factory=LoraSpec)
+    spec: DeltaSpec | None = None
     recipe: Recipe = DEFAULT
     name: str | None = None
     split: str | None = None
@@ -98,7 +98,20 @@ class TrainingRequest:
         routine = {1: "", None: "-unaligned"}.get(self.routine, f"-routine{self.routine}")
         if self.routine is None and self.text == TO_EN:
             routine += "-to-en"
-        return f"{self.spec.kind}-{amount}{routine}-seed{self.seed}"
+        kind = self.spec.kind if self.spec else LoraSpec.kind
+        return f"{kind}-{amount}{routine}-seed{self.seed}"
+
+    def delta_spec(self, directory: ArtifactDirectory | None, backbone: str) -> DeltaSpec:
+        """What the delta is: :attr:`spec`, or a LoRA like what it starts from.
+
+        Args:
+            directory: Where a start may be taken from.
+            backbone: Its name.
+
+        Raises:
+            XcliptError: What it is to start from is not there.
+        """
+        return self.spec or lora_like_start(directory, backbone, self.recipe.start, self.routine)
 
 
 def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
@@ -114,7 +127,13 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     check_language(request.routine, request.alignment().text, request.language)
     name = request.delta_name()
     folder = workspace.directory.delta_folder(request.language, name)
-    start = choose_start(workspace.directory, request.recipe.start, request.spec, request.routine)
+    spec = request.delta_spec(workspace.directory, backbone.identity.id)
+    start = choose_start(workspace.directory, request.recipe.start, spec, request.routine)
+    if start is None and _could_start(workspace, request, spec):
+        progress.note(
+            f"{request.language}: starts from the identity; leave out --rank, --alpha, --modules "
+            "and --train-layernorm to start from the lora that comes with xclipt"
+        )
     _require_split(dataset, request)
     alignment = build_alignment(workspace, dataset, request.alignment())
     held = hold_out(workspace.directory, dataset, alignment, request.validation_pictures)
@@ -123,7 +142,7 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
     pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
     content = {image: pictures.keys[i].hex() for image, i in row.items()}
 
-    prompted = request.spec.prompted
+    prompted = spec.prompted
     texts = [prompted(pair.text) for pair in alignment.pairs]
     partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
     aligned = request.routine is not None and request.recipe.align_weight > 0
@@ -142,7 +161,7 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
             images=pictures.features[[row[image] for image in held.images]],
             texts=backbone.tokenizer([*map(prompted, held.captions)]),
             owner=torch.tensor(held.owner),
-            plain=backbone.tokenizer(held.captions) if request.spec.hard_prompt else None,
+            plain=backbone.tokenizer(held.captions) if spec.hard_prompt else None,
         )
     data = TrainingData(
         dataset=dataset.name,
@@ -162,10 +181,10 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         left_out=alignment.left_out.counts(),
     )
 
-    key = _key(workspace, request, data, held, alignment.translator, start)
+    key = _key(workspace, request, spec, data, held, alignment.translator, start)
     checkpoint = Checkpoint(folder / "training.safetensors", key)
     delta = InjectedDelta(
-        backbone.text_tower, request.spec, backbone.family, request.seed, backbone.tokenizer
+        backbone.text_tower, spec, backbone.family, request.seed, backbone.tokenizer
     )
     if start:
         delta.load(delta.tensors() | dict(start.tensors))
@@ -190,7 +209,7 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         delta.remove()
     seconds = time.perf_counter() - started
     manifest = _manifest(
-        workspace, request, name, data, alignment.translator, start, outcome, seconds
+        workspace, request, spec, name, data, alignment.translator, start, outcome, seconds
     )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, outcome.tensors, make_current=current)
@@ -201,6 +220,13 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         )
     checkpoint.delete()
     return stored
+
+
+def _could_start(workspace: Workspace, request: TrainingRequest, spec: DeltaSpec) -> bool:
+    like = replace(request, spec=None).delta_spec(
+        workspace.directory, workspace.backbone.identity.id
+    )
+    return isinstance(spec, LoraSpec) and like != LoraSpec()
 
 
 def _require_split(dataset: Dataset, request: TrainingRequest) -> None:
@@ -226,6 +252,7 @@ def _data_sha256(alignment: AlignmentSet, content: dict[str, str]) -> str:
 def _key(
     workspace: Workspace,
     request: TrainingRequest,
+    spec: DeltaSpec,
     data: TrainingData,
     held: HeldOut,
     translator: Translator | None,
@@ -235,7 +262,8 @@ def _key(
     plain = {
         "backbone": workspace.backbone.identity.fingerprint,
         "request": asdict(replace(request, even_if_worse=False)),
-        "kind": request.spec.kind,
+        "kind": spec.kind,
+        "setting": asdict(spec),
         "data": asdict(data),
         "validation captions": held.captions,
         "translator": asdict(translator) if translator else None,
@@ -249,6 +277,7 @@ def _key(
 def _manifest(
     workspace: Workspace,
     request: TrainingRequest,
+    spec: DeltaSpec,
     name: str,
     data: TrainingData,
     translator: Translator | None,
@@ -272,8 +301,8 @@ def _manifest(
     return DeltaManifest(
         language=request.language,
         name=name,
-        kind=request.spec.kind,
-        setting=asdict(request.spec),
+        kind=spec.kind,
+        setting=asdict(spec),
         weights=WeightsFile("", "", 0, 0),  # filled in when the file is written
         backbone=dict(vars(workspace.backbone.identity)),
         backbone_parameters=workspace.backbone.text_parameters,
