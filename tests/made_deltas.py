@@ -22,12 +22,12 @@ def store_noise(
     noise: float,
     *,
     seed: int = 1,
-    rank: int = 8,
+    spec: LoraSpec | None = None,
     pictures: tuple[str, ...] = (),
 ) -> StoredDelta:
     """Store the identity delta plus ``noise`` times a normal draw; 0 changes no feature."""
     backbone = workspace.backbone
-    spec = LoraSpec(rank=rank)
+    spec = spec or LoraSpec()
     tensors = _noisy(backbone, spec, noise, seed)
     return workspace.directory.write_delta(
         _manifest(backbone, spec, language, name, seed, pictures), tensors

@@ -4,8 +4,9 @@
     python -m tests.benchmarks.serving memory 200
 
 Times are of the processor, on one thread, the least of several rounds taken in turn, so that other
-work on the machine disturbs them little. Deltas are LoRAs of rank 8 with random weights: their size
-counts, not what they learnt. ``memory`` measures a process of its own for each count.
+work on the machine disturbs them little. Deltas are LoRAs of the default's structure with random
+weights: their size counts, not what they learnt. ``memory`` measures a process of its own for each
+count.
 """
 
 import json
@@ -25,6 +26,7 @@ from xclipt.backbones.builtin import load_builtin
 from xclipt.languages import resolve
 from xclipt.progress import Silent
 from xclipt.serving.model import Model
+from xclipt.training.train_start import STRUCTURE
 from xclipt.workspace import Workspace
 
 ROUNDS = 3
@@ -56,7 +58,7 @@ def taught(root: Path, count: int) -> Workspace:
     directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
     workspace = Workspace(directory, backbone, Silent())
     for seed, code in enumerate(codes(count)):
-        store_noise(workspace, code, "noise", 0.01, seed=seed)
+        store_noise(workspace, code, "noise", 0.01, seed=seed, spec=STRUCTURE)
     return workspace
 
 

@@ -7,6 +7,7 @@ from tests.made_deltas import store_noise
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.progress import Silent
 from xclipt.serving.model import Model
+from xclipt.training.train_start import STRUCTURE
 from xclipt.workspace import Workspace
 
 
@@ -15,7 +16,7 @@ def test_mixed_batches_and_swaps_are_fast(backbone, tmp_path):
     workspace = Workspace(directory, backbone, Silent())
     known = codes(16)
     for seed, code in enumerate(known):
-        store_noise(workspace, code, "noise", 0.01, seed=seed)
+        store_noise(workspace, code, "noise", 0.01, seed=seed, spec=STRUCTURE)
     model = Model(workspace)
     model.warm(known)
     texts = [CAPTIONS[i % len(CAPTIONS)] for i in range(16)]

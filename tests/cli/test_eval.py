@@ -9,6 +9,7 @@ from tests.cli.running import run_xclipt
 from tests.made_deltas import store_noise
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.registry import open_dataset
+from xclipt.deltas.spec import LoraSpec
 from xclipt.evaluation.evaluate import evaluate
 from xclipt.progress import Silent
 from xclipt.workspace import Workspace
@@ -24,7 +25,7 @@ def artifacts(tmp_path_factory, backbone):
     for seed in (1, 2, 3):
         store_noise(workspace, "fr", f"slight-seed{seed}", 0.003, seed=seed)
     store_noise(workspace, "fr", "odd-seed1", 0.0)
-    store_noise(workspace, "fr", "odd-seed2", 0.0, seed=2, rank=4)
+    store_noise(workspace, "fr", "odd-seed2", 0.0, seed=2, spec=LoraSpec(rank=4))
     store_noise(workspace, "fr", "same", 0.0)
     store_noise(workspace, "fr", "bad", 0.5)
     return root

@@ -17,6 +17,7 @@ from tests.made_deltas import store_noise
 from tests.made_languages import SPECS, TEXTS
 from tests.tiny import tiny_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.deltas.spec import LoraSpec
 from xclipt.errors import FallbackWarning, XcliptError
 from xclipt.progress import Silent
 from xclipt.serving.model import Model, TextLanguage
@@ -195,7 +196,7 @@ def test_refresh_sees_what_was_trained_since(tmp_path):
 
 def test_a_delta_of_other_shapes_is_refused_in_mixed_batches_too(tmp_path):
     model = tiny_model(tmp_path / "a", "fr", "de")
-    store_noise(model.workspace, "de", "noise", 0.3, rank=4)
+    store_noise(model.workspace, "de", "noise", 0.3, spec=LoraSpec(rank=4))
     path = tmp_path / "a/deltas/de/noise/manifest.yaml"
     path.write_text(path.read_text().replace("rank: 4", "rank: 8"))
     for codes in (["de", "de"], ["fr", "de"]):
