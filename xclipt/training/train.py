@@ -223,9 +223,8 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
 
 
 def _could_start(workspace: Workspace, request: TrainingRequest, spec: DeltaSpec) -> bool:
-    like = replace(request, spec=None).delta_spec(
-        workspace.directory, workspace.backbone.identity.id
-    )
+    directory, backbone = workspace.directory, workspace.backbone.identity.id
+    like = lora_like_start(directory, backbone, request.recipe.start, request.routine)
     return isinstance(spec, LoraSpec) and like != LoraSpec()
 
 
