@@ -1,0 +1,50 @@
+"""Captions of the same photographs by origin: which are compared, and that none is trained on."""
+
+import re
+
+from examples import caption_origin
+from xclipt.data.dataset import TranslatedLines
+from xclipt.data.emoji import EmojiDataset
+from xclipt.data.registry import open_dataset
+from xclipt.training.train_start import human_captions
+
+
+class Translated(EmojiDataset):
+    """Emoji with cs, and names "translated" into English by taking the English ones."""
+
+    languages = (*EmojiDataset.languages, "cs")
+
+    def captions(self, language, split):
+        return super().captions("fr" if language == "cs" else language, split)
+
+    def translations(self, source, target, split):
+        sources, texts = ([p.captions[0] for p in self.captions(c, split)] for c in (source, "en"))
+        texts[0] = ""
+        return [TranslatedLines(None, tuple(sources), tuple(texts))]
+
+
+def test_origins_are_compared_on_the_same_photographs(backbone):
+    native = EmojiDataset()
+    origins = caption_origin.texts_by_origin(native, Translated())
+    counts = {len(texts) for texts in origins.values()}
+    # The first picture has no translation.
+    assert counts == {len(native.captions("en", "train")) - 1}
+    few = {origin: dict(list(texts.items())[:30]) for origin, texts in origins.items()}
+    lines = caption_origin.table(backbone, native, few).splitlines()
+    assert lines[0].startswith("| caption, of 30 photographs |") and len(lines) == 2 + len(few)
+    scores = {line.split("|")[1].strip(): line.split("|") for line in lines[2:]}
+    # Texts that are the same score the same, and those of other languages are behind English.
+    english = scores["English"]
+    assert scores["that, back into English by machine (de)"][2:] == english[2:]
+    assert scores["written in German for the photograph".replace("German", "de")][2] != english[2]
+    assert re.fullmatch(r" -?\d+ % ", scores["written in ja for the photograph"][4])
+
+
+def test_they_are_real_captions_that_the_start_has_not_read(data_root):
+    native = open_dataset("xflickrco", data_root)
+    origins = caption_origin.texts_by_origin(native, open_dataset("multi30k", data_root))
+    photographs = set(origins["English"])
+    assert len(photographs) > 400
+    assert all(set(texts) == photographs for texts in origins.values())
+    read = human_captions(data_root, frozenset(), 29_000, 0)
+    assert not photographs & {parallel.image for pairs in read.values() for parallel in pairs}
