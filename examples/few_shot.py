@@ -54,6 +54,9 @@ class Ground:
             all languages have are shuffled with the cell's seed: what is not trained on is the
             test.
         skip: So many of the split were used to choose recipes.
+        unseen: Take photographs of ``train`` alone that Flickr8k has in these splits, which the
+            heads and the start were not trained on: in an order fixed by their names, shots are
+            drawn from the first ``pool``, and the others are the test.
     """
 
     dataset: str
@@ -61,6 +64,8 @@ class Ground:
     shots: list[int]
     test: str | None = None
     skip: int = 0
+    unseen: list[str] | None = None
+    pool: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,12 @@ class Part(Dataset):
 def part(ground: Ground, data_dir: Path, cell: Cell) -> Part:
     """What a cell is trained and measured on."""
     whole = open_dataset(ground.dataset, data_dir)
+    if ground.unseen:
+        photographs = open_dataset("flickr8k", data_dir)
+        unseen = {p.image for split in ground.unseen for p in photographs.captions("en", split)}
+        listed = [p for p in whole.captions("en", "train") if p.image in unseen]
+        ordered = [p.image for p in picture_order(listed, 0)]
+        return Part(whole, ordered[: ground.pool], ordered[ground.pool :])
     if ground.test is None:
         common = set.intersection(
             *({p.image for p in whole.captions(code, None)} for code in ground.languages)
