@@ -10,9 +10,12 @@ base, and with the start that comes with xclipt. Nothing is trained. A minute or
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
@@ -26,6 +29,18 @@ from xclipt.training.train_start import STRUCTURE
 
 Texts = dict[str, str]
 """One text for every photograph, by its name."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean R@1 in per cent, and its bootstrap draws ``(draws,)``."""
+
+    r1: float
+    draws: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        low, high = interval95(self.draws)
+        return f"{self.r1:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def texts_by_origin(native: Dataset, translated: Dataset) -> dict[str, Texts]:
@@ -55,16 +70,19 @@ def _first(dataset: Dataset, language: str, split: str | None) -> Texts:
 
 
 def table(backbone: Backbone, pictures: Dataset, origins: dict[str, Texts]) -> str:
-    """Mean R@1 of both directions by origin: the base, its interval, and the start."""
+    """Mean R@1 of both directions by origin, of the base and of the start, with 95 % intervals.
+
+    The bootstrap is paired: base and start, English and the others have the same photographs drawn.
+    """
     names = list(origins["English"])
     seen = backbone.encode_pictures([pictures.picture_path(name) for name in names])
 
-    def scores() -> dict[str, tuple[float, tuple[float, float]]]:
+    def scores() -> dict[str, Score]:
         found = {}
         for origin, texts in origins.items():
             features = backbone.encode_texts([texts[name] for name in names])
             ranks = retrieval_ranks(seen, features, torch.arange(len(names)))
-            found[origin] = mean_r1(ranks), interval95(bootstrap_mean_r1(ranks))
+            found[origin] = Score(mean_r1(ranks), bootstrap_mean_r1(ranks))
         return found
 
     base = scores()
@@ -81,17 +99,17 @@ def table(backbone: Backbone, pictures: Dataset, origins: dict[str, Texts]) -> s
         f"| caption, of {len(names)} photographs | base | start | gap closed |",
         "|---|--:|--:|--:|",
     ]
-    english = base["English"][0]
     for origin in origins:
-        (before, (low, high)), (after, (low_after, high_after)) = base[origin], started[origin]
-        closed = (
-            "" if "nglish" in origin else f"{100 * (after - before) / (english - before):.0f} %"
-        )
-        lines.append(
-            f"| {origin} | {before:.1f} [{low:.1f}, {high:.1f}] "
-            f"| {after:.1f} [{low_after:.1f}, {high_after:.1f}] | {closed} |"
-        )
+        before, after = base[origin], started[origin]
+        closed = "" if "English" in origin else _closed(before, after, base["English"])
+        lines.append(f"| {origin} | {before} | {after} | {closed} |")
     return "\n".join(lines) + "\n"
+
+
+def _closed(before: Score, after: Score, english: Score) -> str:
+    share = 100 * (after.r1 - before.r1) / (english.r1 - before.r1)
+    low, high = interval95(100 * (after.draws - before.draws) / (english.draws - before.draws))
+    return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def main(arguments: list[str] | None = None) -> int:

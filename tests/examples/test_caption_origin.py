@@ -37,7 +37,9 @@ def test_origins_are_compared_on_the_same_photographs(backbone):
     english = scores["English"]
     assert scores["that, back into English by machine (de)"][2:] == english[2:]
     assert scores["written in German for the photograph".replace("German", "de")][2] != english[2]
-    assert re.fullmatch(r" -?\d+ % ", scores["written in ja for the photograph"][4])
+    assert re.fullmatch(
+        r" -?\d+ % \[-?\d+, -?\d+\] ", scores["written in ja for the photograph"][4]
+    )
 
 
 def test_they_are_real_captions_that_the_start_has_not_read(data_root):
