@@ -10,12 +10,14 @@ base, and with the start that comes with xclipt. Nothing is trained. A minute or
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
@@ -23,12 +25,22 @@ from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
 from xclipt.deltas.injection import InjectedDelta
 from xclipt.errors import XcliptError
+from xclipt.evaluation.disparity import gap_closed
 from xclipt.evaluation.metrics import bootstrap_mean_r1, interval95, mean_r1, retrieval_ranks
 from xclipt.training.start import shipped_start
 from xclipt.training.train_start import STRUCTURE
 
-Texts = dict[str, str]
-"""One text for every photograph, by its name."""
+ENGLISH = "English"
+"""The origin whose figures are what the others fall short of."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where captions come from: the table's words for it, their language, one a photograph."""
+
+    name: str
+    language: str
+    captions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,56 +55,50 @@ class Score:
         return f"{self.r1:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def texts_by_origin(native: Dataset, translated: Dataset) -> dict[str, Texts]:
-    """A text of every photograph from each origin, for photographs that all of them have."""
-    origins = {"English": _first(translated, "en", "train")}
+def caption_origins(native: Dataset, translated: Dataset) -> list[Origin]:
+    """All origins, with the captions of those photographs that every one of them has."""
+    origins = [Origin(ENGLISH, "en", _first(translated, "en", "train"))]
     for language in ("de", "fr", "cs"):
-        origins[f"translated into {language} by people"] = _first(translated, language, "train")
+        captions = _first(translated, language, "train")
         (lines,) = translated.translations(language, "en", "train")
         english = dict(zip(lines.sources, lines.texts, strict=True))
-        origins[f"that, back into English by machine ({language})"] = {
-            image: english[text]
-            for image, text in _first(translated, language, "train").items()
-            if english.get(text)
-        }
-    origins["written in English for the photograph"] = _first(native, "en", None)
-    for language in ("de", "ja"):
-        origins[f"written in {language} for the photograph"] = _first(native, language, None)
-    shared = set.intersection(*(set(texts) for texts in origins.values()))
-    return {
-        origin: {image: texts[image] for image in sorted(shared)}
-        for origin, texts in origins.items()
-    }
+        back = {image: english[text] for image, text in captions.items() if english.get(text)}
+        origins += [
+            Origin(f"translated into {language} by people", language, captions),
+            Origin(f"that, back into English by machine ({language})", "en", back),
+        ]
+    for language, name in (("en", "English"), ("de", "de"), ("ja", "ja")):
+        captions = _first(native, language, None)
+        origins.append(Origin(f"written in {name} for the photograph", language, captions))
+    shared = sorted(set.intersection(*(set(origin.captions) for origin in origins)))
+    return [
+        replace(origin, captions={image: origin.captions[image] for image in shared})
+        for origin in origins
+    ]
 
 
-def _first(dataset: Dataset, language: str, split: str | None) -> Texts:
+def _first(dataset: Dataset, language: str, split: str | None) -> dict[str, str]:
     return {item.image: item.captions[0] for item in dataset.captions(language, split)}
 
 
-def table(backbone: Backbone, pictures: Dataset, origins: dict[str, Texts]) -> str:
+def table(backbone: Backbone, pictures: Dataset, origins: Sequence[Origin]) -> str:
     """Mean R@1 of both directions by origin, of the base and of the start, with 95 % intervals.
 
     The bootstrap is paired: base and start, English and the others have the same photographs drawn.
+
+    Raises:
+        XcliptError: The start is for another backbone.
     """
-    names = list(origins["English"])
-    seen = backbone.encode_pictures([pictures.picture_path(name) for name in names])
-
-    def scores() -> dict[str, Score]:
-        found = {}
-        for origin, texts in origins.items():
-            features = backbone.encode_texts([texts[name] for name in names])
-            ranks = retrieval_ranks(seen, features, torch.arange(len(names)))
-            found[origin] = Score(mean_r1(ranks), bootstrap_mean_r1(ranks))
-        return found
-
-    base = scores()
     start = shipped_start(STRUCTURE, backbone.identity.fingerprint)
     if start is None:
         raise XcliptError("the start that comes with xclipt is for another backbone; reinstall it")
+    names = list(origins[0].captions)
+    seen = backbone.encode_pictures([pictures.picture_path(name) for name in names])
+    base = _scores(backbone, seen, origins)
     delta = InjectedDelta(backbone.text_tower, STRUCTURE, backbone.family)
     try:
         delta.load(start.tensors)
-        started = scores()
+        started = _scores(backbone, seen, origins)
     finally:
         delta.remove()
     lines = [
@@ -100,14 +106,25 @@ def table(backbone: Backbone, pictures: Dataset, origins: dict[str, Texts]) -> s
         "|---|--:|--:|--:|",
     ]
     for origin in origins:
-        before, after = base[origin], started[origin]
-        closed = "" if "English" in origin else _closed(before, after, base["English"])
-        lines.append(f"| {origin} | {before} | {after} | {closed} |")
+        before, after = base[origin.name], started[origin.name]
+        closed = "" if origin.language == "en" else _closed(before, after, base[ENGLISH])
+        lines.append(f"| {origin.name} | {before} | {after} | {closed} |")
     return "\n".join(lines) + "\n"
 
 
+def _scores(backbone: Backbone, seen: Tensor, origins: Sequence[Origin]) -> dict[str, Score]:
+    scores = {}
+    for origin in origins:
+        features = backbone.encode_texts(list(origin.captions.values()))
+        ranks = retrieval_ranks(seen, features, torch.arange(len(seen)))
+        scores[origin.name] = Score(mean_r1(ranks), bootstrap_mean_r1(ranks))
+    return scores
+
+
 def _closed(before: Score, after: Score, english: Score) -> str:
-    share = 100 * (after.r1 - before.r1) / (english.r1 - before.r1)
+    share = gap_closed(before.r1, after.r1, english.r1)
+    if share is None:
+        return ""
     low, high = interval95(100 * (after.draws - before.draws) / (english.draws - before.draws))
     return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
 
@@ -119,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         native = open_dataset("xflickrco", given.data_dir)
-        origins = texts_by_origin(native, open_dataset("multi30k", given.data_dir))
+        origins = caption_origins(native, open_dataset("multi30k", given.data_dir))
         backbone = load_builtin(torch.device("cpu"), torch.bfloat16)
         sys.stdout.write(table(backbone, native, origins))
     except XcliptError as error:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from examples import few_shot
+from examples import compare_routines, few_shot
 
 CELL = few_shot.Cell("g", "default", 10, 1, "de")
 
@@ -54,6 +54,15 @@ def test_no_cell_is_measured_on_what_it_is_trained_on(data_root):
         train = {p.image for p in data.captions(cell.language, "train")}
         test = {p.image for p in data.captions(cell.language, "test")}
         assert train and test and not train & test
+    # The tables of routines.md are of the same photographs, so that the two can be compared.
+    routines = yaml.safe_load(
+        (Path(few_shot.__file__).parent / "routines_multi30k.yaml").read_text()
+    )
+    other = compare_routines.UnseenPhotographs(data_root, compare_routines.Study(**routines))
+    ground = few_shot.Ground(**study["grounds"]["multi30k"])
+    data = few_shot.part(ground, data_root, few_shot.Cell("m", "default", 50, 1, "fr"))
+    for split in ("train", "test"):
+        assert data.captions("fr", split) == other.captions("fr", split)
     crossed = few_shot.Ground(**study["grounds"]["xflickrco"])
     data = few_shot.part(crossed, data_root, few_shot.Cell("x", "default", 50, 2, "ja"))
     assert [len(data.captions("ja", split)) for split in ("train", "test")] == [50, 37]
