@@ -369,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", type=Path, help="examples/few_shot.yaml")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("few-shot"), help="folder to write to")
-    parser.add_argument("--rows", help="only these, by name, with commas between")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these, by name")
     parser.add_argument("--languages", help="only these, with commas between")
     given = parser.parse_args(arguments)
     try:
@@ -380,10 +380,12 @@ def main(arguments: list[str] | None = None) -> int:
             cells = cells_of(grounds, rows, plain["seeds"])
         except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
             raise XcliptError(f"{given.study}: {str(error).splitlines()[0]}") from None
+        if unknown := set(given.rows or ()) - rows.keys():
+            raise XcliptError(f"--rows: {given.study} has no row '{min(unknown)}'")
         wanted = [
             cell
             for cell in cells
-            if (not given.rows or cell.row in given.rows.split(","))
+            if (not given.rows or cell.row in given.rows)
             and (not given.languages or cell.language in given.languages.split(","))
         ]
         with Terminal(quiet=False) as terminal:

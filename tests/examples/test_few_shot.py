@@ -100,3 +100,13 @@ def test_a_bad_study_is_one_line(tmp_path, capsys):
     assert few_shot.main([str(file), "--data-dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "study.yaml" in error
+
+
+def test_rows_are_named_as_they_are_and_a_wrong_name_is_refused(tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text('seeds: [1]\ngrounds: {}\nrows: {"default, all": {}}\n')
+    arguments = [str(file), "--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--rows"]
+    assert few_shot.main([*arguments, "default"]) == 1
+    assert "has no row 'default'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert few_shot.main([*arguments, "default, all"]) == 0
