@@ -56,12 +56,24 @@ class Score:
 
 
 def caption_origins(native: Dataset, translated: Dataset) -> list[Origin]:
-    """All origins, with the captions of those photographs that every one of them has."""
+    """All origins, with the captions of those photographs that every one of them has.
+
+    Raises:
+        XcliptError: Captions or translations are missing.
+    """
     origins = [Origin(ENGLISH, "en", _first(translated, "en", "train"))]
     for language in ("de", "fr", "cs"):
         captions = _first(translated, language, "train")
-        (lines,) = translated.translations(language, "en", "train")
-        english = dict(zip(lines.sources, lines.texts, strict=True))
+        english = {
+            source: text
+            for lines in translated.translations(language, "en", "train")
+            for source, text in zip(lines.sources, lines.texts, strict=True)
+        }
+        if not english:
+            raise XcliptError(
+                f"{translated.name}: lacks translated_to_en/train.{language}.gz, the translations "
+                "into English"
+            )
         back = {image: english[text] for image, text in captions.items() if english.get(text)}
         origins += [
             Origin(f"translated into {language} by people", language, captions),

@@ -3,10 +3,13 @@
 import re
 from dataclasses import replace
 
+import pytest
+
 from examples import caption_origin
 from xclipt.data.dataset import TranslatedLines
 from xclipt.data.emoji import EmojiDataset
 from xclipt.data.registry import open_dataset
+from xclipt.errors import XcliptError
 from xclipt.training.train_start import human_captions
 
 
@@ -41,6 +44,11 @@ def test_origins_are_compared_on_the_same_photographs(backbone):
     assert re.fullmatch(
         r" -?\d+ % \[-?\d+, -?\d+\] ", scores["written in ja for the photograph"][4]
     )
+
+
+def test_missing_translations_are_named():
+    with pytest.raises(XcliptError, match=r"translated_to_en/train\.de\.gz"):
+        caption_origin.caption_origins(EmojiDataset(), EmojiDataset())
 
 
 def test_they_are_real_captions_that_the_start_has_not_read(data_root):
