@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from xclipt.artifacts.features import file_key, picture_key
+from xclipt.backbones import builtin
 from xclipt.backbones.builtin import load_efficientnet, read_pixels
+from xclipt.backbones.heads import load_heads
 from xclipt.data.emoji import EmojiDataset
+from xclipt.data.registry import open_dataset
 from xclipt.errors import XcliptError
 from xclipt.evaluation.metrics import mean_r1, retrieval_ranks
 
@@ -124,6 +130,61 @@ def test_english_retrieval(request, features, least):
     """The heads' promise."""
     pictures, captions = request.getfixturevalue(features)
     assert mean_r1(retrieval_ranks(pictures, captions, torch.arange(len(pictures)))) > least
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("flickr8k", "val"),
+        ("flickr8k", "unused"),
+        ("multi30k", "val"),
+        ("multi30k", "test_2016_flickr"),
+        ("xflickrco", None),
+    ],
+)
+def test_no_picture_to_evaluate_on_was_trained_on(backbone, data_root, name, split):
+    dataset = open_dataset(name, data_root)
+    codes = dataset.languages if split is None else ("en",)
+    images = {p.image for code in codes for p in dataset.captions(code, split)}
+    paths = [path for image in images if (path := dataset.picture_path(image)).is_file()]
+    keys = {picture_key(file_key(path)) for path in paths}
+    assert len(keys) > 80 or name == "multi30k"
+    assert not keys & backbone.pictures
+
+
+def test_few_emoji_to_evaluate_on_are_drawn_as_one_trained_on(backbone):
+    emoji = EmojiDataset()
+    images = {p.image for split in ("val", "test") for p in emoji.captions("en", split)}
+    known = [
+        picture_key(file_key(emoji.picture_path(image))) in backbone.pictures for image in images
+    ]
+    assert (sum(known), len(known)) == (15, 800)
+
+
+def test_the_heads_name_what_they_were_trained_on(backbone, data_root):
+    """Flickr8k's ``train`` less what is evaluated on elsewhere, and the emoji's."""
+
+    def keys(dataset):
+        images = {p.image for p in dataset.captions("en", "train")}
+        return {picture_key(file_key(dataset.picture_path(image))) for image in images}
+
+    emoji, photographs = keys(EmojiDataset()), keys(open_dataset("flickr8k", data_root))
+    assert emoji < backbone.pictures <= emoji | photographs
+    assert len(backbone.pictures & photographs) == 5274
+
+
+@pytest.mark.parametrize("damage", ["cut", "of other content"])
+def test_damaged_heads_are_refused(tmp_path, damage):
+    path = tmp_path / "heads.safetensors"
+    if damage == "cut":
+        path.write_bytes(builtin._HEADS.read_bytes()[:5000])
+    else:
+        tensors = load_file(builtin._HEADS)
+        del tensors["pictures"]
+        with safe_open(builtin._HEADS, "pt") as file:
+            save_file(tensors, path, file.metadata())
+    with pytest.raises(XcliptError, match="reinstall xclipt"):
+        load_heads(path)
 
 
 @pytest.mark.parametrize(

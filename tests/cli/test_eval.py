@@ -124,6 +124,12 @@ def test_the_base_alone(artifacts):
     assert [row["protocol"] for row in document["rows"]] == ["zero-shot"]
 
 
+def test_pictures_that_the_backbone_was_trained_on_are_pointed_out(artifacts):
+    run = evaluated(artifacts, "--lang", "fr", "--delta", "none", "--split", "train")
+    assert "was trained on 80 of these 80 pictures" in run.err
+    assert "trained on" not in evaluated(artifacts, "--lang", "fr", "--delta", "none").err
+
+
 def test_languages_share_one_pass_and_a_second_evaluation_encodes_nothing(
     tmp_path, backbone, data_root
 ):

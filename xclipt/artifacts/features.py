@@ -25,6 +25,11 @@ def file_key(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def picture_key(sha256: bytes) -> str:
+    """What a picture is known by in manifests and heads: the hash's first 16 hexadecimal digits."""
+    return sha256.hex()[:16]
+
+
 class FeatureStore:
     """Features of one space: what one tower with one delta, or none, makes of content.
 

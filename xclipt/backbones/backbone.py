@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,8 @@ class Backbone:
         device: Where both towers are.
         dtype: Of the matrix products; weights stay float32.
         measure_fingerprint: Computes the fingerprint anew from the weights in memory.
+        pictures: :func:`~xclipt.artifacts.features.picture_key` of each picture that it is known
+            to have been trained on.
     """
 
     identity: BackboneIdentity
@@ -177,6 +179,7 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype
     measure_fingerprint: Callable[[], str]
+    pictures: frozenset[str] = field(default=frozenset(), repr=False)
 
     def encode_texts(self, captions: Sequence[str], progress: Progress | None = None) -> Tensor:
         """Features of captions ``(n, dim)``, float32 on the CPU, not L2-normalised."""

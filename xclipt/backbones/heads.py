@@ -7,7 +7,8 @@ space undistorted, also for the languages that the heads never saw.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from xclipt.errors import XcliptError
 
 FORMAT = "xclipt-heads-1"
 """What the file's metadata must say under ``format``."""
+_PICTURES = "pictures"
+_KEY_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,31 @@ class ImageHead(nn.Module):
         return projected
 
 
+@dataclass(frozen=True)
+class Heads:
+    """Both heads, float32 and in evaluation mode.
+
+    Attributes:
+        pictures: :func:`~xclipt.artifacts.features.picture_key` of each picture trained on.
+    """
+
+    text: TextHead
+    image: ImageHead
+    pictures: frozenset[str] = field(repr=False)
+
+
 def signed_sqrt(values: Tensor) -> Tensor:
     """``sign(x) * sqrt(|x|)``, of any shape."""
     return values.sign() * values.abs().sqrt()
 
 
-def save_heads(path: Path, config: HeadsConfig, text: TextHead, image: ImageHead) -> None:
+def save_heads(
+    path: Path, config: HeadsConfig, text: TextHead, image: ImageHead, pictures: Iterable[str]
+) -> None:
     """Write both heads as fp16 into one safetensors file; the metadata states ``config``.
+
+    Args:
+        pictures: :func:`~xclipt.artifacts.features.picture_key` of each picture trained on.
 
     Raises:
         XcliptError: The file cannot be written.
@@ -98,12 +119,14 @@ def save_heads(path: Path, config: HeadsConfig, text: TextHead, image: ImageHead
         for side, head in (("text", text), ("image", image))
         for name, tensor in head.state_dict().items()
     }
+    keys = bytearray.fromhex("".join(sorted(set(pictures))))
+    tensors[_PICTURES] = torch.frombuffer(keys, dtype=torch.uint8).view(-1, _KEY_BYTES)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(config))}
     write_with(path, lambda aside: save_file(tensors, aside, metadata=metadata))
 
 
-def load_heads(path: Path) -> tuple[TextHead, ImageHead]:
-    """Read what :func:`save_heads` wrote; float32 in memory, in evaluation mode.
+def load_heads(path: Path) -> Heads:
+    """Read what :func:`save_heads` wrote.
 
     Raises:
         XcliptError: The file is missing, damaged or of another format.
@@ -111,7 +134,7 @@ def load_heads(path: Path) -> tuple[TextHead, ImageHead]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise XcliptError(f"{path}: cannot read the heads ({error}); reinstall xclipt") from error
     if metadata.get("format") != FORMAT:
@@ -123,9 +146,10 @@ def load_heads(path: Path) -> tuple[TextHead, ImageHead]:
         text, image = TextHead(config), ImageHead(config)
         text.load_state_dict(_side(tensors, "text."))
         image.load_state_dict(_side(tensors, "image."))
+        pictures = frozenset(row.numpy().tobytes().hex() for row in tensors[_PICTURES])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise XcliptError(f"{path}: not complete heads ({error}); reinstall xclipt") from error
-    return text.eval(), image.eval()
+    return Heads(text.eval(), image.eval(), pictures)
 
 
 def _side(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xclipt.artifacts.atomic import write_with
+from xclipt.artifacts.features import file_key, picture_key
 from xclipt.backbones.backbone import CaptionTokenizer, TextTower, length_batches
 from xclipt.backbones.builtin import MAX_TOKENS, PREFIX, converted_text_tower, load_efficientnet
 from xclipt.backbones.efficientnet import IMAGE_SIZE, EfficientNetLite0
@@ -365,14 +366,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         features = extract(options.data_dir)
         if options.features:
             write_with(options.features, lambda path: save_file(features, path))
-    heads = train(features, training.owners, options.seed, Recipe())
-    save_heads(options.out, *heads)
+    trained = train(features, training.owners, options.seed, Recipe())
+    save_heads(options.out, *trained, [picture_key(file_key(path)) for path in training.paths])
     say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
-    text_head, image_head = load_heads(options.out)
+    heads = load_heads(options.out)
     with torch.inference_mode():
         for name, collection in _validation(options.data_dir).items():
-            text = text_head(features[f"{name}.texts"])
-            one, mirrored = image_head(features[f"{name}.images"])
+            text = heads.text(features[f"{name}.texts"])
+            one, mirrored = heads.image(features[f"{name}.images"])
             for views, image in (("one view", one), ("with mirror image", one + mirrored)):
                 ranks = retrieval_ranks(image, text, collection.owners)
                 say(report(f"{name}, {views}", ranks))

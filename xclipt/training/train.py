@@ -13,6 +13,7 @@ import xclipt
 from xclipt.alignment.alignment_set import AlignmentRequest, AlignmentSet, build_alignment
 from xclipt.alignment.routines import TO_EN, check_language, inference_text
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
+from xclipt.artifacts.features import picture_key
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.injection import InjectedDelta
@@ -172,9 +173,7 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         validation_split=held.split,
         validation_pictures=len(held.images),
         pictures=tuple(
-            dict.fromkeys(
-                [key[:16] for key in content.values()] + list(start.pictures if start else ())
-            )
+            dict.fromkeys([*map(picture_key, pictures.keys), *(start.pictures if start else ())])
         ),
         alignment_sha256=alignment.sha256,
         floor=request.floor,
