@@ -4,7 +4,8 @@
 
 Every cell is one delta: a recipe, a number of shots, a seed and a language. What is measured stays
 in ``OUT/cells``: stop it at any time and run it again, or run it twice at once with other
-``--languages``. ``OUT/results.jsonl`` and ``OUT/tables.md`` hold what is known so far.
+``--languages``. ``OUT/results.jsonl``, ``OUT/tables.md`` and the drawing ``OUT/few_shot.svg`` hold
+what is known so far.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,12 +33,19 @@ from xclipt.deltas.spec import spec_for
 from xclipt.errors import XcliptError
 from xclipt.evaluation.disparity import disparity
 from xclipt.evaluation.metrics import interval95, retrieval_ranks
+from xclipt.languages import name as language_name
+from xclipt.report.plots import save_figure
 from xclipt.training.recipe import RECIPES, recipe_with
 from xclipt.training.train import TrainingRequest, train_delta
 from xclipt.workspace import Workspace, open_workspace
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 DRAWS = 2000
 """Bootstrap resamples of the photographs."""
+
+_BASE, _DELTA, _ENGLISH = "#9aa3af", "#1a7f4b", "#1a1c20"
 
 Hits = NDArray[np.float64]
 
@@ -292,18 +300,28 @@ def summarise(cells: Sequence[Measured]) -> Summary:
     )
 
 
-def as_markdown(results: Sequence[Measured], rows: Sequence[str]) -> str:
-    """One table for every ground and number of shots."""
+def grouped(
+    results: Sequence[Measured], rows: Sequence[str]
+) -> dict[str, dict[str, list[Measured]]]:
+    """Cells by ground and shots, in words, and by row in the order of ``rows``."""
     groups: dict[tuple[str, int], dict[str, list[Measured]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for measured in results:
+    for measured in sorted(results, key=lambda measured: rows.index(measured.cell.row)):
         groups[measured.cell.ground, measured.cell.shots][measured.cell.row].append(measured)
+    return {
+        f"{ground}, {f'{shots} shots' if shots else 'all training pictures'}": by_row
+        for (ground, shots), by_row in sorted(groups.items())
+    }
+
+
+def as_markdown(results: Sequence[Measured], rows: Sequence[str]) -> str:
+    """One table for every ground and number of shots."""
     lines = []
-    for (ground, shots), by_row in sorted(groups.items()):
+    for title, by_row in grouped(results, rows).items():
         languages = sorted({m.cell.language for cells in by_row.values() for m in cells})
         lines += [
-            f"### {ground}, {f'{shots} shots' if shots else 'all training pictures'}",
+            f"### {title}",
             "",
             f"| | seeds | {' | '.join(languages)} | mean | gain [95 %] | gap closed [95 %] "
             "| sd | range | seconds |",
@@ -311,9 +329,7 @@ def as_markdown(results: Sequence[Measured], rows: Sequence[str]) -> str:
         ]
         widest = max(by_row.values(), key=len)
         lines += _references(summarise(widest), len({m.cell.seed for m in widest}), languages)
-        for row in rows:
-            if row in by_row:
-                lines.append(_line(row, by_row[row], languages))
+        lines += [_line(row, cells, languages) for row, cells in by_row.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -344,6 +360,63 @@ def _line(row: str, cells: Sequence[Measured], languages: Sequence[str]) -> str:
         f"| {summary.gap_closed:.0f} % [{summary.closed[0]:.0f}, {summary.closed[1]:.0f}] "
         f"| {even.sd:.1f} | {even.range:.1f} | {summary.seconds:.0f} |"
     )
+
+
+def draw(path: Path, results: Sequence[Measured], rows: Sequence[str]) -> None:
+    """The first row's way from the base to English, and the gap that each row closes."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    groups = grouped(results, rows)
+    first = {title: next(iter(by_row.items())) for title, by_row in groups.items()}
+    ways = {title: summarise(cells) for title, (_, cells) in first.items()}
+    lengths = [len(summary.by_language) + 1 for summary in ways.values()]
+    figure = Figure(figsize=(11, 1.5 + 0.22 * sum(lengths)), layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    panels = left.subplots(len(ways), 1, sharex=True, squeeze=False, height_ratios=lengths)[:, 0]
+    for axes, (title, summary) in zip(panels, ways.items(), strict=True):
+        axes.set_title(f"{title}: {first[title][0]}", fontsize=8, loc="left")
+        _draw_ways(axes, summary)
+    panels[-1].set_xlim(left=0)
+    panels[-1].set_xlabel("R@1, mean of both directions, per cent", fontsize=8)
+    handles, labels = panels[-1].get_legend_handles_labels()
+    left.legend(handles, labels, ncols=3, fontsize=8, frameon=False, loc="outside upper center")
+
+    title, widest = max(groups.items(), key=lambda group: len(group[1]))
+    axes = right.subplots()
+    axes.set_title(title, fontsize=8, loc="left")
+    _draw_closed(axes, {row: summarise(cells) for row, cells in widest.items()})
+    axes.set_xlabel("gap to English closed, per cent, with 95 % interval", fontsize=8)
+    with rc_context({"svg.fonttype": "none"}):
+        save_figure(path, figure)
+
+
+def _draw_ways(axes: "Axes", summary: Summary) -> None:
+    places = range(len(summary.by_language))
+    base, delta, english = zip(*summary.by_language.values(), strict=True)
+    axes.hlines(places, base, english, color="#e2e5ea", linewidth=2, zorder=0)
+    axes.hlines(places, base, delta, color=_DELTA, linewidth=2, zorder=1)
+    for values, colour, label in (
+        (base, _BASE, "base"),
+        (delta, _DELTA, "delta"),
+        (english, _ENGLISH, "English captions"),
+    ):
+        axes.scatter(values, places, color=colour, s=22, label=label, zorder=2)
+    axes.set_yticks(places, [language_name(code) for code in summary.by_language], fontsize=8)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_closed(axes: "Axes", summaries: Mapping[str, Summary]) -> None:
+    for place, summary in enumerate(summaries.values()):
+        axes.plot(summary.closed, [place, place], color=_BASE, linewidth=2)
+        axes.scatter(summary.gap_closed, place, color=_DELTA, s=22, zorder=2)
+    axes.axvline(0, color=_ENGLISH, linewidth=0.8)
+    axes.set_yticks(range(len(summaries)), list(summaries), fontsize=8)
+    axes.set_ylim(len(summaries) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def cells_of(
@@ -410,6 +483,8 @@ def main(arguments: list[str] | None = None) -> int:
     write_text(given.out / "results.jsonl", "\n".join(documents) + "\n")
     tables = as_markdown(results, list(rows))
     write_text(given.out / "tables.md", tables)
+    if results:
+        draw(given.out / "few_shot.svg", results, list(rows))
     sys.stdout.write(tables)
     return 0
 

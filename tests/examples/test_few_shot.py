@@ -91,6 +91,8 @@ def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
     table = (tmp_path / "out" / "tables.md").read_text()
     assert "### x, 10 shots" in table and "| map | 1 |" in table
     assert table in capsys.readouterr().out
+    drawing = (tmp_path / "out" / "few_shot.svg").read_text()
+    assert "Turkish" in drawing and "x, 10 shots: default" in drawing and ">map<" in drawing
     assert not list((tmp_path / "out" / "artifacts" / "deltas").glob("*/*/manifest.yaml"))
 
 
