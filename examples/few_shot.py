@@ -12,8 +12,9 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xclipt.artifacts.atomic import write_text
+from xclipt.artifacts.directory import StoredDelta
 from xclipt.cli.terminal import Terminal
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pairs import picture_order
 from xclipt.data.registry import open_dataset
-from xclipt.deltas.spec import spec_for
+from xclipt.deltas.injection import InjectedDelta
+from xclipt.deltas.spec import spec_for, spec_from
 from xclipt.errors import XcliptError
 from xclipt.evaluation.disparity import disparity
 from xclipt.evaluation.metrics import interval95, retrieval_ranks
@@ -48,6 +51,7 @@ DRAWS = 2000
 _BASE, _DELTA, _ENGLISH = "#9aa3af", "#1a7f4b", "#1a1c20"
 
 Hits = NDArray[np.float64]
+Encoder = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,10 @@ class Row:
     Attributes:
         base: Name of the recipe that ``recipe`` changes.
         delta: Kind and settings; without any, a LoRA like what it starts from.
-        linear_map: Fit a linear map on the base's features by ridge regression instead.
+        train: Whether to train a delta at all.
+        averaged: Train so many deltas, with seeds of their own, and take the mean of their weights.
+        feature_map: Name in :data:`FEATURE_MAPS` and its settings: what is then fitted on the
+            captions' features and those of their English partners.
         shots: Only with these numbers of shots; ``languages``, ``seeds`` and ``grounds`` likewise.
     """
 
@@ -91,7 +98,9 @@ class Row:
     recipe: dict[str, Any] = field(default_factory=dict)
     delta: dict[str, Any] = field(default_factory=dict)
     routine: int | None = 1
-    linear_map: float | None = None
+    train: bool = True
+    averaged: int = 1
+    feature_map: dict[str, Any] = field(default_factory=dict)
     shots: list[int] | None = None
     languages: list[str] | None = None
     seeds: list[int] | None = None
@@ -180,35 +189,59 @@ def measure(workspace: Workspace, data: Part, cell: Cell, row: Row) -> Measured:
     english = [all_english[p.image][: len(p.captions)] for p in test]
     pictures = workspace.encode_pictures([data.picture_path(p.image) for p in test]).features
     base = workspace.encode_texts(_flat(own))
-    seconds = percent = 0.0
-    if row.linear_map is None:
-        request = TrainingRequest(
-            language=cell.language,
-            shots=cell.shots or None,
-            routine=row.routine,
-            seed=cell.seed,
-            spec=spec_for(**row.delta) if row.delta else None,
-            recipe=recipe_with(RECIPES[row.base], **row.recipe),
-            split="train",
-            validation_pictures=0,
-            name=cell.name,
-        )
-        stored = train_delta(workspace, data, request)
-        seconds, percent = stored.manifest.seconds, stored.manifest.percent
-        features = workspace.encode_texts(_flat(own), stored)
-        workspace.directory.remove(cell.language, cell.name)
-    else:
-        texts, partners = _map_pairs(workspace, data, cell)
-        features = linear_map(texts, partners, base, row.linear_map)
+    deltas = _train(workspace, data, cell, row) if row.train else []
+    with _injected(workspace, deltas) as encode:
+        features = encode(_flat(own))
+        if row.feature_map:
+            features = _mapped(workspace, data, cell, features, encode, row.feature_map)
+    for stored in deltas:
+        workspace.directory.remove(cell.language, stored.manifest.name)
     return Measured(
         cell,
         [p.image for p in test],
         _hits(pictures, base, own),
         _hits(pictures, features, own),
         _hits(pictures, workspace.encode_texts(_flat(english)), english),
-        seconds,
-        percent,
+        sum(stored.manifest.seconds for stored in deltas),
+        deltas[0].manifest.percent if deltas else 0.0,
     )
+
+
+def _train(workspace: Workspace, data: Part, cell: Cell, row: Row) -> list[StoredDelta]:
+    request = TrainingRequest(
+        language=cell.language,
+        shots=cell.shots or None,
+        routine=row.routine,
+        seed=cell.seed,
+        spec=spec_for(**row.delta) if row.delta else None,
+        recipe=recipe_with(RECIPES[row.base], **row.recipe),
+        split="train",
+        validation_pictures=0,
+        name=cell.name,
+    )
+    more = [
+        replace(request, seed=100 * cell.seed + i, name=f"{cell.name}-{i}")
+        for i in range(1, row.averaged)
+    ]
+    return [train_delta(workspace, data, each) for each in (request, *more)]
+
+
+@contextmanager
+def _injected(workspace: Workspace, deltas: Sequence[StoredDelta]) -> Iterator[Encoder]:
+    # One delta's features go through the cache, of several the mean of the weights is in the tower.
+    if len(deltas) < 2:
+        yield lambda captions: workspace.encode_texts(captions, *deltas)
+        return
+    backbone, manifest = workspace.backbone, deltas[0].manifest
+    injected = InjectedDelta(
+        backbone.text_tower, spec_from(manifest.kind, manifest.setting), backbone.family
+    )
+    weights = [stored.tensors() for stored in deltas]
+    injected.load({name: torch.stack([of[name] for of in weights]).mean(0) for name in weights[0]})
+    try:
+        yield backbone.encode_texts
+    finally:
+        injected.remove()
 
 
 def linear_map(texts: Tensor, partners: Tensor, features: Tensor, weight: float) -> Tensor:
@@ -224,14 +257,66 @@ def linear_map(texts: Tensor, partners: Tensor, features: Tensor, weight: float)
     return features + (aim - centre) + (features - centre) @ moved
 
 
-def _map_pairs(workspace: Workspace, data: Part, cell: Cell) -> tuple[Tensor, Tensor]:
+def centred(texts: Tensor, partners: Tensor, features: Tensor) -> Tensor:
+    """Features moved by the difference of both means."""
+    return features + partners.mean(0) - texts.mean(0)
+
+
+def centred_unlabelled(texts: Tensor, partners: Tensor, features: Tensor) -> Tensor:
+    """Features moved from their own mean, that of the captions searched by, to the partners'."""
+    return features + partners.mean(0) - features.mean(0)
+
+
+def whitened(texts: Tensor, partners: Tensor, features: Tensor, shrink: float) -> Tensor:
+    """Features taken from the texts' mean and covariance to the partners'.
+
+    Both covariances are mixed with ``shrink`` of a sphere of the same mean variance.
+    """
+    to_sphere = _root(_shrunk(texts, shrink), -0.5)
+    from_sphere = _root(_shrunk(partners, shrink), 0.5)
+    return partners.mean(0) + (features - texts.mean(0)) @ to_sphere @ from_sphere
+
+
+def _shrunk(features: Tensor, share: float) -> Tensor:
+    covariance = torch.cov(features.T)
+    sphere = covariance.diagonal().mean() * torch.eye(len(covariance))
+    return torch.lerp(covariance, sphere, share)
+
+
+def _root(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = vectors @ torch.diag(values**exponent) @ vectors.T
+    return root
+
+
+FEATURE_MAPS: dict[str, Callable[..., Tensor]] = {
+    "ridge": linear_map,
+    "centre": centred,
+    "centre-unlabelled": centred_unlabelled,
+    "whiten": whitened,
+}
+"""Maps of features by the name that a study knows: they take the texts' ``(shots, dim)``, their
+partners' ``(shots, dim)`` and the features to move ``(captions, dim)``."""
+
+
+def _mapped(
+    workspace: Workspace,
+    data: Part,
+    cell: Cell,
+    features: Tensor,
+    encode: Encoder,
+    settings: Mapping[str, Any],
+) -> Tensor:
     shown = picture_order(data.captions(cell.language, "train"), cell.seed)
     shown = shown[: cell.shots or None]
     english = {p.image: p.captions for p in data.captions("en", "train")}
     groups = [english[p.image] for p in shown]
-    partners = torch.split(workspace.encode_texts(_flat(groups)), [len(group) for group in groups])
-    texts = workspace.encode_texts([p.captions[0] for p in shown])
-    return texts, torch.stack([of_one.mean(0) for of_one in partners])
+    of_groups = torch.split(workspace.encode_texts(_flat(groups)), [len(group) for group in groups])
+    partners = torch.stack([of_one.mean(0) for of_one in of_groups])
+    texts = encode([p.captions[0] for p in shown])
+    settings = dict(settings)
+    moved: Tensor = FEATURE_MAPS[settings.pop("kind")](texts, partners, features, **settings)
+    return moved
 
 
 def _flat(groups: Sequence[Sequence[str]]) -> list[str]:
@@ -372,7 +457,7 @@ def draw(path: Path, results: Sequence[Measured], rows: Sequence[str]) -> None:
     ways = {title: summarise(cells) for title, (_, cells) in first.items()}
     lengths = [len(summary.by_language) + 1 for summary in ways.values()]
     figure = Figure(figsize=(11, 1.5 + 0.22 * sum(lengths)), layout="constrained")
-    left, right = figure.subfigures(1, 2)
+    left, right = figure.subfigures(1, 2, squeeze=False)[0]
     panels = left.subplots(len(ways), 1, sharex=True, squeeze=False, height_ratios=lengths)[:, 0]
     for axes, (title, summary) in zip(panels, ways.items(), strict=True):
         axes.set_title(f"{title}: {first[title][0]}", fontsize=8, loc="left")

@@ -41,7 +41,8 @@ def with_peft(tower: Path, adapter: Path, captions: list[str]) -> torch.Tensor:
     with torch.inference_mode():
         hidden = encoder(**tokens).last_hidden_state
     mask = tokens["attention_mask"].unsqueeze(-1)
-    return (hidden * mask).sum(1) / mask.sum(1)
+    pooled: torch.Tensor = (hidden * mask).sum(1) / mask.sum(1)
+    return pooled
 
 
 def with_sentence_transformers(folder: Path, captions: list[str]) -> torch.Tensor:

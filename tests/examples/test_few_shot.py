@@ -45,6 +45,25 @@ def test_a_linear_map_finds_a_shift_and_with_little_ridge_a_rotation():
     torch.testing.assert_close(shifted, rest + 3, atol=1e-4, rtol=0)
 
 
+def test_centring_and_whitening_take_features_to_the_partners_mean_and_shape():
+    torch.manual_seed(0)
+    texts, rest = torch.randn(500, 4), torch.randn(20, 4)
+    stretch = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    partners = texts @ stretch + 3
+    shift = partners.mean(0) - texts.mean(0)
+    torch.testing.assert_close(few_shot.centred(texts, partners, rest), rest + shift)
+    unlabelled = few_shot.centred_unlabelled(texts, partners, rest)
+    torch.testing.assert_close(unlabelled.mean(0), partners.mean(0))
+    # What is drawn evenly in all directions is whitened to the partners' very covariance.
+    whole = few_shot.whitened(texts, partners, texts, 0.0)
+    torch.testing.assert_close(whole.mean(0), partners.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cov(whole.T), torch.cov(partners.T), atol=1e-3, rtol=1e-3)
+    even = few_shot.whitened(texts, partners, rest, 1.0) - partners.mean(0)
+    moved = rest - texts.mean(0)
+    ratio = (even / moved).mean()
+    torch.testing.assert_close(even, ratio * moved, atol=1e-4, rtol=1e-4)
+
+
 def test_no_cell_is_measured_on_what_it_is_trained_on(data_root):
     study = yaml.safe_load((Path(few_shot.__file__).parent / "few_shot.yaml").read_text())
     for name, ground in study["grounds"].items():
@@ -72,14 +91,22 @@ def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
     study = {
         "seeds": [1],
         "grounds": {"x": {"dataset": "xflickrco", "languages": ["es", "tr"], "shots": [10]}},
-        "rows": {"default": {"languages": ["tr"]}, "map": {"linear_map": 10.0}},
+        "rows": {
+            "default": {"languages": ["tr"]},
+            "mean": {
+                "languages": ["tr"],
+                "averaged": 2,
+                "recipe": {"schedule": "constant", "max_steps": 5},
+            },
+            "map": {"train": False, "feature_map": {"kind": "ridge", "weight": 10.0}},
+        },
     }
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(study))
     arguments = [str(file), "--data-dir", str(data_root), "--out", str(tmp_path / "out")]
     assert few_shot.main(arguments) == 0
     cells = sorted((tmp_path / "out" / "cells").iterdir())
-    assert len(cells) == 3
+    assert len(cells) == 4
     times = [cell.stat().st_mtime_ns for cell in cells]
     assert few_shot.main(arguments) == 0
     assert [cell.stat().st_mtime_ns for cell in cells] == times
@@ -88,6 +115,9 @@ def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
     default = next(r for r in results if r["cell"]["row"] == "default")
     assert len(default["photographs"]) == len(default["delta"]) == 77
     assert default["base"] != default["delta"]
+    averaged = next(r for r in results if r["cell"]["row"] == "mean")
+    assert averaged["base"] == default["base"] and averaged["delta"] != default["delta"]
+    assert averaged["percent"] == default["percent"]
     table = (tmp_path / "out" / "tables.md").read_text()
     assert "### x, 10 shots" in table and "| map | 1 |" in table
     assert table in capsys.readouterr().out

@@ -29,6 +29,7 @@ from xclipt.training.train_start import (
     STRUCTURE,
     Parallel,
     Recipe,
+    frozen_targets,
     human_captions,
     photographs,
     train_start,
@@ -221,6 +222,15 @@ def test_an_interrupted_training_keeps_its_start(workspace, monkeypatch):
     assert resumed.manifest.weights.sha256 == whole.manifest.weights.sha256
 
 
+def targets_of(backbone, captions, names, pictures):
+    return frozen_targets(
+        backbone.encode_texts,
+        backbone.encode_pictures,
+        [*captions.values(), *names.values()],
+        pictures,
+    )
+
+
 def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_path, monkeypatch):
     captions = {
         "de": [
@@ -234,10 +244,14 @@ def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_
     drawn = [emoji.picture_path(picture.image) for picture in emoji.captions("en", None)[:2]]
     pictures = dict(zip("01", drawn, strict=True))
     recipe = Recipe(steps=6, captions=4, names=2)
-    one = train_start(backbone, captions, names, pictures, recipe, 0)
-    again = train_start(backbone, captions, names, pictures, recipe, 0)
+    targets = targets_of(backbone, captions, names, pictures)
+    learnt = train_start(backbone, captions, names, targets, recipe, 0)
+    assert learnt.trained == 184_320
+    one = learnt.kept(recipe.kept)
+    again = train_start(backbone, captions, names, targets, recipe, 0).kept(recipe.kept)
     assert all(torch.equal(one[name], again[name]) for name in one)
-    blind = train_start(backbone, captions, names, {}, recipe, 0)
+    unseen = targets_of(backbone, captions, names, {})
+    blind = train_start(backbone, captions, names, unseen, recipe, 0).kept(recipe.kept)
     assert not all(torch.equal(one[name], blind[name]) for name in one)
     fingerprint = backbone.identity.fingerprint
     write_start(tmp_path / "start.safetensors", one, STRUCTURE, fingerprint)
@@ -259,6 +273,61 @@ def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_
         assert distance() < base
     finally:
         delta.remove()
+
+
+def test_every_choice_of_the_start_changes_what_is_learnt(backbone):
+    captions = {
+        "de": [
+            Parallel(str(i), (text,), (english,))
+            for i, (text, english) in enumerate(
+                [("ein Hund rennt", "a dog runs"), ("zwei Kinder spielen", "two children play")]
+            )
+        ]
+    }
+    names = {"fr": [Parallel("3", ("pomme",), ("apple",)), Parallel("4", ("chat",), ("cat",))]}
+    emoji = EmojiDataset()
+    drawn = [emoji.picture_path(picture.image) for picture in emoji.captions("en", None)[:5]]
+    targets = targets_of(backbone, captions, names, dict(zip("01567", drawn, strict=True)))
+    plain = Recipe(steps=4, captions=4, names=2, warmup=0.5)
+
+    def learn(**changes):
+        recipe = replace(plain, **changes)
+        return train_start(backbone, captions, names, targets, recipe, 0)
+
+    one = learn()
+    for changes in (
+        {"gallery": False},
+        {"picture_weight": 0},
+        {"token_dropout": 0.5},
+        {"averaged_from": 0.5},
+    ):
+        other = learn(**changes)
+        assert other.trained == one.trained
+        assert any(not torch.equal(other.tensors[n], t) for n, t in one.tensors.items())
+    upper = learn(blocks=(6, 11))
+    moved = {n for n, t in upper.tensors.items() if not torch.equal(t, upper.identity[n])}
+    assert moved and all(int(name.split(".layer.")[1].split(".")[0]) >= 6 for name in moved)
+    assert upper.trained == one.trained // 2
+    for share, expected in ((0, one.identity), (1, one.tensors)):
+        for name, tensor in one.kept(share).items():
+            if not name.endswith("lora_A"):
+                torch.testing.assert_close(tensor, expected[name])
+
+
+def test_the_mean_of_the_weights_is_of_the_steps_that_it_says(backbone):
+    captions = {"de": [Parallel("0", ("ein Hund rennt",), ("a dog runs",))]}
+    names = {"fr": [Parallel("1", ("chat",), ("cat",))]}
+    targets = targets_of(backbone, captions, names, {})
+    kept = {}
+    for steps in (1, 2):
+        # Without a warm-up the first step is at the peak rate in both.
+        recipe = Recipe(steps=steps, captions=1, names=1, warmup=0)
+        kept[steps] = train_start(backbone, captions, names, targets, recipe, 0).tensors
+    whole = Recipe(steps=2, captions=1, names=1, warmup=0, averaged_from=0)
+    mean = train_start(backbone, captions, names, targets, whole, 0).tensors
+    for name, tensor in mean.items():
+        expected = (kept[1][name] + kept[2][name]) / 2
+        torch.testing.assert_close(tensor, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_start_is_trained_on_no_photograph_that_is_evaluated_on(data_root):

@@ -14,6 +14,7 @@ from xclipt.progress import Silent
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.losses import ALIGNMENTS, contrastive
 from xclipt.training.recipe import PAPER, Recipe, recipe_with
+from xclipt.training.schedules import SCHEDULES, cosine_schedule
 from xclipt.training.trainer import (
     Evaluated,
     TrainingPairs,
@@ -23,7 +24,6 @@ from xclipt.training.trainer import (
     _best,
     _evaluation_steps,
     _loss,
-    cosine_schedule,
     train,
 )
 
@@ -176,6 +176,7 @@ def test_the_papers_recipe():
     ]
     assert _best(history, PAPER).step == 2, "recall, the latest of equals"
     assert _best(history, RECIPE).step == 0
+    assert PAPER.schedule == "cosine"
     warm = [cosine_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
     assert warm[0] == 1 and warm[1] == pytest.approx(0.5) and 0 < warm[2] < 1e-4
     settings = {"lr": PAPER.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -188,6 +189,17 @@ def test_the_papers_recipe():
             (parameter**3).sum().backward()
             optimiser.step()
     assert torch.equal(one, other)
+
+
+def test_a_constant_rate_rises_and_stays_and_learns_otherwise_than_a_falling_one():
+    constant = SCHEDULES["constant"]
+    assert [constant(step, 20, 0.1) for step in (0, 1, 2, 19)] == [1 / 3, 2 / 3, 1, 1]
+    assert [constant(step, 20, 0) for step in (0, 19)] == [1, 1]
+    falling = run(tiny_backbone(), RECIPE)
+    steady = run(tiny_backbone(), replace(RECIPE, schedule="constant"))
+    assert any(not torch.equal(steady.tensors[n], t) for n, t in falling.tensors.items())
+    with pytest.raises(XcliptError, match="schedule linear: choose cosine, constant"):
+        replace(RECIPE, schedule="linear")
 
 
 def test_a_checkpoint_of_another_request_is_ignored(tmp_path):

@@ -239,7 +239,7 @@ def extract(data_dir: Path) -> dict[str, Tensor]:
         XcliptError: A file of the data is missing or unusable.
     """
     tower = load_efficientnet().eval().fuse()
-    training = _training(data_dir)
+    training = training_collection(data_dir)
     features = {"train.texts": text_features(training.texts)}
     say(f"encoded {len(training.texts):,} training captions")
     for name, collection in _validation(data_dir).items():
@@ -359,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="keep the towers' outputs here, and take them from here if the file exists",
     )
     options = parser.parse_args(arguments)
-    training = _training(options.data_dir)
+    training = training_collection(options.data_dir)
     if options.features and options.features.is_file():
         features = load_file(options.features)
     else:
@@ -379,7 +379,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 say(report(f"{name}, {views}", ranks))
 
 
-def _training(data_dir: Path) -> Collection:
+def training_collection(data_dir: Path) -> Collection:
+    """What the heads are trained on.
+
+    Raises:
+        XcliptError: A file of the data is missing or unusable.
+    """
     return flickr8k(data_dir, "train", evaluation_photographs(data_dir)) + emoji("train")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from xclipt.errors import UsageError, XcliptError
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
+from xclipt.training.schedules import SCHEDULES
 
 TEACHERS = ("live", "frozen")
 PARTNERS = ("one", "all")
@@ -19,7 +20,8 @@ class Recipe:
         epochs: Passes over the pairs; ``None`` sets steps by :meth:`steps`' rule instead.
         max_steps: At most so many steps.
         batch_size: Pairs a step; at most as many as there are.
-        learning_rate: Peak of AdamW's cosine schedule.
+        learning_rate: Peak of AdamW's.
+        schedule: Name in :data:`~xclipt.training.schedules.SCHEDULES`.
         warmup: Share of the steps over which the learning rate rises.
         logit_scale: What cosines are multiplied by in cross-entropies.
         align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
@@ -42,6 +44,7 @@ class Recipe:
     batch_size: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
+    schedule: str = "cosine"
     warmup: float = 0.1
     logit_scale: float = PAPER_LOGIT_SCALE
     align_loss: str = "cosine"
@@ -57,6 +60,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.align_loss not in ALIGNMENTS:
             raise XcliptError(f"--align-loss {self.align_loss}: choose {', '.join(ALIGNMENTS)}")
+        if self.schedule not in SCHEDULES:
+            raise XcliptError(f"schedule {self.schedule}: choose {', '.join(SCHEDULES)}")
         if self.teacher not in TEACHERS:
             raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
         if self.partner_captions not in PARTNERS:

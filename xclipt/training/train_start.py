@@ -11,13 +11,14 @@ trained from there. ``BUILTIN_START.md`` tells what went in and what came out.
 
 import argparse
 import random
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xclipt.backbones.backbone import Backbone
@@ -26,27 +27,31 @@ from xclipt.backbones.train_heads import evaluation_photographs, say
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
 from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import ALL_LINEAR, LoraSpec
+from xclipt.deltas.spec import ALL_LINEAR, DeltaSpec, LoraSpec
 from xclipt.errors import XcliptError
 from xclipt.training.losses import contrastive, contrastive_in_gallery, cosine_alignment
+from xclipt.training.schedules import cosine_schedule
 from xclipt.training.start import SHIPPED, write_start
-from xclipt.training.trainer import cosine_schedule
 
 CAPTION_SETS = (("flickr8k", ("en", "zh", "ar")), ("multi30k", ("de", "fr", "cs")))
 """Data sets with human captions in training splits, and the languages that are taken of each."""
 
 STRUCTURE = LoraSpec(rank=2, alpha=4, modules=ALL_LINEAR)
 """Of the start, and so of the deltas that begin there. As large as rank 8 on query and value, it
-learns more: ``examples/results/few_shot.md`` tells how much."""
+learns more: ``examples/ablation.py`` measures how much."""
 
 _EMOJI = "emoji"
+_BLOCK = re.compile(r"\.layer\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the start is trained.
+    """How the start is trained; ``examples/ablation.py`` tells what each choice is worth.
 
     Attributes:
+        spec: What is trained.
+        blocks: First and last block of the tower whose part is trained; ``None`` is all of them,
+            and what is outside of blocks.
         steps: Optimiser steps.
         captions: Captions a step, of languages drawn evenly.
         names: Emoji names a step, of languages drawn evenly.
@@ -56,12 +61,19 @@ class Recipe:
         align_weight: Of ``1 - cos(text, partner)``.
         contrast_weight: Of the symmetric cross-entropy of captions against all partners of the
             batch, whatever their languages.
-        picture_weight: Of the cross-entropy of captions against the photographs: a caption's among
-            all that there are, a photograph's among the captions of the batch.
+        picture_weight: Of the cross-entropy of captions against the photographs.
+        gallery: A caption finds its photograph among all that there are, and not only among the
+            batch's; a photograph finds its caption among the batch's.
         logit_scale: What cosines are multiplied by in both.
+        token_dropout: Share of a text's tokens that are left out, drawn anew in every step.
+        averaged_from: Share of the steps after which the weights begin to be averaged; 1 is the
+            last step's weights.
         kept: Share of what was learnt that is kept, on the straight line from the frozen tower
             (Wortsman et al. 2022): languages that were not read gain by a little less of it.
     """
+
+    spec: DeltaSpec = STRUCTURE
+    blocks: tuple[int, int] | None = None
 
     steps: int = 1500
     captions: int = 48
@@ -72,7 +84,10 @@ class Recipe:
     align_weight: float = 10.0
     contrast_weight: float = 0.5
     picture_weight: float = 1.5
+    gallery: bool = True
     logit_scale: float = 20.0
+    token_dropout: float = 0.0
+    averaged_from: float = 1.0
     kept: float = 0.8
 
 
@@ -144,76 +159,147 @@ def _parallel(dataset: Dataset, language: str, left_out: frozenset[str]) -> list
     ]
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What texts are pulled to, all of it from the frozen towers.
+
+    Attributes:
+        partners: Mean direction of a picture's English captions: ``(dim,)`` each.
+        images: Row of each photograph in ``pictures`` by its name.
+        pictures: Features of the photographs: ``(photographs, dim)``.
+    """
+
+    partners: dict[tuple[str, ...], Tensor]
+    images: dict[str, int]
+    pictures: Tensor
+
+
+def frozen_targets(
+    encode_texts: Callable[[list[str]], Tensor],
+    encode_pictures: Callable[[list[Path]], Tensor],
+    groups: Sequence[Sequence[Parallel]],
+    pictures: dict[str, Path],
+) -> Targets:
+    """The targets of captions and names by language (``groups``) and photographs by name."""
+    wanted = {parallel.english for group in groups for parallel in group}
+    texts = sorted({caption for captions in wanted for caption in captions})
+    features = F.normalize(encode_texts(texts), dim=-1)
+    say(f"encoded {len(texts):,} English captions")
+    row = {caption: i for i, caption in enumerate(texts)}
+    partners = {
+        captions: features[[row[caption] for caption in captions]].mean(0) for captions in wanted
+    }
+    seen = encode_pictures(list(pictures.values()))
+    say(f"encoded {len(seen):,} photographs")
+    return Targets(partners, {image: i for i, image in enumerate(pictures)}, seen)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A trained start.
+
+    Attributes:
+        identity: Tensors of the delta before the first step, by their names in it.
+        tensors: And after the last.
+        trained: How many of their numbers were trained.
+    """
+
+    identity: dict[str, Tensor]
+    tensors: dict[str, Tensor]
+    trained: int
+
+    def kept(self, share: float) -> dict[str, Tensor]:
+        """Tensors on the straight line from the frozen tower (0) to what was learnt (1)."""
+        # A LoRA's update is the product of two factors: one of them is scaled, from its zeros.
+        return {
+            name: tensor if name.endswith("lora_A") else self.identity[name].lerp(tensor, share)
+            for name, tensor in self.tensors.items()
+        }
+
+
 def train_start(
     backbone: Backbone,
     captions: dict[str, list[Parallel]],
     names: dict[str, list[Parallel]],
-    pictures: dict[str, Path],
+    targets: Targets,
     recipe: Recipe,
     seed: int,
-) -> dict[str, Tensor]:
-    """The start's tensors by their names in the delta.
+) -> Learnt:
+    """Train a start; the backbone is frozen again afterwards.
 
     Every step draws texts at random, and pulls each to the mean direction of its English partners
     in the frozen tower, and captions to their photographs.
     """
-    partners = _partner_directions(backbone, [*captions.values(), *names.values()])
-    seen = backbone.encode_pictures(list(pictures.values()))
-    say(f"encoded {len(seen):,} photographs")
-    row = {image: i for i, image in enumerate(pictures)}
     draw = random.Random(seed)
-    delta = InjectedDelta(backbone.text_tower, STRUCTURE, backbone.family, seed)
+    delta = InjectedDelta(backbone.text_tower, recipe.spec, backbone.family, seed)
     identity = delta.tensors()
-    optimiser = torch.optim.AdamW(delta.parameters(), weight_decay=0.0)
+    trained = _trained(delta, recipe.blocks)
+    optimiser = torch.optim.AdamW(trained.values(), weight_decay=0.0)
+    averaged: dict[str, Tensor] = {}
+    steps_averaged = 0
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * cosine_schedule(step, recipe.steps, recipe.warmup)
         batch = [_draw(captions, draw) for _ in range(recipe.captions)]
         batch += [_draw(names, draw) for _ in range(recipe.names)]
-        texts = [draw.choice(parallel.captions) for parallel in batch]
-        text = backbone.embed_tokens(backbone.tokenizer(texts))
-        partner = torch.stack([partners[parallel.english] for parallel in batch])
-        loss = recipe.align_weight * cosine_alignment(text, partner, partner, recipe.logit_scale)
-        # Names repeat across languages: they would be each other's false negatives.
-        said = slice(recipe.captions)
-        loss = loss + recipe.contrast_weight * contrastive(
-            text[said], partner[said], recipe.logit_scale
-        )
-        shown = [i for i in range(recipe.captions) if batch[i].image in row]
-        if shown:
-            own = torch.tensor([row[batch[i].image] for i in shown])
-            loss = loss + recipe.picture_weight * contrastive_in_gallery(
-                text[shown], seen, own, recipe.logit_scale
-            )
+        rows = backbone.tokenizer([draw.choice(parallel.captions) for parallel in batch])
+        if recipe.token_dropout:
+            rows = [_thinned(row, recipe.token_dropout, draw) for row in rows]
+        loss = _loss(backbone.embed_tokens(rows), batch, targets, recipe)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if step >= recipe.averaged_from * recipe.steps:
+            steps_averaged += 1
+            for name, parameter in trained.items():
+                current = parameter.detach()
+                averaged.setdefault(name, current.clone()).lerp_(current, 1 / steps_averaged)
         if (step + 1) % 50 == 0:
             say(f"step {step + 1} of {recipe.steps}, loss {loss.item():.3f}")
-    learnt = delta.tensors()
+    learnt = delta.tensors() | averaged
     delta.remove()
-    # The update is the product of both factors: one of them is scaled, from its zeros.
-    return {
-        name: tensor if name.endswith("lora_A") else identity[name].lerp(tensor, recipe.kept)
-        for name, tensor in learnt.items()
-    }
+    return Learnt(identity, learnt, sum(parameter.numel() for parameter in trained.values()))
+
+
+def _trained(delta: InjectedDelta, blocks: tuple[int, int] | None) -> dict[str, nn.Parameter]:
+    if blocks is None:
+        return delta.named_parameters()
+    first, last = blocks
+    trained = {}
+    for name, parameter in delta.named_parameters().items():
+        block = _BLOCK.search(name)
+        if block and first <= int(block[1]) <= last:
+            trained[name] = parameter
+        else:
+            parameter.requires_grad_(False)
+    return trained
+
+
+def _loss(text: Tensor, batch: Sequence[Parallel], targets: Targets, recipe: Recipe) -> Tensor:
+    scale = recipe.logit_scale
+    partner = torch.stack([targets.partners[parallel.english] for parallel in batch])
+    loss = recipe.align_weight * cosine_alignment(text, partner, partner, scale)
+    # Names repeat across languages: they would be each other's false negatives.
+    said = slice(recipe.captions)
+    loss = loss + recipe.contrast_weight * contrastive(text[said], partner[said], scale)
+    shown = [i for i in range(recipe.captions) if batch[i].image in targets.images]
+    if not shown:
+        return loss
+    own = torch.tensor([targets.images[batch[i].image] for i in shown])
+    if recipe.gallery:
+        seen = contrastive_in_gallery(text[shown], targets.pictures, own, scale)
+    else:
+        seen = contrastive(text[shown], targets.pictures[own], scale)
+    return loss + recipe.picture_weight * seen
+
+
+def _thinned(row: list[int], share: float, draw: random.Random) -> list[int]:
+    # The first and the last mark the text's ends.
+    return [row[0], *(token for token in row[1:-1] if draw.random() >= share), row[-1]]
 
 
 def _draw(groups: dict[str, list[Parallel]], draw: random.Random) -> Parallel:
     return draw.choice(groups[draw.choice(sorted(groups))])
-
-
-def _partner_directions(
-    backbone: Backbone, groups: Sequence[Sequence[Parallel]]
-) -> dict[tuple[str, ...], Tensor]:
-    wanted = {parallel.english for group in groups for parallel in group}
-    texts = sorted({caption for captions in wanted for caption in captions})
-    features = F.normalize(backbone.encode_texts(texts), dim=-1)
-    say(f"encoded {len(texts):,} English captions")
-    row = {caption: i for i, caption in enumerate(texts)}
-    return {
-        captions: features[[row[caption] for caption in captions]].mean(0) for captions in wanted
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -243,9 +329,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         texts = sum(len(parallel.captions) for parallel in pairs)
         say(f"{language}: {texts:,} captions of {len(pairs):,} pictures")
     backbone = load_builtin(torch.device("cpu"), torch.bfloat16)
-    pictures = photographs(options.data_dir, captions)
-    tensors = train_start(backbone, captions, names, pictures, recipe, options.seed)
-    write_start(options.out, tensors, STRUCTURE, backbone.identity.fingerprint)
+    targets = frozen_targets(
+        backbone.encode_texts,
+        backbone.encode_pictures,
+        [*captions.values(), *names.values()],
+        photographs(options.data_dir, captions),
+    )
+    learnt = train_start(backbone, captions, names, targets, recipe, options.seed)
+    fingerprint = backbone.identity.fingerprint
+    write_start(options.out, learnt.kept(recipe.kept), STRUCTURE, fingerprint)
     say(f"wrote {options.out}, {options.out.stat().st_size:,} bytes")
 
 

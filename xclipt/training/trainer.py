@@ -1,6 +1,5 @@
 """The training loop: text in, trained delta tensors out. It knows nothing of files or data sets."""
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from xclipt.evaluation.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
 from xclipt.training.losses import ALIGNMENTS, contrastive
 from xclipt.training.recipe import Recipe
+from xclipt.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def train(
     ``started`` from trained weights, which may be the best that there are.
     """
     total = recipe.steps(len(pairs.texts))
+    schedule = SCHEDULES[recipe.schedule]
     evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else set()
     names = delta.named_parameters()
     optimiser = torch.optim.AdamW(_groups(names, recipe), weight_decay=recipe.weight_decay)
@@ -134,7 +135,7 @@ def train(
     while state.step < total and not _out_of_patience(state.history, recipe):
         batch = _batch(len(pairs.texts), recipe.batch_size, seed, state.step)
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * cosine_schedule(state.step, total, recipe.warmup)
+            group["lr"] = group["peak"] * schedule(state.step, total, recipe.warmup)
         loss = _loss(backbone, pairs, batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -219,14 +220,6 @@ def _groups(names: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[s
 
 def _evaluation_steps(total: int, evaluations: int) -> set[int]:
     return {round(total * (i + 1) / evaluations) for i in range(evaluations)}
-
-
-def cosine_schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate: linear over ``warmup`` of the steps, then half a cosine."""
-    rising = warmup * total
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
 def _batch(pairs: int, size: int, seed: int, step: int) -> list[int]:
