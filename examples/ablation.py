@@ -58,8 +58,8 @@ GROUPS: dict[str, list[tuple[str, str]]] = {
 """Pools and languages of the tables' columns. A start trained without the seven has read other
 captions in the languages of ``read``, and names of other emoji in French."""
 
-JUDGED = ("tuning", "xflickrco")
-"""Columns whose mean tells one row from another."""
+COMPARED = {"unread": ("tuning", "xflickrco"), "read": ("read",)}
+"""Columns whose mean is compared with the first row's."""
 
 Encoder = Callable[[list[str]], Tensor]
 Values = dict[str, list[float]]
@@ -338,7 +338,7 @@ def by_line(results: Sequence[Measured], kind: str) -> dict[str, list[Measured]]
 def as_markdown(results: Sequence[Measured]) -> str:
     """Tables of heads and starts: what each line gives, and how far it is from the first one."""
     tables = []
-    for kind in ("heads", "start"):
+    for kind in ("start", "heads"):
         lines = by_line(results, kind)
         base = lines.pop("base", None)
         if lines:
@@ -351,37 +351,42 @@ def as_markdown(results: Sequence[Measured]) -> str:
 def _table(lines: Mapping[str, list[Measured]], base: list[Measured] | None) -> list[str]:
     first = next(iter(lines.values()))
     table = [
-        f"| | seeds | weights | {' | '.join(GROUPS)} | against the first row [95 %] | seconds |",
-        f"|---|--:|--:|{'--:|' * (len(GROUPS) + 2)}",
+        f"| | seeds | weights | {' | '.join(GROUPS)} "
+        f"| {' | '.join(f'{name}, against the first row [95 %]' for name in COMPARED)} | seconds |",
+        f"|---|--:|--:|{'--:|' * (len(GROUPS) + len(COMPARED) + 1)}",
     ]
     zero = {name: group_of(base, sets).value if base else 0 for name, sets in GROUPS.items()}
     if base:
         figures = " | ".join(f"{value:.1f}" for value in zero.values())
-        table.append(f"| base | | | {figures} | | |")
+        table.append(f"| base | | | {figures} {'| ' * (len(COMPARED) + 2)}".rstrip())
     for line, trials in lines.items():
         values = {name: group_of(trials, sets).value - zero[name] for name, sets in GROUPS.items()}
         sign = "+" if base else ""
         table.append(
             f"| {line} | {len(trials)} | {trials[0].weights:,} | "
             + " | ".join(f"{value:{sign}.1f}" for value in values.values())
-            + f" | {'' if trials is first else _against(trials, first)} "
-            f"| {mean(measured.seconds for measured in trials):.0f} |"
+            + " | "
+            + " | ".join(
+                "" if trials is first else _against(trials, first, groups)
+                for groups in COMPARED.values()
+            )
+            + f" | {mean(measured.seconds for measured in trials):.0f} |"
         )
     return table
 
 
-def _against(trials: Sequence[Measured], first: Sequence[Measured]) -> str:
+def _against(trials: Sequence[Measured], first: Sequence[Measured], columns: Sequence[str]) -> str:
     seeds = {m.trial.seed for m in trials} & {m.trial.seed for m in first}
     if not seeds:
         return ""
     ours, theirs = ([m for m in of if m.trial.seed in seeds] for of in (trials, first))
-    groups = [(group_of(ours, GROUPS[g]), group_of(theirs, GROUPS[g])) for g in JUDGED]
+    groups = [(group_of(ours, GROUPS[g]), group_of(theirs, GROUPS[g])) for g in columns]
     point = mean(a.value - b.value for a, b in groups)
     low, high = interval95(np.mean([a.draws - b.draws for a, b in groups], axis=0))
     spread = ""
     if len(seeds) > 1:
         each = [
-            mean(group_of([m], GROUPS[g]).value - group_of([n], GROUPS[g]).value for g in JUDGED)
+            mean(group_of([m], GROUPS[g]).value - group_of([n], GROUPS[g]).value for g in columns)
             for m in ours
             for n in theirs
             if m.trial.seed == n.trial.seed

@@ -76,8 +76,11 @@ def test_tables_give_gains_over_the_base_and_the_distance_from_the_first_row():
     ]
     table = ablation.as_markdown(results)
     assert cells(table, "as it is")[:3] == ["2", "1,000", "+4.5"]
-    assert cells(table, "other")[-2:] == ["-2.0 [-2.0, -2.0], sd of seeds 1.4", "60"]
+    apart = "-2.0 [-2.0, -2.0], sd of seeds 1.4"
+    assert cells(table, "other")[-3:] == [apart, apart, "60"]
     assert cells(table, "once")[-2] == "+1.0 [+1.0, +1.0]", "against the seed that both have"
+    widths = [len(row.split("|")) for row in table.split("### ")[1].splitlines()[2:] if row]
+    assert len(set(widths)) == 1
     assert cells(table, "as they are")[2] == "50.0", "heads have no base"
     assert "xflickrco by language" in table
     assert cells(table.split("by language")[1], "base") == ["30.0"] * 7
