@@ -99,6 +99,7 @@ def test_a_study_takes_every_row_with_the_first_seed_first():
             assert row.recipe["steps"] == steps
 
 
+@pytest.mark.slow
 def test_it_trains_once_and_writes_tables(data_root, tmp_path, capsys, monkeypatch):
     # Pools and captions of a few photographs: all of them take minutes to encode.
     whole = ablation.pools(data_root)
