@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -76,27 +77,56 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A way of training; whatever is not named is as it ships.
+class StartRow:
+    """How a start is trained, and what of it is measured.
 
     Attributes:
-        recipe: Fields of the heads' or the start's recipe.
-        delta: Kind and settings of what the start trains.
-        read: Languages whose captions the start reads beside English; without, all but the seven.
-        kept: Shares of what the start learnt to measure, each in a line of its own.
+        recipe: Its recipe.
+        read: Languages whose captions it reads beside English; without, all but the seven.
+        kept: Shares of what it learnt to measure, each in a line of its own.
         trained: File of a start that :mod:`xclipt.training.train_start` has written, as it ships
             and ``{seed}`` in its name the seed: it is measured, and nothing is trained.
-        views: So many of the six views of every picture the heads are trained on.
         seeds: Only these.
     """
 
-    recipe: dict[str, Any] = field(default_factory=dict)
-    delta: dict[str, Any] = field(default_factory=dict)
+    recipe: train_start.Recipe
     read: list[str] | None = None
     kept: list[float] = field(default_factory=lambda: [1.0])
     trained: str = ""
+    seeds: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class HeadsRow:
+    """How heads are trained.
+
+    Attributes:
+        recipe: Their recipe.
+        views: So many of the six views of every picture they are trained on.
+        seeds: Only these.
+    """
+
+    recipe: train_heads.Recipe
     views: int = 6
     seeds: list[int] | None = None
+
+
+def start_row(
+    recipe: Mapping[str, Any], delta: Mapping[str, Any] | None = None, **rest: Any
+) -> StartRow:
+    """A row as a study has it: fields of the recipe, kind and settings of what is trained."""
+    spec = {"spec": spec_for(**delta)} if delta else {}
+    return StartRow(train_start.Recipe(**(dict(recipe) | spec)), **rest)
+
+
+def heads_row(recipe: Mapping[str, Any], **rest: Any) -> HeadsRow:
+    """A row as a study has it: fields of the recipe."""
+    return HeadsRow(train_heads.Recipe(**recipe), **rest)
+
+
+Row = StartRow | HeadsRow
+ROWS: dict[str, Callable[..., Row]] = {"start": start_row, "heads": heads_row}
+"""Rows by the kind of what is trained, in the order of the tables."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +142,10 @@ class Trial:
         """Its file's."""
         row = "".join(c if c.isalnum() else "-" for c in self.row)
         return f"{self.kind}-{row}-seed{self.seed}"
+
+
+BASE = Trial("start", "base", 0)
+"""The frozen backbone, which no row trains."""
 
 
 @dataclass(frozen=True)
@@ -190,21 +224,18 @@ class Starts:
     def base(self) -> Measured:
         """The frozen backbone."""
         values = measure(self._pools, self._seen, self._workspace.encode_texts)
-        return Measured(Trial("start", "base", 0), "base", 0, 0.0, values)
+        return Measured(BASE, BASE.row, 0, 0.0, values)
 
-    def measured(self, trial: Trial, row: Row) -> list[Measured]:
+    def measured(self, trial: Trial, row: StartRow) -> list[Measured]:
         """One for every share of what was learnt that the row asks for."""
         backbone = self._workspace.backbone
-        recipe = train_start.Recipe(**row.recipe)
-        if row.delta:
-            recipe = replace(recipe, spec=spec_for(**row.delta))
         if row.trained:
-            learnt = self._read(row.trained.format(seed=trial.seed), recipe)
+            learnt = self._read(row.trained.format(seed=trial.seed), row.recipe)
             seconds = 0.0
         else:
-            learnt, seconds = self._train(trial, row, recipe)
+            learnt, seconds = self._train(row, trial.seed)
         lines = []
-        delta = InjectedDelta(backbone.text_tower, recipe.spec, backbone.family)
+        delta = InjectedDelta(backbone.text_tower, row.recipe.spec, backbone.family)
         for share in row.kept:
             delta.load(learnt.kept(share))
             values = measure(self._pools, self._seen, backbone.encode_texts)
@@ -213,11 +244,9 @@ class Starts:
         delta.remove()
         return lines
 
-    def _train(
-        self, trial: Trial, row: Row, recipe: train_start.Recipe
-    ) -> tuple[train_start.Learnt, float]:
+    def _train(self, row: StartRow, seed: int) -> tuple[train_start.Learnt, float]:
         workspace, unread = self._workspace, frozenset(SEVEN)
-        captions = train_start.human_captions(self._data_dir, unread, recipe.pictures, trial.seed)
+        captions = train_start.human_captions(self._data_dir, unread, row.recipe.pictures, seed)
         if row.read is not None:
             captions = {code: captions[code] for code in ("en", *row.read)}
         names = train_start.emoji_names(unread)
@@ -229,7 +258,7 @@ class Starts:
         )
         began = time.monotonic()
         learnt = train_start.train_start(
-            workspace.backbone, captions, names, targets, recipe, trial.seed
+            workspace.backbone, captions, names, targets, row.recipe, seed
         )
         return learnt, time.monotonic() - began
 
@@ -273,16 +302,15 @@ class Heads:
         return features
 
     @torch.inference_mode()
-    def measured(self, trial: Trial, row: Row) -> list[Measured]:
+    def measured(self, trial: Trial, row: HeadsRow) -> list[Measured]:
         """The trial's one line."""
-        recipe = train_heads.Recipe(**row.recipe)
         features = {
             "train.images": self._training["train.images"][: row.views],
             "train.texts": self._training["train.texts"],
         }
         began = time.monotonic()
         with torch.inference_mode(False):
-            _, text, image = train_heads.train(features, self._owners, trial.seed, recipe)
+            _, text, image = train_heads.train(features, self._owners, trial.seed, row.recipe)
         seconds = time.monotonic() - began
         seen = {pool.name: image(self._measured[pool.name]) for pool in self._pools}
         texts = text(self._measured["texts"])
@@ -318,6 +346,7 @@ def group_of(trials: Sequence[Measured], sets: Sequence[tuple[str, str]]) -> Gro
     return Group(float(np.mean(points)), np.mean(drawn, axis=0))
 
 
+@cache
 def _weights(pool: str, photographs: int) -> NDArray[np.float64]:
     # The same photographs for every trial and language, others in every pool.
     seed = sum(pool.encode())
@@ -338,9 +367,9 @@ def by_line(results: Sequence[Measured], kind: str) -> dict[str, list[Measured]]
 def as_markdown(results: Sequence[Measured]) -> str:
     """Tables of heads and starts: what each line gives, and how far it is from the first one."""
     tables = []
-    for kind in ("start", "heads"):
+    for kind in ROWS:
         lines = by_line(results, kind)
-        base = lines.pop("base", None)
+        base = lines.pop(BASE.row, None)
         if lines:
             tables += [f"### {kind.capitalize()}", "", *_table(lines, base), ""]
         if lines and base:
@@ -408,13 +437,13 @@ def _languages(lines: Mapping[str, list[Measured]], base: list[Measured]) -> lis
 
 def trials_of(study: Mapping[str, Any]) -> dict[Trial, Row]:
     """All trainings of a study: every row with the first seed, then with the next."""
-    trials = {}
+    trials: dict[Trial, Row] = {}
     for seed in study["seeds"]:
-        for kind in ("start", "heads"):
-            common, rows = study[kind].get("recipe", {}), study[kind]["rows"]
-            for name, row in rows.items():
-                row = row or {}
-                row = Row(**row | {"recipe": common | row.get("recipe", {})})
+        for kind, row_of in ROWS.items():
+            common = study[kind].get("recipe", {})
+            for name, plain in study[kind]["rows"].items():
+                plain = plain or {}
+                row = row_of(**plain | {"recipe": common | plain.get("recipe", {})})
                 if row.seeds is None or seed in row.seeds:
                     trials[Trial(kind, name, seed)] = row
     return trials
@@ -429,19 +458,15 @@ def run(trials: Mapping[Trial, Row], data_dir: Path, out: Path, terminal: Termin
     heads = starts = None
     for trial, row in missing.items():
         terminal.note(trial.name)
-        if trial.kind == "heads":
+        if isinstance(row, HeadsRow):
             heads = heads or Heads(out / "heads", everything, data_dir)
-            lines = heads.measured(trial, row)
-        else:
-            if starts is None:
-                workspace = open_workspace(
-                    out / "artifacts", terminal, dtype="bfloat16", create=True
-                )
-                starts = Starts(workspace, everything, data_dir)
-                base = starts.base()
-                _write(out, base.trial, [base])
-            lines = starts.measured(trial, row)
-        _write(out, trial, lines)
+            _write(out, trial, heads.measured(trial, row))
+            continue
+        if starts is None:
+            workspace = open_workspace(out / "artifacts", terminal, dtype="bfloat16", create=True)
+            starts = Starts(workspace, everything, data_dir)
+            _write(out, BASE, [starts.base()])
+        _write(out, trial, starts.measured(trial, row))
 
 
 def _file(out: Path, trial: Trial) -> Path:
@@ -485,7 +510,7 @@ def main(arguments: list[str] | None = None) -> int:
     except XcliptError as error:
         sys.stderr.write(f"ablation: {error}\n")
         return 1
-    known = [Trial("start", "base", 0), *trials]
+    known = [BASE, *trials]
     results = [
         measured
         for trial in known

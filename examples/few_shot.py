@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,11 @@ class Row:
     languages: list[str] | None = None
     seeds: list[int] | None = None
     grounds: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.feature_map:
+            kind, settings = _feature_map(self.feature_map)
+            signature(FEATURE_MAPS[kind]).bind(*[None] * 3, **settings)
 
 
 @dataclass(frozen=True)
@@ -314,9 +320,13 @@ def _mapped(
     of_groups = torch.split(workspace.encode_texts(_flat(groups)), [len(group) for group in groups])
     partners = torch.stack([of_one.mean(0) for of_one in of_groups])
     texts = encode([p.captions[0] for p in shown])
-    settings = dict(settings)
-    moved: Tensor = FEATURE_MAPS[settings.pop("kind")](texts, partners, features, **settings)
+    kind, rest = _feature_map(settings)
+    moved: Tensor = FEATURE_MAPS[kind](texts, partners, features, **rest)
     return moved
+
+
+def _feature_map(plain: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return plain["kind"], {name: value for name, value in plain.items() if name != "kind"}
 
 
 def _flat(groups: Sequence[Sequence[str]]) -> list[str]:

@@ -96,7 +96,7 @@ def test_a_study_takes_every_row_with_the_first_seed_first():
     steps = study["start"]["recipe"]["steps"]
     for trial, row in trials.items():
         if trial.kind == "start":
-            assert row.recipe["steps"] == steps
+            assert row.recipe.steps == steps
 
 
 @pytest.mark.slow
@@ -172,6 +172,8 @@ def test_it_trains_once_and_writes_tables(data_root, tmp_path, capsys, monkeypat
     [
         ("seeds: [0]\nstart: {}\n", [], "study.yaml"),
         ("seeds: [0]\nstart: {rows: {a: {no: 1}}}\nheads: {rows: {}}\n", [], "study.yaml"),
+        ("seeds: [0]\nstart: {recipe: {stepz: 1}, rows: {a: }}\nheads: {rows: {}}\n", [], "stepz"),
+        ("seeds: [0]\nstart: {rows: {a: {views: 1}}}\nheads: {rows: {}}\n", [], "'views'"),
         ("seeds: []\nstart: {rows: {}}\nheads: {rows: {}}\n", ["--rows", "b"], "no row 'b'"),
         ("seeds: []\nstart: {rows: {}}\nheads: {rows: {}}\n", ["--part", "3/2"], "--part 3/2"),
     ],

@@ -126,9 +126,17 @@ def test_it_measures_once_and_writes_tables(data_root, tmp_path, capsys):
     assert not list((tmp_path / "out" / "artifacts" / "deltas").glob("*/*/manifest.yaml"))
 
 
-def test_a_bad_study_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "grounds: {x: {sets: 1}}\nrows: {}\n",
+        "grounds: {}\nrows: {a: {feature_map: {kind: turn}}}\n",
+        "grounds: {}\nrows: {a: {feature_map: {kind: whiten}}}\n",
+    ],
+)
+def test_a_bad_study_is_one_line(tmp_path, capsys, text):
     file = tmp_path / "study.yaml"
-    file.write_text("seeds: [1]\ngrounds: {x: {sets: 1}}\nrows: {}\n")
+    file.write_text("seeds: [1]\n" + text)
     assert few_shot.main([str(file), "--data-dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "study.yaml" in error

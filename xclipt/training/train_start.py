@@ -74,7 +74,6 @@ class Recipe:
 
     spec: DeltaSpec = STRUCTURE
     blocks: tuple[int, int] | None = None
-
     steps: int = 1500
     captions: int = 48
     names: int = 24
