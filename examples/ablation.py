@@ -95,6 +95,10 @@ class StartRow:
     trained: str = ""
     seeds: list[int] | None = None
 
+    def file(self, seed: int) -> Path:
+        """The start of that seed, where none is trained."""
+        return Path(self.trained.format(seed=seed))
+
 
 @dataclass(frozen=True)
 class HeadsRow:
@@ -230,7 +234,7 @@ class Starts:
         """One for every share of what was learnt that the row asks for."""
         backbone = self._workspace.backbone
         if row.trained:
-            learnt = self._read(row.trained.format(seed=trial.seed), row.recipe)
+            learnt = self._read(row.file(trial.seed), row.recipe)
             seconds = 0.0
         else:
             learnt, seconds = self._train(row, trial.seed)
@@ -262,9 +266,9 @@ class Starts:
         )
         return learnt, time.monotonic() - began
 
-    def _read(self, file: str, recipe: train_start.Recipe) -> train_start.Learnt:
+    def _read(self, file: Path, recipe: train_start.Recipe) -> train_start.Learnt:
         backbone = self._workspace.backbone
-        start = choose_start(self._workspace.directory, file, recipe.spec, 1)
+        start = choose_start(self._workspace.directory, str(file), recipe.spec, 1)
         if start is None:
             raise XcliptError(f"trained {file}: not the file of a start")
         delta = InjectedDelta(backbone.text_tower, recipe.spec, backbone.family)
@@ -450,10 +454,20 @@ def trials_of(study: Mapping[str, Any]) -> dict[Trial, Row]:
 
 
 def run(trials: Mapping[Trial, Row], data_dir: Path, out: Path, terminal: Terminal) -> None:
-    """Train and measure what ``out`` does not hold yet."""
+    """Train and measure what ``out`` does not hold yet.
+
+    Raises:
+        XcliptError: Data or a start that a row only measures is missing, before any training.
+    """
     missing = {t: row for t, row in trials.items() if not _file(out, t).is_file()}
     if not missing:
         return
+    for trial, row in missing.items():
+        if isinstance(row, StartRow) and row.trained and not row.file(trial.seed).is_file():
+            raise XcliptError(
+                f"{row.file(trial.seed)}: no such start; train it first with "
+                "`python -m xclipt.training.train_start`, or leave the row out with --rows"
+            )
     everything = pools(data_dir)
     heads = starts = None
     for trial, row in missing.items():

@@ -175,6 +175,7 @@ def test_it_trains_once_and_writes_tables(data_root, tmp_path, capsys, monkeypat
         ("seeds: [0]\nstart: {recipe: {stepz: 1}, rows: {a: }}\nheads: {rows: {}}\n", [], "stepz"),
         ("seeds: [0]\nstart: {rows: {a: {views: 1}}}\nheads: {rows: {}}\n", [], "'views'"),
         ("seeds: []\nstart: {rows: {}}\nheads: {rows: {}}\n", ["--rows", "b"], "no row 'b'"),
+        ("seeds: [7]\nstart: {rows: {a: {trained: 'no{seed}'}}}\nheads: {rows: {}}\n", [], "no7"),
         ("seeds: []\nstart: {rows: {}}\nheads: {rows: {}}\n", ["--part", "3/2"], "--part 3/2"),
     ],
 )
