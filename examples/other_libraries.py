@@ -1,4 +1,4 @@
-"""A delta in the libraries that other people use: PEFT, and sentence-transformers.
+"""A delta in the libraries that others use, PEFT and sentence-transformers; half a minute.
 
     xclipt train-delta --lang fr --shots 10
     pip install peft sentence-transformers
@@ -16,11 +16,7 @@ from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from xclipt.backbones.registry import text_folder
-from xclipt.deltas.applied import applied
-from xclipt.export.export import export_delta
-from xclipt.progress import Silent
-from xclipt.workspace import Workspace, open_workspace
+import xclipt
 
 CAPTIONS = ["un chien court dans l'herbe", "un chien dans un pré", "une tasse de café"]
 
@@ -51,20 +47,18 @@ def with_sentence_transformers(folder: Path, captions: list[str]) -> torch.Tenso
     return model.encode(captions, convert_to_tensor=True)
 
 
-def compare(workspace: Workspace, language: str, out: Path) -> dict[str, torch.Tensor]:
+def compare(workspace: xclipt.Workspace, language: str, out: Path) -> dict[str, torch.Tensor]:
     """Cosine similarities ``(n, n)`` of the captions, by the library that computed them."""
     delta = workspace.directory.current(language)
     if delta is None:
         raise SystemExit(f"no delta for {language}: run xclipt train-delta --lang {language}")
     backbone = workspace.backbone
-    peft = export_delta(delta, "peft", out / "peft", lambda: backbone)
-    merged = export_delta(delta, "merged", out / "merged", lambda: backbone)
-    with applied(backbone, delta):
-        ours = backbone.encode_texts(CAPTIONS)
-    states = with_peft(text_folder(backbone.identity.id), peft.path, CAPTIONS)
+    peft = xclipt.export_delta(delta, "peft", out / "peft", lambda: backbone)
+    merged = xclipt.export_delta(delta, "merged", out / "merged", lambda: backbone)
+    states = with_peft(xclipt.text_folder(backbone.identity.id), peft.path, CAPTIONS)
     with torch.inference_mode():
         features = {
-            "xclipt": ours,
+            "xclipt": delta.within(backbone).encode_texts(CAPTIONS),
             "peft": backbone.text_tower.head(states),
             "sentence-transformers": with_sentence_transformers(merged.path, CAPTIONS),
         }
@@ -78,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lang", default="fr")
     parser.add_argument("--out", type=Path, default=Path("exported"))
     given = parser.parse_args(arguments)
-    workspace = open_workspace(given.artifacts, Silent())
+    workspace = xclipt.open_workspace(given.artifacts)
     similarities = compare(workspace, given.lang, given.out)
     print("captions:", *CAPTIONS, sep="\n  ")
     for name, matrix in similarities.items():

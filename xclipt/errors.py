@@ -2,11 +2,33 @@
 
 
 class XcliptError(Exception):
-    """One line that names the file or option at fault and what to do about it."""
+    """One line that names the file or setting at fault and what to do about it.
+
+    The library speaks of its own fields; the command line puts its options in their place
+    (:mod:`xclipt.cli.wording`). Within ``message`` a setting stands in backquotes as it would in
+    Python: ``\\`allow_missing=True\\` goes on with the others``.
+
+    Args:
+        message: What is wrong, and the remedy.
+        field: The setting at fault, as the request or function calls it; it opens the line.
+        value: What it was set to.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = value
+
+    def __str__(self) -> str:
+        if self.field is None:
+            return self.message
+        value = "" if self.value is None else f" {str(self.value)!r}"
+        return f"{self.field}{value}: {self.message}"
 
 
 class UsageError(XcliptError):
-    """The same of options that contradict each other: wrong usage whatever the data."""
+    """The same of settings that contradict each other: wrong usage whatever the data."""
 
 
 class FallbackWarning(UserWarning):

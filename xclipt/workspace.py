@@ -2,27 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.artifacts.features import cached_features, file_key, text_key
+from xclipt.artifacts.features import cached_features
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import load_backbone
 from xclipt.data.pictures import find_broken
-from xclipt.deltas.applied import applied
-from xclipt.deltas.spec import spec_from
 from xclipt.errors import XcliptError
-from xclipt.progress import Progress
+from xclipt.files import file_key, text_key
+from xclipt.progress import Progress, Silent
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EncodedPictures:
     """Features of pictures ``(n, dim)`` and the SHA-256 of each one's file."""
 
     features: Tensor
@@ -37,7 +37,7 @@ class Workspace:
     backbone: Backbone
     progress: Progress
 
-    def encode_pictures(self, paths: Sequence[Path]) -> Pictures:
+    def encode_pictures(self, paths: Sequence[Path]) -> EncodedPictures:
         """Features of picture files, from the cache where their content is known.
 
         Raises:
@@ -58,7 +58,7 @@ class Workspace:
                 raise _naming_all_broken(paths, error) from None
 
         store = self.directory.features("images", self.backbone.dim)
-        return Pictures(cached_features(store, keys, compute, self.progress), tuple(keys))
+        return EncodedPictures(cached_features(store, keys, compute, self.progress), tuple(keys))
 
     def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
@@ -70,12 +70,14 @@ class Workspace:
         """
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
         if delta:
-            spec = spec_from(delta.manifest.kind, delta.manifest.setting)
-            captions = [spec.prompted(caption) for caption in captions]
+            captions = [delta.spec.prompted(caption) for caption in captions]
+
+        @cache
+        def backbone() -> Backbone:
+            return delta.within(self.backbone) if delta else self.backbone
 
         def compute(rows: list[int]) -> Tensor:
-            with applied(self.backbone, delta):
-                return self.backbone.encode_texts([captions[i] for i in rows], self.progress)
+            return backbone().encode_texts([captions[i] for i in rows], self.progress)
 
         return cached_features(
             self.directory.features(space, self.backbone.dim),
@@ -92,13 +94,13 @@ def _naming_all_broken(paths: Sequence[Path], error: XcliptError) -> XcliptError
     named = ", ".join(f"{picture.path.name} ({picture.reason})" for picture in broken[:3])
     return XcliptError(
         f"{broken[0].path.parent}: {len(broken)} of {len(paths)} pictures are broken: {named}"
-        f"{', ...' if len(broken) > 3 else ''}; remove them and add --allow-missing"
+        f"{', ...' if len(broken) > 3 else ''}; remove them and set `allow_missing=True`"
     )
 
 
 def open_workspace(
-    root: Path,
-    progress: Progress,
+    root: str | Path,
+    progress: Progress | None = None,
     *,
     backbone: str | None = None,
     device: str = "auto",
@@ -107,8 +109,13 @@ def open_workspace(
 ) -> Workspace:
     """Open an artifact directory and load its backbone.
 
+    >>> import xclipt
+    >>> xclipt.open_workspace("xclipt-artifacts", create=True).backbone.identity.id
+    'builtin'
+
     Args:
         root: The directory.
+        progress: Told of what takes long.
         backbone: Name, hub id or folder; ``None`` is the directory's own, or the default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
@@ -117,6 +124,7 @@ def open_workspace(
     Raises:
         XcliptError: No such directory, backbone or device; or the directory is another backbone's.
     """
+    root, progress = Path(root), progress or Silent()
     if not create:
         ArtifactDirectory.open(root)
     backbone = backbone_name(root, backbone)
@@ -133,7 +141,7 @@ def backbone_name(root: Path, asked: str | None) -> str:
     Raises:
         XcliptError: The directory is damaged.
     """
-    if not (root / "xclipt.yaml").exists():
+    if not ArtifactDirectory.is_at(root):
         return asked or BUILTIN
     known = ArtifactDirectory.open(root)
     return asked or known.backbone.id
@@ -146,7 +154,7 @@ def choose_dtype(name: str) -> torch.dtype:
         XcliptError: It is none of the three.
     """
     if name not in _DTYPES:
-        raise XcliptError(f"--dtype {name}: choose {', '.join(_DTYPES)}")
+        raise XcliptError(f"choose {', '.join(_DTYPES)}", field="dtype", value=name)
     return _DTYPES[name]
 
 
@@ -164,7 +172,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if name not in available:
-        raise XcliptError(f"--device {name}: choose auto, {', '.join(available)}")
+        raise XcliptError(f"choose auto, {', '.join(available)}", field="device", value=name)
     if not available[name]:
-        raise XcliptError(f"--device {name}: this machine has none; use --device auto")
+        raise XcliptError("this machine has none; use `device='auto'`", field="device", value=name)
     return torch.device(name)

@@ -6,34 +6,18 @@ import pytest
 import torch
 import yaml
 
+from tests.factories.deltas import made_manifest, store
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
+from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import XcliptError
 
 BACKBONE = BackboneIdentity("builtin", "1", "a" * 64)
 
 
-def manifest(language="fr", name="lora-10shot-seed1") -> DeltaManifest:
-    return DeltaManifest(
-        language=language,
-        name=name,
-        kind="lora",
-        setting={"rank": 8, "alpha": 16, "train_layernorm": True},
-        weights=WeightsFile("", "", 0, 0),
-        backbone=dict(vars(BACKBONE)),
-        backbone_parameters=1000,
-        routine=1,
-        text="target",
-        recipe={"epochs": 3},
-        seed=1,
-        data=TrainingData("emoji", "train", 10, 10, "f" * 64, "val", 2, ("0" * 16, "1e10" * 4)),
-        steps=60,
-        seconds=1.5,
-        validation={"pictures": 2, "mean_R@1": 50.0},
-        versions={"xclipt": "0"},
-        created="2026-01-01T00:00:00+00:00",
-    )
+def manifest(language="fr", name="lora-10shot-seed1", backbone=BACKBONE) -> DeltaManifest:
+    return made_manifest(backbone, LoraSpec(), language, name, pictures=("0" * 16, "1e10" * 4))
 
 
 @pytest.fixture
@@ -45,7 +29,7 @@ TENSORS = {"layer.lora_A": torch.arange(6.0).view(2, 3), "layer.lora_B": torch.z
 
 
 def test_a_delta_comes_back_as_it_was(directory):
-    stored = directory.write_delta(manifest(), TENSORS)
+    stored = store(directory, manifest(), TENSORS)
     again = ArtifactDirectory.open(directory.root).current("fr")
     assert again is not None
     assert again.manifest == stored.manifest
@@ -56,8 +40,8 @@ def test_a_delta_comes_back_as_it_was(directory):
 
 
 def test_replacing_a_delta_leaves_no_old_weights(directory):
-    directory.write_delta(manifest(), TENSORS)
-    stored = directory.write_delta(manifest(), {"layer.lora_A": torch.ones(1)})
+    store(directory, manifest(), TENSORS)
+    stored = store(directory, manifest(), {"layer.lora_A": torch.ones(1)})
     assert sorted(path.name for path in stored.folder.iterdir()) == [
         stored.manifest.weights.file,
         "manifest.yaml",
@@ -65,22 +49,22 @@ def test_replacing_a_delta_leaves_no_old_weights(directory):
 
 
 def test_a_kill_between_weights_and_manifest_leaves_the_old_delta(directory, monkeypatch):
-    directory.write_delta(manifest(), TENSORS)
+    store(directory, manifest(), TENSORS)
 
     def killed(path, text):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("xclipt.artifacts.directory.write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        directory.write_delta(manifest(), {"layer.lora_A": torch.ones(1)})
+        store(directory, manifest(), {"layer.lora_A": torch.ones(1)})
     old = ArtifactDirectory.open(directory.root).current("fr")
     assert old is not None
     assert torch.equal(old.tensors()["layer.lora_A"], TENSORS["layer.lora_A"])
 
 
 def test_current_is_chosen_among_what_is_there(directory):
-    directory.write_delta(manifest(name="one"), TENSORS)
-    directory.write_delta(manifest(name="two"), TENSORS)
+    store(directory, manifest(name="one"), TENSORS)
+    store(directory, manifest(name="two"), TENSORS)
     assert [(d.manifest.name, d.current) for d in directory.deltas("fr")] == [
         ("one", False),
         ("two", True),
@@ -93,7 +77,7 @@ def test_current_is_chosen_among_what_is_there(directory):
 
 
 def test_damaged_weights_are_refused(directory):
-    stored = directory.write_delta(manifest(), TENSORS)
+    stored = store(directory, manifest(), TENSORS)
     path = stored.folder / stored.manifest.weights.file
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
     with pytest.raises(XcliptError, match=r"not what manifest\.yaml says"):
@@ -107,8 +91,7 @@ def test_another_backbone_is_refused_with_both_fingerprints(directory):
     other = replace(BACKBONE, fingerprint="b" * 64)
     with pytest.raises(XcliptError, match=r"aaaaaaaaaaaa.*bbbbbbbbbbbb"):
         ArtifactDirectory.open_or_create(directory.root, other)
-    foreign = replace(manifest(), backbone={**vars(BACKBONE), "fingerprint": "c" * 64})
-    directory.write_delta(foreign, TENSORS)
+    store(directory, manifest(backbone=replace(BACKBONE, fingerprint="c" * 64)), TENSORS)
     with pytest.raises(XcliptError, match=r"cccccccccccc.*aaaaaaaaaaaa"):
         directory.current("fr")
 
@@ -120,7 +103,7 @@ def test_names_cannot_leave_the_directory(directory, name):
 
 
 def test_weights_file_cannot_leave_the_delta(directory):
-    stored = directory.write_delta(manifest(), TENSORS)
+    stored = store(directory, manifest(), TENSORS)
     path = stored.folder / "manifest.yaml"
     plain = yaml.safe_load(path.read_text())
     plain["weights"]["file"] = "../../../secret.safetensors"
@@ -130,7 +113,7 @@ def test_weights_file_cannot_leave_the_delta(directory):
 
 
 def test_a_planted_current_cannot_leave_either(directory):
-    directory.write_delta(manifest(), TENSORS)
+    store(directory, manifest(), TENSORS)
     (directory.root / "deltas" / "fr" / "current").write_text("../../x")
     with pytest.raises(XcliptError, match="cannot name a delta"):
         directory.current("fr")
@@ -152,8 +135,21 @@ def test_a_broken_mark_is_one_clear_line(tmp_path, text):
         ArtifactDirectory.open(tmp_path)
 
 
+def test_settings_that_nobody_knows_are_told_with_the_manifest(directory):
+    known = store(directory, manifest(), TENSORS)
+    assert known.spec == LoraSpec()
+    for change, told in (
+        ({"kind": "nonsense"}, "kind 'nonsense': choose lora"),
+        ({"setting": {"rnak": 4}}, "rnak: is no setting of a lora delta"),
+        ({"setting": {"rank": 0}}, "rank '0': must be at least 1"),
+    ):
+        stored = replace(known, manifest=replace(known.manifest, **change))
+        with pytest.raises(XcliptError, match=rf"fr/lora-10shot-seed1/manifest\.yaml: {told}"):
+            _ = stored.spec
+
+
 def test_newer_manifests_ask_for_an_upgrade(directory):
-    stored = directory.write_delta(manifest(), TENSORS)
+    stored = store(directory, manifest(), TENSORS)
     path = stored.folder / "manifest.yaml"
     path.write_text(path.read_text().replace("format: 1", "format: 2"))
     with pytest.raises(XcliptError, match="upgrade xclipt"):

@@ -2,7 +2,9 @@
 
 import torch
 
-from xclipt.artifacts.features import FeatureStore, cached_features, file_key, text_key
+from tests.factories.noting import Noting
+from xclipt.artifacts.features import FeatureStore, cached_features
+from xclipt.files import file_key, text_key
 from xclipt.progress import Silent
 
 
@@ -48,16 +50,11 @@ def test_damaged_and_foreign_shards_are_passed_over(tmp_path):
 
 def test_unwritable_folder_is_remarked_and_work_goes_on(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    remarks = []
-
-    class Listener(Silent):
-        def note(self, message):
-            remarks.append(message)
-
+    listener = Noting()
     store = FeatureStore(tmp_path / "file" / "below", 2)
-    features = cached_features(store, [b"a" * 32], lambda rows: torch.ones(1, 2), Listener())
+    features = cached_features(store, [b"a" * 32], lambda rows: torch.ones(1, 2), listener)
     assert torch.equal(features, torch.ones(1, 2))
-    assert "not kept" in remarks[0]
+    assert "not kept" in listener.notes[0]
 
 
 def test_a_file_is_known_by_its_bytes(tmp_path):

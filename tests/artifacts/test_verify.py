@@ -7,20 +7,18 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from tests.made_deltas import store_shaken
-from tests.models import write_mclip_backbone
+from tests.factories.deltas import store, store_shaken
+from tests.factories.models import load, write_mclip_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.verify import verify
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.fit import fit_check
-from xclipt.deltas.spec import AdapterSpec, LoraSpec, SoftPromptSpec
-from xclipt.progress import Silent
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 
 
 @pytest.fixture
 def backbone(tmp_path):
-    folder = write_mclip_backbone(tmp_path / "backbone")
-    return load_backbone(str(folder), torch.device("cpu"), torch.float32, Silent())
+    return load(write_mclip_backbone(tmp_path / "backbone"))
 
 
 @pytest.fixture
@@ -35,13 +33,11 @@ def directory(tmp_path, backbone):
 
 
 def problems(directory):
-    findings = verify(directory, lambda: fit_check(directory.backbone.id))
-    return {finding.path: finding.problem for finding in findings if finding.problem}
+    return {finding.path: finding.problem for finding in verify(directory) if finding.problem}
 
 
 def test_all_is_well(directory):
-    findings = verify(directory, lambda: fit_check(directory.backbone.id))
-    assert [(finding.path, finding.problem) for finding in findings] == [
+    assert [(finding.path, finding.problem) for finding in verify(directory)] == [
         ("deltas/de/one", ""),
         ("deltas/fr/new", ""),
         ("deltas/fr/old", ""),
@@ -80,6 +76,9 @@ def test_every_fault_is_named(directory, tmp_path):
     edit(manifest, setting={"rank": 3})
     only("deltas/fr/new", "tensors do not fit this backbone")
     manifest.write_text(described)
+    edit(manifest, kind="nonsense")
+    only("deltas/fr/new", "kind 'nonsense': choose lora, adapter")
+    manifest.write_text(described)
     edit(manifest, weights__parameters=7)
     only("deltas/fr/new", "its manifest says 7")
     manifest.write_text(described)
@@ -113,7 +112,7 @@ def test_values_that_are_not_finite(directory):
     stored = directory.delta("fr", "new")
     tensors = stored.tensors()
     next(iter(tensors.values())).view(-1)[0] = float("nan")
-    directory.write_delta(stored.manifest, tensors)
+    store(directory, stored.manifest, tensors)
     assert "not finite" in problems(directory)["deltas/fr/new"]
 
 
@@ -126,14 +125,14 @@ def test_weights_by_another_name_are_looked_into(directory):
 
 def test_removing(directory, backbone, tmp_path):
     stored = directory.delta("fr", "old")
-    store = directory.features(f"texts-{stored.manifest.weights.sha256[:12]}", 8)
-    store.add([b"k" * 32], torch.ones(1, 8))
+    cached = directory.features(f"texts-{stored.manifest.weights.sha256[:12]}", 8)
+    cached.add([b"k" * 32], torch.ones(1, 8))
     copy = replace(stored.manifest, name="copy")
-    directory.write_delta(copy, stored.tensors(), make_current=False)
+    store(directory, copy, stored.tensors(), make_current=False)
     directory.remove("fr", "copy")
-    assert store.folder.exists(), "other deltas with these weights have its features"
+    assert cached.folder.exists(), "other deltas with these weights have its features"
     directory.remove("fr", "old")
-    assert not stored.folder.exists() and not store.folder.exists()
+    assert not stored.folder.exists() and not cached.folder.exists()
     assert problems(directory) == {}
     directory.remove("fr", "new")
     assert directory.languages() == ["de"] and not (directory.root / "deltas/fr").exists()

@@ -12,14 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from xclipt.artifacts.features import file_key, picture_key
 from xclipt.backbones import builtin
 from xclipt.backbones.builtin import load_efficientnet, read_pixels
-from xclipt.backbones.heads import load_heads
-from xclipt.data.emoji import EmojiDataset
+from xclipt.backbones.builtin.heads import load_heads
 from xclipt.data.registry import open_dataset
+from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.errors import XcliptError
-from xclipt.evaluation.metrics import mean_r1, retrieval_ranks
+from xclipt.files import file_key, picture_key
+from xclipt.metrics import mean_r1, retrieval_ranks
 
 # ImageNet's classes 151 to 268 are breeds of dog.
 DOGS = range(151, 269)
@@ -43,12 +43,12 @@ def test_imagenet_classifier_knows_dogs(data_root):
     state = torch.load(
         package / "models/efficientnet-lite0-57934424.pth", weights_only=True, map_location="cpu"
     )
-    pixels = torch.stack([read_pixels(path) for path in photographs(data_root, "dog", 40)])
+    pixels = torch.stack([read_pixels(path) for path in photographs(data_root, "dog", 20)])
     with torch.inference_mode():
         features = network(pixels)[:, -1280:]
     classes = (features @ state["_fc.weight"].T + state["_fc.bias"]).argmax(1)
     dogs = sum(int(label) in DOGS for label in classes)
-    assert dogs >= 28, f"{dogs} of 40 photographs of dogs are classified as a dog"
+    assert dogs >= 14, f"{dogs} of 20 photographs of dogs are classified as a dog"
 
 
 def test_fused_batch_norms_change_nothing(data_root):
@@ -87,11 +87,12 @@ def test_fingerprint_is_what_the_weights_say(backbone):
     measured = backbone.measure_fingerprint()
     assert measured == backbone.identity.fingerprint
     bias = backbone.text_tower.head.project.bias
+    before = bias.clone()
     with torch.no_grad():
         bias[0] += 1
-    assert backbone.measure_fingerprint() != measured
-    with torch.no_grad():
-        bias[0] -= 1
+        assert backbone.measure_fingerprint() != measured
+        bias.copy_(before)
+    assert backbone.measure_fingerprint() == measured
 
 
 def test_bfloat16_stays_close(backbone):
@@ -105,9 +106,9 @@ def test_bfloat16_stays_close(backbone):
 
 @pytest.fixture(scope="module")
 def english_photographs(backbone, data_root):
-    """Features of the first 300 photographs of the validation split and of a caption of each."""
+    """Features of the first 150 photographs of the validation split and of a caption of each."""
     lines = (data_root / "flickr8k/captions.en.jsonl").read_text().splitlines()
-    entries = [entry for entry in map(json.loads, lines) if entry["split"] == "val"][:300]
+    entries = [entry for entry in map(json.loads, lines) if entry["split"] == "val"][:150]
     pictures = backbone.encode_pictures(
         [data_root / "flickr30k-images" / entry["image"] for entry in entries]
     )
@@ -115,16 +116,14 @@ def english_photographs(backbone, data_root):
 
 
 @pytest.fixture(scope="module")
-def english_emoji(backbone):
-    """Features of the emoji of the test split and of their names."""
-    emoji = EmojiDataset()
-    entries = emoji.captions("en", "test")
-    pictures = backbone.encode_pictures([emoji.picture_path(entry.image) for entry in entries])
-    return pictures, backbone.encode_texts([entry.captions[0] for entry in entries])
+def english_emoji(backbone, emoji_pictures):
+    """Features of emoji of the test split and of their names."""
+    entries = EmojiDataset().captions("en", "test")[: len(emoji_pictures)]
+    return emoji_pictures, backbone.encode_texts([entry.captions[0] for entry in entries])
 
 
 @pytest.mark.parametrize(
-    ("features", "least"), [("english_photographs", 22), ("english_emoji", 13)]
+    ("features", "least"), [("english_photographs", 30), ("english_emoji", 22)]
 )
 def test_english_retrieval(request, features, least):
     """The heads' promise."""
@@ -149,14 +148,15 @@ def test_no_picture_to_evaluate_on_was_trained_on(backbone, data_root, name, spl
     paths = [path for image in images if (path := dataset.picture_path(image)).is_file()]
     keys = {picture_key(file_key(path)) for path in paths}
     assert len(keys) > 80 or name == "multi30k"
-    assert not keys & backbone.pictures
+    assert not keys & backbone.seen_pictures
 
 
 def test_few_emoji_to_evaluate_on_are_drawn_as_one_trained_on(backbone):
     emoji = EmojiDataset()
     images = {p.image for split in ("val", "test") for p in emoji.captions("en", split)}
     known = [
-        picture_key(file_key(emoji.picture_path(image))) in backbone.pictures for image in images
+        picture_key(file_key(emoji.picture_path(image))) in backbone.seen_pictures
+        for image in images
     ]
     assert (sum(known), len(known)) == (15, 800)
 
@@ -169,8 +169,8 @@ def test_the_heads_name_what_they_were_trained_on(backbone, data_root):
         return {picture_key(file_key(dataset.picture_path(image))) for image in images}
 
     emoji, photographs = keys(EmojiDataset()), keys(open_dataset("flickr8k", data_root))
-    assert emoji < backbone.pictures <= emoji | photographs
-    assert len(backbone.pictures & photographs) == 5274
+    assert emoji < backbone.seen_pictures <= emoji | photographs
+    assert len(backbone.seen_pictures & photographs) == 5274
 
 
 @pytest.mark.parametrize("damage", ["cut", "of other content"])
@@ -193,7 +193,7 @@ def test_damaged_heads_are_refused(tmp_path, damage):
 def test_without_normalising_less_is_found(request, features, points):
     """Features differ in length, and a dot product rewards the long ones, right or wrong.
 
-    Seen: 34.2 instead of 37.3 on the photographs, 21.5 instead of 23.5 on the emoji. Cross-entropy
+    Seen: 43.0 instead of 47.7 on the photographs, 27.0 instead of 30.8 on the emoji. Cross-entropy
     logits of such features are the dot products times 100, and rank alike.
     """
     pictures, captions = request.getfixturevalue(features)

@@ -5,23 +5,18 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models import IMAGE_SIZE, write_clip, write_clip_vision
-from xclipt.backbones.clip import load_image_side
-from xclipt.backbones.registry import empty_tower, load_backbone
+from tests.factories.models import IMAGE_SIZE, load, write_clip, write_clip_vision
+from xclipt.backbones.clip import MODULES, load_image_side
+from xclipt.backbones.registry import blueprint
 from xclipt.errors import XcliptError
-from xclipt.progress import Silent
 
 CAPTIONS = ["un chat", "a dog runs", "chien noir", "un grand chien noir court"]
-
-
-def load(folder):
-    return load_backbone(str(folder), torch.device("cpu"), torch.float32, Silent())
 
 
 def test_features_are_those_of_transformers(tmp_path, make_picture):
     model = write_clip(tmp_path)
     backbone = load(tmp_path)
-    assert backbone.family == "clip"
+    assert backbone.text_tower.module_names == MODULES
     tokenizer = backbone.tokenizer
     for caption, ours in zip(CAPTIONS, backbone.encode_texts(CAPTIONS), strict=True):
         with torch.inference_mode():
@@ -36,8 +31,8 @@ def test_features_are_those_of_transformers(tmp_path, make_picture):
 
 def test_shapes_without_weights(tmp_path):
     write_clip(tmp_path)
-    tower, family = empty_tower(str(tmp_path))
-    assert family == "clip"
+    tower = blueprint(str(tmp_path)).text_tower
+    assert tower.module_names == MODULES
     shapes = {name: p.shape for name, p in tower.named_parameters()}
     assert shapes == {n: p.shape for n, p in load(tmp_path).text_tower.named_parameters()}
 

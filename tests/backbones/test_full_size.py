@@ -4,25 +4,28 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict, replace
 
 import pytest
 import torch
 from torch import nn
 
-from tests.artifacts.test_directory import manifest
-from tests.models import write_clip_vision, write_xlm_roberta_tokenizer
+from tests.factories.deltas import made_manifest, store
+from tests.factories.models import load, write_clip_vision, write_xlm_roberta_tokenizer
+from tests.factories.tiny import workspace_in
+from xclipt.alignment.build import AlignmentRequest
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.mclip import XLM_ROBERTA_LARGE, empty_mclip_text
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.applied import applied
-from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, FullSpec, LoraSpec, SoftPromptSpec
+from xclipt.backbones.registry import blueprint
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.progress import Silent
+from xclipt.training.loop import TrainingPairs, TrainingState, fit
 from xclipt.training.plan import plan
 from xclipt.training.recipe import PAPER, recipe_with
-from xclipt.training.train import TrainingRequest
-from xclipt.training.trainer import TrainingPairs, TrainingState, train
+from xclipt.training.request import TrainingRequest
 
 BYTES = {
     "lora": 3_538_944,
@@ -42,7 +45,7 @@ CAPTIONS = [
 
 
 def write_full_size(folder):
-    tower = empty_mclip_text(XLM_ROBERTA_LARGE, 768)
+    tower = blueprint("mclip-l14").text_tower
     generator = torch.Generator().manual_seed(0)
     state = {}
     for prefix, part in (("transformer", tower.encoder), ("LinearTransformation", tower.head)):
@@ -72,10 +75,10 @@ def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys):
     write_full_size(tmp_path)
     assert 2.23e9 < (tmp_path / "pytorch_model.bin").stat().st_size < 2.26e9
     note("written")
-    backbone = load_backbone(str(tmp_path), torch.device("cpu"), torch.float32, Silent())
+    backbone = load(tmp_path)
     assert backbone.text_parameters == 560_677_632
     assert isinstance(backbone.text_tower.head, nn.Linear)
-    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
+    directory = workspace_in(tmp_path, backbone).directory
     note("loaded")
     base = backbone.encode_texts(CAPTIONS)
     rows = backbone.tokenizer(CAPTIONS)
@@ -83,37 +86,29 @@ def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys):
     recipe = recipe_with(PAPER, epochs=1, learning_rate=1e-3)
 
     def one_step(spec):
-        """Identity, one step, other features; then the backbone again. Tensors and features."""
-        delta = InjectedDelta(backbone.text_tower, spec, backbone.family, seed=1)
+        """Identity, one step, other features; the backbone as ever. Tensors and features."""
+        delta = AdaptedTower(backbone.text_tower, spec, seed=1)
+        adapted = delta.within(backbone)
         if spec.kind != "soft-prompt":
-            torch.testing.assert_close(backbone.encode_texts(CAPTIONS), base, atol=1e-6, rtol=0)
-        outcome = train(
+            torch.testing.assert_close(adapted.encode_texts(CAPTIONS), base, atol=1e-6, rtol=0)
+        outcome = fit(
             *(backbone, delta, pairs, recipe, 1, None, TrainingState(), lambda state: None),
             Silent().start("", 1),
         )
         assert outcome.steps == 1
-        trained = backbone.encode_texts(CAPTIONS)
+        trained = adapted.encode_texts(CAPTIONS)
         assert (trained - base).abs().max() > 1e-4
-        delta.remove()
         assert torch.equal(backbone.encode_texts(CAPTIONS), base)
         return outcome.tensors, trained
 
     for spec in (LoraSpec(), AdapterSpec(), CompacterSpec(), SoftPromptSpec()):
         tensors, trained = one_step(spec)
         assert sum(tensor.nbytes for tensor in tensors.values()) == BYTES[spec.kind]
-        described = replace(
-            manifest(name=spec.kind),
-            kind=spec.kind,
-            setting=asdict(spec),
-            backbone=dict(vars(backbone.identity)),
-            backbone_parameters=backbone.text_parameters,
-        )
-        directory.write_delta(described, tensors)
+        described = made_manifest(backbone.identity, spec, name=spec.kind)
+        store(directory, described, tensors)
         stored = ArtifactDirectory.open(directory.root).current("fr")
-        with applied(backbone, stored):
-            assert torch.equal(backbone.encode_texts(CAPTIONS), trained)
-        assert torch.equal(backbone.encode_texts(CAPTIONS), base)
-        (planned,) = plan("mclip-l14", [TrainingRequest(language="fr", spec=spec)])
+        assert torch.equal(stored.within(backbone).encode_texts(CAPTIONS), trained)
+        (planned,) = plan("mclip-l14", [TrainingRequest(AlignmentRequest("fr"), spec)])
         assert stored.manifest.weights.bytes == planned.bytes
         assert stored.manifest.weights.parameters == planned.trainable_parameters
         note(f"{spec.kind}, {planned.bytes:,} bytes")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.models import (
+from tests.factories.models import (
     VOCABULARY,
+    load,
     roberta_settings,
     write_clip_vision,
     write_mclip,
@@ -19,17 +20,13 @@ from tests.models import (
     write_xlm_roberta_tokenizer,
 )
 from xclipt.backbones.backbone import Backbone
-from xclipt.backbones.mclip import NAMED, load_mclip_text
-from xclipt.backbones.registry import empty_tower, load_backbone
+from xclipt.backbones.mclip import MCLIP, load_mclip_text
+from xclipt.backbones.registry import blueprint
+from xclipt.backbones.text_tower import BERT_MODULES
 from xclipt.errors import XcliptError
-from xclipt.progress import Silent
 
 CAPTIONS = ["un chat", "a dog runs", "chien", "un grand chien noir court a cat sleeps", "", "vert"]
 CPU = torch.device("cpu")
-
-
-def load(folder) -> Backbone:
-    return load_backbone(str(folder), CPU, torch.float32, Silent())
 
 
 def plain_features(encoder, head, tokenizer, captions, extra_padding=0):
@@ -174,7 +171,7 @@ def test_the_fingerprint_is_of_weights_tokenizer_and_pixels(tmp_path):
 
 
 def test_named_backbones_know_their_shapes():
-    totals = {name: sum(p.numel() for p in empty_tower(name)[0].parameters()) for name in NAMED}
+    totals = {name: blueprint(name).text_parameters for name in MCLIP.named}
     assert totals["mclip-l14"] == 560_677_632
     assert totals["mclip-l14"] - totals["mclip-b32"] == 256 * 1025
     assert totals["mclip-l14"] - totals["mclip-b16plus"] == 128 * 1025
@@ -183,8 +180,9 @@ def test_named_backbones_know_their_shapes():
 
 def test_the_shapes_of_a_folder_are_those_of_its_weights(tmp_path):
     backbone = load(write_mclip_backbone(tmp_path))
-    tower, family = empty_tower(str(tmp_path))
-    assert family == backbone.family == "bert"
+    tower = blueprint(str(tmp_path)).text_tower
+    assert tower.module_names == backbone.text_tower.module_names == BERT_MODULES
+    assert tower.published == backbone.text_tower.published
     shapes = {name: p.shape for name, p in tower.named_parameters()}
     assert shapes == {name: p.shape for name, p in backbone.text_tower.named_parameters()}
     assert all(p.is_meta for p in tower.parameters())

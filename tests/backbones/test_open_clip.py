@@ -11,9 +11,13 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.models import roberta_settings, write_hub_cache, write_mclip, write_tokenizer
-from xclipt.backbones.registry import load_backbone
-from xclipt.progress import Silent
+from tests.factories.models import (
+    load,
+    roberta_settings,
+    write_hub_cache,
+    write_mclip,
+    write_tokenizer,
+)
 
 open_clip = pytest.importorskip(
     "open_clip", reason="open_clip is not installed: pip install 'xclipt[open-clip]'"
@@ -68,8 +72,7 @@ def test_features_and_pixels_are_open_clips(published, pictures, tmp_path, monke
     write_mclip(tmp_path / "mclip", roberta_settings(), dim=640)
     write_tokenizer(tmp_path / "mclip")
     # No folder of its own for the image tower: it is the published one of 640 dimensions.
-    cpu = torch.device("cpu")
-    backbone = load_backbone(str(tmp_path / "mclip"), cpu, torch.float32, Silent())
+    backbone = load(tmp_path / "mclip")
     assert backbone.dim == 640 and backbone.identity.revision == "local+laion400m_e3"
     theirs = torch.stack([by_hand(Image.open(path)) for path in pictures])
     ours = torch.stack([backbone.read_pixels(path) for path in pictures])

@@ -1,27 +1,20 @@
 """Names, hub ids and folders; without a network each failure is one line that helps."""
 
 import json
-import os
-import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 
-from tests.models import write_hub_cache, write_mclip_backbone
+from tests.factories.models import load, write_hub_cache, write_mclip_backbone
+from xclipt.backbones import mclip, registry
 from xclipt.backbones.clip import load_image_side
-from xclipt.backbones.registry import empty_tower, load_backbone
+from xclipt.backbones.registry import blueprint
 from xclipt.errors import XcliptError
-from xclipt.progress import Silent
-
-CPU = torch.device("cpu")
-
-
-def load(name):
-    return load_backbone(str(name), CPU, torch.float32, Silent())
 
 
 @pytest.fixture
@@ -33,28 +26,13 @@ def offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mclip-l14", "M-CLIP/LABSE-Vit-L-14", "openai/clip-vit-base-x"])
-def test_offline_says_which_repository_and_where_a_copy_may_lie(name):
-    # HF_HUB_OFFLINE is read when the hub's library is imported.
-    code = (
-        "import sys, torch\n"
-        "from xclipt.backbones.registry import load_backbone\n"
-        "from xclipt.errors import XcliptError\n"
-        "from xclipt.progress import Silent\n"
-        "try: load_backbone(sys.argv[1], torch.device('cpu'), torch.float32, Silent())\n"
-        "except XcliptError as error: print(error)"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/no/such/cache"}
-    run = subprocess.run(
-        [sys.executable, "-c", code, name],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
+def test_offline_says_which_repository_and_where_a_copy_may_lie(offline, name):
     repository = "M-CLIP/XLM-Roberta-Large-Vit-L-14" if name == "mclip-l14" else name
-    lines = run.stdout.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith(f"{repository}: no config.json")
-    assert "/no/such/cache" in lines[0] and "--backbone FOLDER" in lines[0]
+    with pytest.raises(XcliptError) as caught:
+        load(name)
+    told = str(caught.value)
+    assert told.startswith(f"{repository}: no config.json (not in the cache, and the hub cannot")
+    assert str(offline) in told and "`backbone=FOLDER`" in told and "\n" not in told
 
 
 def test_a_hub_id_is_found_in_the_cache(tmp_path, offline, monkeypatch):
@@ -63,7 +41,7 @@ def test_a_hub_id_is_found_in_the_cache(tmp_path, offline, monkeypatch):
     captions = ["un chat", "a dog"]
     write_hub_cache(folder, offline, "someone/tiny-mclip")
     write_hub_cache(tmp_path / "vision", offline, "someone/tiny-vision")
-    monkeypatch.setitem(load_backbone.__globals__["IMAGE_TOWER_OF_WIDTH"], 8, "someone/tiny-vision")
+    monkeypatch.setitem(mclip._IMAGE_TOWER_OF_WIDTH, 8, "someone/tiny-vision")
     backbone = load("someone/tiny-mclip")
     assert backbone.identity.id == "someone/tiny-mclip"
     assert backbone.identity.revision == "0123456789ab+0123456789ab"
@@ -110,7 +88,7 @@ def test_an_id_of_a_folder_is_its_full_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet", "no/such/folder/at/all", "mclip-xl"])
 def test_unknown_names_are_told_what_there_is(name):
-    for attempt in (load, empty_tower):
+    for attempt in (load, blueprint):
         with pytest.raises(XcliptError, match="choose builtin, mclip-l14"):
             attempt(name)
 
@@ -122,6 +100,27 @@ def test_a_folder_in_another_format_is_refused(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(XcliptError, match=r"config\.json: cannot read"):
         load(tmp_path)
+
+
+def test_a_new_family_is_one_row(tmp_path, monkeypatch):
+    folder = write_mclip_backbone(tmp_path)
+    features = load(folder).encode_texts(["un chat"])
+    described = json.loads((folder / "config.json").read_text()) | {"model_type": "other"}
+    (folder / "config.json").write_text(json.dumps(described))
+    of_its_own = replace(
+        mclip.MCLIP,
+        name="Other",
+        marks="model_type other",
+        recognises=lambda config: config.get("model_type") == "other",
+    )
+    monkeypatch.setattr(registry, "FAMILIES", (of_its_own,))
+    assert torch.equal(load(folder).encode_texts(["un chat"]), features)
+    assert blueprint(str(folder)).text_parameters == load(folder).text_parameters
+    with pytest.raises(XcliptError, match="or a folder in Other's format"):
+        load("nonsense")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(XcliptError, match=r"neither Other \(model_type other\)"):
+        load(folder)
 
 
 def test_open_clip_is_optional_and_says_so(monkeypatch):

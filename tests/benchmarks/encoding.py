@@ -17,8 +17,8 @@ import torch
 
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import ImageTower, load_builtin, load_efficientnet
-from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import LoraSpec
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.lora import LoraSpec
 
 ROUNDS = 3
 
@@ -41,13 +41,13 @@ def pictures_one_batch_norm_at_a_time(backbone: Backbone, paths: list[Path]) -> 
 
 
 def training_step(
-    backbone: Backbone, delta: InjectedDelta, rows: list[list[int]], *, padded: bool
+    backbone: Backbone, delta: AdaptedTower, rows: list[list[int]], *, padded: bool
 ) -> None:
     """A LoRA's forward and backward over a batch, padded whole or in parts of like length."""
     if padded:
-        features = backbone.text_tower(*backbone.tokenizer.pad(rows, backbone.device))
+        features = delta.tower(*backbone.tokenizer.pad(rows, backbone.device))
     else:
-        features = backbone.embed_tokens(rows)
+        features = delta.within(backbone).embed_tokens(rows)
     features.sum().backward()
     for parameter in delta.parameters():
         parameter.grad = None
@@ -88,7 +88,7 @@ def main(data_dir: Path) -> None:
         len(paths),
     )
     rows = backbone.tokenizer(captions[:50])
-    delta = InjectedDelta(backbone.text_tower, LoraSpec(), backbone.family)
+    delta = AdaptedTower(backbone.text_tower, LoraSpec())
     measure(
         "LoRA training step, like lengths",
         lambda: training_step(backbone, delta, rows, padded=False),

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 
-from tests.made_deltas import store_noise
+from tests.factories.deltas import store_noise
+from tests.factories.tiny import workspace_in
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.builtin import load_builtin
+from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
 from xclipt.languages import resolve
+from xclipt.model import Model
 from xclipt.progress import Silent
-from xclipt.serving.model import Model
-from xclipt.training.train_start import STRUCTURE
 from xclipt.workspace import Workspace
 
 ROUNDS = 3
@@ -54,11 +55,9 @@ def codes(count: int) -> list[str]:
 
 def taught(root: Path, count: int) -> Workspace:
     """The builtin backbone with ``count`` languages."""
-    backbone = load_builtin(torch.device("cpu"))
-    directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
-    workspace = Workspace(directory, backbone, Silent())
+    workspace = workspace_in(root, load_builtin(torch.device("cpu")))
     for seed, code in enumerate(codes(count)):
-        store_noise(workspace, code, "noise", 0.01, seed=seed, spec=STRUCTURE)
+        store_noise(workspace, code, "noise", 0.01, seed=seed, spec=WARM_START_SPEC)
     return workspace
 
 
@@ -84,7 +83,7 @@ def speed() -> None:
     """Print swap time, then throughput relative to one language, row by row and by language."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        model, known = Model(taught(Path(folder) / "artifacts", 32)), codes(32)
+        model, known = Model(taught(Path(folder), 32)), codes(32)
         model.warm(known)
     swaps = [known[i % 2] for i in range(200)]
     started = time.process_time()
@@ -132,8 +131,7 @@ def main(arguments: list[str]) -> None:
         speed()
     elif arguments[0] == "memory":
         with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder) / "artifacts"
-            taught(root, int(arguments[1]))
+            root = taught(Path(folder), int(arguments[1])).directory.root
             for count in sorted({1, 10, int(arguments[1])}):
                 command = ["-m", "tests.benchmarks.serving", "one", str(root), str(count)]
                 subprocess.run([sys.executable, *command], check=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from tests.cli.running import run_xclipt
+from tests.factories.running import run_xclipt
 
 
 @pytest.fixture

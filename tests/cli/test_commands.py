@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.cli.running import Run, run_xclipt
+from tests.factories.running import Run, run_xclipt
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from tests.cli.running import run_xclipt
-from tests.made_deltas import store_noise
+from tests.factories.deltas import store_noise
+from tests.factories.running import run_xclipt
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.registry import open_dataset
-from xclipt.deltas.spec import LoraSpec
+from xclipt.deltas.lora import LoraSpec
 from xclipt.evaluation.evaluate import evaluate
+from xclipt.evaluation.queries import EvaluationRequest
 from xclipt.progress import Silent
 from xclipt.workspace import Workspace
 
@@ -110,7 +111,7 @@ def test_seeds_must_differ_in_nothing_else(artifacts):
         (("--delta", "bad", "--seeds"), "bad-seedN"),
         (("--plot", "x.gif"), "--plot x.gif"),
         (("--compare", "none.csv"), "--compare none.csv"),
-        (("--split", "paper"), "emoji has the splits"),
+        (("--split", "full"), "emoji has the splits"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(artifacts, arguments, part):
@@ -144,12 +145,12 @@ def test_languages_share_one_pass_and_a_second_evaluation_encodes_nothing(
     directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
     workspace = Workspace(directory, backbone, Recorder())
     dataset = open_dataset("xflickrco", data_root)
-    first = evaluate(workspace, dataset, ["de", "es", "tr"], limit=12)
+    first = evaluate(workspace, dataset, EvaluationRequest(["de", "es", "tr"], limit=12))
     pictures = {p.image for one in ("de", "es", "tr") for p in dataset.captions(one, None)[:12]}
     encoded = [total for what, total in workspace.progress.started if what == "Encoding pictures"]
     assert encoded == [len(pictures)]
     workspace.progress.started.clear()
-    assert evaluate(workspace, dataset, ["de", "es", "tr"], limit=12) == first
+    assert evaluate(workspace, dataset, EvaluationRequest(["de", "es", "tr"], limit=12)) == first
     assert workspace.progress.started == []
 
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 
-from tests.cli.running import run_xclipt
-from tests.models import write_clip, write_mclip_backbone
-from tests.tiny import WORDS
+from tests.factories.models import write_clip, write_mclip_backbone
+from tests.factories.running import run_xclipt
+from tests.factories.tiny import WORDS
 
 COUNTS = {
     "lora": (884_736, 0.158),

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from tests.cli.running import run_xclipt
-from tests.made_deltas import store_shaken
-from tests.models import write_mclip_backbone
+from tests.factories.deltas import store_shaken
+from tests.factories.models import write_mclip_backbone
+from tests.factories.running import run_xclipt
 from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.spec import AdapterSpec, LoraSpec
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.lora import LoraSpec
 from xclipt.progress import Silent
 
 

@@ -9,9 +9,9 @@ import json
 import pytest
 import yaml
 
-from tests.cli.running import run_xclipt
+from tests.factories.running import run_xclipt
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.data.emoji import EmojiDataset
+from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.translation.store import Translation, TranslationStore, Translator
 
 TO_EN = Translator("file", "names-to-en", "1")

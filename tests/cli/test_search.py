@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.cli.running import run_xclipt
-from xclipt.data.emoji import EmojiDataset
+from tests.factories.running import run_xclipt
+from xclipt.data.sets.emoji import EmojiDataset
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from tests.cli.running import run_xclipt
-from tests.data.test_parallel_sets import make_xtd
-from tests.tiny import tiny_backbone
+from tests.factories.datasets import make_xtd
+from tests.factories.running import run_xclipt
+from tests.factories.tiny import tiny_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xclipt.data import checksums, download, multi30k, xtd
+from xclipt.data import checksums, download
 from xclipt.data.download import (
     Addresses,
     CannotWriteError,
@@ -21,6 +21,7 @@ from xclipt.data.download import (
     xtd_captions,
     xtd_photographs,
 )
+from xclipt.data.sets import multi30k, xtd
 from xclipt.errors import XcliptError
 
 BODY = bytes(range(256)) * 1000
@@ -378,7 +379,7 @@ def test_two_processes_do_not_write_the_same_parts(
 
 def test_what_has_no_address(tmp_path: Path) -> None:
     for name in ("emoji", "mine"):
-        with pytest.raises(XcliptError, match=f"'{name}' has no public address"):
+        with pytest.raises(XcliptError, match=f"download: '{name}' has no public address; xtd and"):
             fetch(name, tmp_path)
     with pytest.raises(XcliptError, match=r"\.\./x\.jpg is no photograph of COCO"):
         xtd_photographs(["../x.jpg"], Addresses())

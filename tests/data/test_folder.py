@@ -1,23 +1,12 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xclipt.data.folder import FolderDataset
+from tests.factories.datasets import caption_row as row
+from tests.factories.datasets import write_captions as write
+from xclipt.data.formats.folder import FolderDataset
 from xclipt.errors import XcliptError
-
-
-def write(folder: Path, language: str, *rows: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"captions.{language}.jsonl"
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return file
-
-
-def row(image: str, *captions: str, **more: Any) -> dict[str, Any]:
-    return {"image": image, "captions": list(captions), **more}
 
 
 def test_reads_captions_by_language_and_split(tmp_path: Path) -> None:

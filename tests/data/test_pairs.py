@@ -1,42 +1,15 @@
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.folder import FolderDataset
+from tests.factories.datasets import Given, many
+from xclipt.data.dataset import Dataset
+from xclipt.data.formats.folder import FolderDataset
 from xclipt.data.pairs import CaptionPair, caption_pairs
 from xclipt.errors import XcliptError
-
-
-class Given(Dataset):
-    """A data set that is given as {language: {image: captions}}."""
-
-    name, splits = "given", ("train",)
-
-    def __init__(self, captions: Mapping[str, Mapping[str, tuple[str, ...]]]) -> None:
-        super().__init__()
-        self.languages = tuple(captions)
-        self._captions = captions
-
-    def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
-        self._require(language, split)
-        return [CaptionedPicture(*entry) for entry in self._captions[language].items()]
-
-    def picture_path(self, image: str) -> Path:
-        return Path(image)
-
-
-def many(count: int) -> Given:
-    return Given(
-        {
-            "en": {f"{k}.jpg": (f"en {k} 0", f"en {k} 1") for k in range(count)},
-            "tr": {f"{k}.jpg": tuple(f"tr {k} {j}" for j in range(3)) for k in range(count)},
-        }
-    )
 
 
 def pairs(
@@ -70,13 +43,7 @@ def test_shots_grow_stably(seed: int, few: int, more: int) -> None:
 
 
 def test_other_pictures_and_their_order_do_not_change_a_choice() -> None:
-    reordered = Given(
-        {
-            language: dict(reversed(list(captions.items())))
-            for language, captions in many(30)._captions.items()
-        }
-    )
-    assert pairs(many(30), 9) == pairs(reordered, 9)
+    assert pairs(many(30), 9) == pairs(many(30, backwards=True), 9)
     grown = [pair for pair in pairs(many(60), 60) if int(pair.image.removesuffix(".jpg")) < 30]
     assert grown == pairs(many(30), 30)
 

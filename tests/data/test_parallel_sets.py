@@ -3,35 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from xclipt.data import multi30k, xtd
+from tests.factories.datasets import make_multi30k, make_xtd
 from xclipt.data.dataset import CaptionedPicture
-from xclipt.data.multi30k import Multi30kDataset
-from xclipt.data.xtd import XtdDataset
+from xclipt.data.sets import multi30k, xtd
+from xclipt.data.sets.multi30k import Multi30kDataset
+from xclipt.data.sets.xtd import XtdDataset
 from xclipt.errors import XcliptError
-
-
-def make_multi30k(folder: Path) -> Multi30kDataset:
-    for number, split in enumerate(multi30k.SPLITS):
-        images = folder / multi30k.pictures_file(split)
-        images.parent.mkdir(parents=True, exist_ok=True)
-        images.write_text(f"{number}0.jpg\n{number}1.jpg\n")
-        for language in multi30k.LANGUAGES:
-            file = folder / multi30k.captions_file(language, split)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            text = f"{language} {split} 0\n{language} {split}\u2028 1\n"
-            file.write_bytes(gzip.compress(text.encode()))
-    return Multi30kDataset(folder, folder / "flickr30k-images")
-
-
-def make_xtd(folder: Path) -> XtdDataset:
-    names = ["COCO_train2014_000000000001.jpg", "COCO_val2014_000000000002.jpg"]
-    for path in (xtd.PICTURES_FILE, *xtd.CAPTIONS_FILES.values()):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / xtd.PICTURES_FILE).write_text("\n".join(names) + "\n")
-    for language, path in xtd.CAPTIONS_FILES.items():
-        # Two endings that the published files have: CRLF and no end at all.
-        (folder / path).write_bytes(f"{language} one\r\n{language} two".encode())
-    return XtdDataset(folder, folder / "images")
 
 
 def test_multi30k_matches_line_by_line(tmp_path: Path) -> None:
@@ -68,7 +45,7 @@ def test_multi30k_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(XcliptError, match=r"val.fr.gz"):
             dataset.captions("fr", "val")
     file.unlink()
-    with pytest.raises(XcliptError, match=r"val.fr.gz: cannot read.*--download"):
+    with pytest.raises(XcliptError, match=r"val.fr.gz: cannot read.*`download=True`"):
         dataset.captions("fr", "val")
     file.write_bytes(gzip.compress(b"un\n\xff\n"))
     with pytest.raises(XcliptError, match=r"val.fr.gz: line 2 is not UTF-8"):

@@ -52,7 +52,7 @@ def test_missing_pictures_are_counted_and_named(tmp_path: Path, make_picture: Ma
         require_pictures(dataset, items, allow_missing=False)
     assert str(caught.value) == (
         f"folder: 5 of 6 pictures are missing from {tmp_path} (0.png, 2.png, 3.png, ...); "
-        "--allow-missing goes on with the other 1"
+        "`allow_missing=True` goes on with the other 1"
     )
     assert dataset.notes == []
     for _ in range(2):

@@ -7,8 +7,8 @@ import datasets
 import pytest
 from PIL import Image
 
+from xclipt.data.formats.table import TableDataset, is_hub_id
 from xclipt.data.pictures import load_picture
-from xclipt.data.table import TableDataset, is_hub_id
 from xclipt.errors import XcliptError
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.made_evaluation import BETTER, evaluation, row
-from xclipt.data.xtd import CAPTIONS_FILES
+from tests.factories.evaluations import BETTER, evaluation, row
+from xclipt.data.sets.xtd import CAPTIONS_FILES
 from xclipt.errors import XcliptError
 from xclipt.evaluation.published import ours_beside, published_beside, read_compared
 from xclipt.report.html import as_html

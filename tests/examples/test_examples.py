@@ -1,39 +1,37 @@
-"""The short examples run as their first lines say, on real deltas."""
+"""The short examples run as their first lines say, on real deltas, and need nothing but xclipt."""
 
+import ast
 import csv
-import importlib.util
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
 
 import pytest
 
-from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.data.emoji import EmojiDataset
-from xclipt.workspace import Workspace
+from tests.factories.deltas import store_shaken
+from xclipt.data.sets.emoji import EmojiDataset
+from xclipt.deltas.lora import LoraSpec
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def example(name: str) -> ModuleType:
-    described = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
-    return module
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 
 
-@pytest.fixture(autouse=True)
-def _loaded_already(backbone, monkeypatch):
-    def opened(root, progress, **options):
-        directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
-        return Workspace(directory, backbone, progress)
+def example(name: str) -> Callable[..., None]:
+    (path,) = (path for path in EXAMPLES if path.stem == name)
+    return run_path(str(path))["main"]
 
-    monkeypatch.setattr("xclipt.serving.model.open_workspace", opened)
-    monkeypatch.setattr("xclipt.workspace.open_workspace", opened)
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_imports_nothing_deeper_than_xclipt(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("xclipt.")
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("xclipt.") for alias in node.names)
 
 
 def test_quickstart(taught, capsys):
-    example("quickstart").main(str(taught.directory.root))
+    example("quickstart")(str(taught.directory.root))
     printed = capsys.readouterr().out
     assert "3 texts, 512 numbers each" in printed
     assert "fr lora-8shot-seed1" in printed and "nl frozen base !" in printed
@@ -50,7 +48,7 @@ def test_own_captions(tmp_path, capsys):
                 path.write_bytes(emoji.picture_path(item.image).read_bytes())
                 writer.writerow([item.image, item.captions[0], language])
     artifacts = tmp_path / "artifacts"
-    example("own_captions").main(str(captions), "tr", str(artifacts), "4")
+    example("own_captions")(str(captions), "tr", str(artifacts), "4")
     printed = capsys.readouterr().out
     assert "lora-4shot-seed1: 759 kB" in printed and "tr base" in printed
     assert (artifacts / "deltas/tr/lora-4shot-seed1/manifest.yaml").is_file()
@@ -64,8 +62,20 @@ def test_search_in_five_languages(taught, tmp_path, capsys):
             (tmp_path / f"{item.captions[0]}.png").write_bytes(picture)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        example("search_five_languages").main(str(tmp_path), str(taught.directory.root))
+        example("search_five_languages")(str(tmp_path), str(taught.directory.root))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 pictures" and len(lines) == 6
     assert [line[:2] for line in lines[1:]] == ["fr", "de", "ja", "ar", "en"]
     assert sum(": dog.png" in line for line in lines[1:]) >= 3, lines
+
+
+def test_peft_and_sentence_transformers_agree_with_xclipt(backbone, tmp_path, capsys):
+    store_shaken(tmp_path / "artifacts", backbone, LoraSpec())
+    arguments = ["--artifacts", str(tmp_path / "artifacts"), "--out", str(tmp_path / "out")]
+    example("other_libraries")(arguments)
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["xclipt", "peft", "sentence-transformers"]
+    off = [float(line.rstrip(")").rsplit(" ", 1)[1]) for line in lines]
+    assert off[0] == 0 and max(off) < 1e-4
+    values = [float(value) for value in lines[0].split(": ")[1].split()[:3]]
+    assert values[0] == 1 and values[1] != values[2]

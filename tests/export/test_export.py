@@ -6,22 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.export.conftest import CAPTIONS, SHORT, features, pooled
-from tests.made_deltas import store_shaken
+from tests.factories.deltas import store, store_shaken
+from tests.factories.exports import CAPTIONS, SHORT, features, pooled
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.builtin import converted_text_tower
-from xclipt.deltas.applied import applied
-from xclipt.deltas.spec import (
-    ALL_LINEAR,
-    QUERY_VALUE,
-    AdapterSpec,
-    CompacterSpec,
-    LoraSpec,
-    SoftPromptSpec,
-)
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.lora import ALL_LINEAR, QUERY_VALUE, LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
-from xclipt.export.export import export_delta
+from xclipt.export.formats import export_delta
 from xclipt.progress import Silent
 
 MODULES = [QUERY_VALUE, ALL_LINEAR]
@@ -80,7 +75,7 @@ def test_without_layernorms_nothing_else_is_saved(backbone, stored, tmp_path):
     lora = {name: tensor for name, tensor in stored.tensors().items() if ".lora." in name}
     directory = ArtifactDirectory.open(stored.folder.parents[2])
     plain = replace(stored.manifest, setting={"rank": 8, "alpha": 16, "train_layernorm": False})
-    export = export_delta(directory.write_delta(plain, lora), "peft", tmp_path / "out", no_backbone)
+    export = export_delta(store(directory, plain, lora), "peft", tmp_path / "out", no_backbone)
     config = json.loads((export.path / "adapter_config.json").read_text())
     assert config["modules_to_save"] is None
     assert len(config["target_modules"]) == 24
@@ -102,10 +97,8 @@ def test_what_peft_cannot_hold_is_refused_with_the_reason(backbone, tmp_path, sp
     assert not (tmp_path / "out").exists()
     native = export_delta(delta, "native", tmp_path / "out", no_backbone)
     copy = StoredDelta(DeltaManifest.read(native.path / "manifest.yaml"), native.path, False)
-    with applied(backbone, copy):
-        theirs = backbone.encode_texts(CAPTIONS)
-    with applied(backbone, delta):
-        assert torch.equal(backbone.encode_texts(CAPTIONS), theirs)
+    theirs, ours = (one.within(backbone).encode_texts(CAPTIONS) for one in (copy, delta))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("pool", [True, False])
@@ -149,7 +142,7 @@ def test_prompts_of_roberta_are_exact_too_and_clips_are_refused(small, tmp_path)
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
     clip = small("clip")
     delta = store_shaken(tmp_path / "c", clip, SoftPromptSpec(tokens=2))
-    with pytest.raises(XcliptError, match="CLIP's takes none"):
+    with pytest.raises(XcliptError, match="this one takes none"):
         export_delta(delta, "peft", tmp_path / "out2", lambda: clip)
 
 
@@ -187,7 +180,7 @@ def test_a_backbone_that_is_not_the_deltas_is_refused(small, stored, tmp_path):
 
 
 def test_refusals(stored, tmp_path):
-    with pytest.raises(XcliptError, match="--format pickle: choose native, peft"):
+    with pytest.raises(XcliptError, match="format 'pickle': choose native, peft"):
         export_delta(stored, "pickle", tmp_path, no_backbone)
     with pytest.raises(XcliptError, match="where the delta itself is"):
         export_delta(stored, "native", stored.folder.parents[1], no_backbone)

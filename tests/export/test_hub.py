@@ -6,11 +6,12 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from tests.export.conftest import CAPTIONS, features
-from tests.made_deltas import store_shaken
+from tests.factories.deltas import store_shaken
+from tests.factories.exports import CAPTIONS, features
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.deltas.spec import AdapterSpec, LoraSpec
-from xclipt.export.export import export_delta
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.export.formats import export_delta
 from xclipt.export.importing import import_delta
 
 

@@ -10,12 +10,15 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tests.export.conftest import SHORT, features
-from tests.made_deltas import store_shaken
+from tests.factories.deltas import store_shaken
+from tests.factories.exports import SHORT, features
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.deltas.spec import ALL_LINEAR, AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
-from xclipt.export.export import export_delta
+from xclipt.export.formats import export_delta
 from xclipt.export.importing import import_delta
 
 EVERY_KIND = [
@@ -73,7 +76,7 @@ def foreign_peft(backbone, folder, **changes):
 @pytest.mark.parametrize("norms", [None, ["output.LayerNorm"]])
 def test_a_lora_that_peft_made(backbone, other, tmp_path, norms):
     model = foreign_peft(backbone, tmp_path / "theirs", modules_to_save=norms)
-    with pytest.raises(XcliptError, match=r"theirs: has no manifest.yaml .*; give --lang"):
+    with pytest.raises(XcliptError, match=r"theirs: has no manifest.yaml .*; give `language=LANG`"):
         import_delta(other, tmp_path / "theirs")
     imported = import_delta(other, tmp_path / "theirs", language="jp")
     manifest = imported.delta.manifest
@@ -188,12 +191,12 @@ def test_names_current_and_again(backbone, other, tmp_path):
     ]
     assert import_delta(other, out[0]).delta.current
     assert import_delta(other, out[0]).delta.current, "the same again is no conflict"
-    with pytest.raises(XcliptError, match=r"another delta of that name; give --name, or remove"):
+    with pytest.raises(XcliptError, match="another delta of that name; give `name=NAME`, or"):
         import_delta(other, out[1])
     assert not import_delta(other, out[1], name="two").delta.current
     assert other.current_name("fr") == "one"
     assert import_delta(other, out[1], name="three", make_current=True).delta.current
-    with pytest.raises(XcliptError, match=r"--lang de: .* is a delta for fr"):
+    with pytest.raises(XcliptError, match=r"language 'de': .* is a delta for fr"):
         import_delta(other, out[0], language="de")
     with pytest.raises(XcliptError, match="cannot name a delta"):
         import_delta(other, out[0], name="../../evil")

@@ -15,21 +15,16 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from tests.export.conftest import CAPTIONS, SHORT, features
-from tests.made_deltas import store_shaken
-from tests.models import roberta_settings, write_mclip_backbone
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.spec import (
-    ALL_LINEAR,
-    AdapterSpec,
-    CompacterSpec,
-    FullSpec,
-    LoraSpec,
-    SoftPromptSpec,
-)
+from tests.factories.deltas import store_shaken
+from tests.factories.exports import CAPTIONS, SHORT, features
+from tests.factories.models import load, roberta_settings, write_mclip_backbone
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
+from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
-from xclipt.export.export import export_delta
-from xclipt.progress import Silent
+from xclipt.export.formats import export_delta
 
 
 class MCLIPConfig(PreTrainedConfig):
@@ -82,7 +77,7 @@ def test_multilingual_clip_loads_it(tmp_path, spec, file):
     folder = write_mclip_backbone(
         tmp_path / "backbone", settings=roberta_settings(modelBase=str(base)), file=file
     )
-    backbone = load_backbone(str(folder), torch.device("cpu"), torch.float32, Silent())
+    backbone = load(folder)
     delta = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)
     ours = features(backbone, delta, SHORT)
     export = export_delta(delta, "merged", tmp_path / "out", lambda: backbone)
@@ -93,7 +88,7 @@ def test_multilingual_clip_loads_it(tmp_path, spec, file):
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
     # It is a backbone too, once an image tower stands beside it.
     (export.path / "image").symlink_to(folder / "image")
-    again = load_backbone(str(export.path), torch.device("cpu"), torch.float32, Silent())
+    again = load(export.path)
     torch.testing.assert_close(again.encode_texts(SHORT), ours, atol=1e-5, rtol=1e-5)
 
 
@@ -143,7 +138,7 @@ def test_sentence_transformers_loads_the_builtin_tower(backbone, tmp_path, promp
 def test_what_cannot_be_folded_is_refused(small, tmp_path, spec):
     backbone = small("mclip")
     delta = store_shaken(tmp_path / "artifacts", backbone, spec)
-    with pytest.raises(XcliptError, match=r"--format merged: .*; export shaken as onnx or native"):
+    with pytest.raises(XcliptError, match=r"format 'merged': .*; export shaken as onnx or native"):
         export_delta(delta, "merged", tmp_path / "out", lambda: backbone)
     assert not (tmp_path / "out").exists()
 
@@ -161,6 +156,6 @@ def test_half_precision_checkpoints_become_float32(small, tmp_path):
     ours = features(backbone, delta, SHORT)
     export = export_delta(delta, "merged", tmp_path / "out", lambda: backbone)
     (export.path / "image").symlink_to(folder / "image")
-    again = load_backbone(str(export.path), torch.device("cpu"), torch.float32, Silent())
+    again = load(export.path)
     torch.testing.assert_close(again.encode_texts(SHORT), ours, atol=1e-5, rtol=1e-5)
     assert json.loads((export.path / "config.json").read_text())["torch_dtype"] == "float32"

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 import xclipt.export.onnx as onnx_export
-from tests.export.conftest import CAPTIONS, SHORT, features
-from tests.made_deltas import store_shaken
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, LoraSpec, SoftPromptSpec
+from tests.factories.deltas import store_shaken
+from tests.factories.exports import CAPTIONS, SHORT, features
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
-from xclipt.export.export import export_delta
+from xclipt.export.formats import export_delta
 
 
 def run(session, tokenizer, captions, prefix, limit):

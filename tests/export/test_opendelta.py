@@ -5,13 +5,17 @@ import copy
 import pytest
 import torch
 
-from tests.export.conftest import CAPTIONS, SHORT, features, pooled
-from tests.made_deltas import store_shaken
+from tests.factories.deltas import store_shaken
+from tests.factories.exports import CAPTIONS, SHORT, features, pooled
 from xclipt.backbones.builtin import converted_text_tower
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
+from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import AdapterSpec, CompacterSpec, FullSpec, LoraSpec, SoftPromptSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
-from xclipt.export.export import export_delta
+from xclipt.export.formats import export_delta
 from xclipt.progress import Silent
 
 
@@ -47,7 +51,7 @@ def test_every_kind(small, tmp_path, format, spec):
     delta = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)
     ours = features(backbone, delta, SHORT)
     if format == "clip" and spec.kind == "soft-prompt":
-        with pytest.raises(XcliptError, match="CLIP's takes none"):
+        with pytest.raises(XcliptError, match="this one takes none"):
             export_delta(delta, "opendelta", tmp_path / "out", lambda: backbone)
         return
     export = export_delta(delta, "opendelta", tmp_path / "out", lambda: backbone)
@@ -76,7 +80,10 @@ def test_its_pickle_holds_tensors_alone(stored, tmp_path):
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
-    [(FullSpec(), "no delta; export shaken as merged"), (LoraSpec(tune_head=True), "text head")],
+    [
+        (FullSpec(), "no place for a full-finetune delta; export shaken as merged"),
+        (LoraSpec(tune_head=True), "text head"),
+    ],
 )
 def test_what_opendelta_has_no_place_for(small, tmp_path, spec, reason):
     backbone = small("mclip")

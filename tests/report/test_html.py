@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from tests.made_evaluation import BETTER, UNCLEAR, WORSE, evaluation, row, three_verdicts
-from xclipt.evaluation.evaluation import SeedSummary
+from tests.factories.evaluations import BETTER, UNCLEAR, WORSE, evaluation, row, three_verdicts
 from xclipt.evaluation.published import OtherRow
+from xclipt.evaluation.results import SeedSummary
+from xclipt.report.drawings import strip
 from xclipt.report.gallery import Example, Found, LanguageGallery, Match
 from xclipt.report.html import as_html
-from xclipt.report.strip import strip
 
 PIXEL = "data:image/jpeg;base64,AAAA"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.made_evaluation import evaluation, row, three_verdicts
+from tests.factories.evaluations import evaluation, row, three_verdicts
 from xclipt.errors import XcliptError
 from xclipt.report.interchange import as_clip_benchmark, as_csv, as_markdown, as_mteb
 from xclipt.report.plots import write_plot
@@ -70,5 +70,5 @@ def test_plots_are_files_of_their_format(tmp_path, name, start):
 
 
 def test_other_plot_formats_are_refused(tmp_path):
-    with pytest.raises(XcliptError, match=r"--plot .*a\.gif"):
+    with pytest.raises(XcliptError, match=r"plot .*a\.gif.: must end in .png or .svg"):
         write_plot(tmp_path / "a.gif", three_verdicts())

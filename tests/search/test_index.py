@@ -8,13 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.tiny import tiny_backbone
-from xclipt.artifacts.directory import ArtifactDirectory
+from tests.factories.tiny import tiny_backbone, workspace_in
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
-from xclipt.progress import Silent
 from xclipt.search.index import PictureIndex, index_pictures
-from xclipt.workspace import Workspace
 
 
 @pytest.fixture
@@ -41,9 +38,7 @@ def colours(path):
 
 @pytest.fixture
 def workspace(tmp_path):
-    backbone = replace(tiny_backbone(), read_pixels=colours)
-    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
-    return Workspace(directory, backbone, Silent())
+    return workspace_in(tmp_path, replace(tiny_backbone(), read_pixels=colours))
 
 
 @pytest.fixture
@@ -131,8 +126,7 @@ def test_a_damaged_index_is_made_again_from_the_features(workspace, photos, enco
 def test_another_backbone_has_another_index(workspace, photos, tmp_path):
     first = index_pictures(workspace, photos)
     other = replace(tiny_backbone(seed=1), read_pixels=colours)
-    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "others", other.identity)
-    second = index_pictures(Workspace(directory, other, Silent()), photos)
+    second = index_pictures(workspace_in(tmp_path / "other", other), photos)
     assert second.encoded == 3 and not torch.allclose(first.features, second.features)
 
 
@@ -141,7 +135,7 @@ def test_folders_without_pictures_are_one_line(workspace, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.jpg").write_text("text")
     for name, message in (("none", "no such folder"), ("empty", "no pictures"), ("bad", "not one")):
-        with pytest.raises(XcliptError, match=f"--images .*{name}: {message}"):
+        with pytest.raises(XcliptError, match=f"images '.*{name}': {message}"):
             index_pictures(workspace, tmp_path / name)
 
 

@@ -69,7 +69,7 @@ def test_alignments_by_hand():
     text = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     partner = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
     image = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    losses = {name: f(text, partner, image, 4.0).item() for name, f in ALIGNMENTS.items()}
+    losses = {name: row.loss(text, partner, image, 4.0).item() for name, row in ALIGNMENTS.items()}
     assert losses["mse"] == pytest.approx((0 + 1 + 0 + 1) / 4)
     assert losses["cosine"] == pytest.approx((1 - 1 / math.sqrt(2)) / 2)
     # Cosines of text (rows) and partner: (h, 0), (h, 1) with h = 1 / sqrt 2, times 4.
@@ -88,10 +88,10 @@ def test_alignments_are_the_slow_ones(name, scale, seed):
     random = np.random.default_rng(seed)
     t, p, v = random.normal(size=(3, 7, 5)) * random.uniform(0.1, 3, size=(3, 1, 1))
     expected = slow_alignment(name, t, p, v, scale)
-    exact = ALIGNMENTS[name](*map(torch.from_numpy, (t, p, v)), scale)
+    exact = ALIGNMENTS[name].loss(*map(torch.from_numpy, (t, p, v)), scale)
     assert exact.dtype == torch.float64
     assert exact.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    single = ALIGNMENTS[name](*(torch.from_numpy(x).float() for x in (t, p, v)), scale)
+    single = ALIGNMENTS[name].loss(*(torch.from_numpy(x).float() for x in (t, p, v)), scale)
     assert single.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
     main = contrastive(torch.from_numpy(v), torch.from_numpy(t), scale)
     assert main.item() == pytest.approx(slow_contrastive(v, t, scale), rel=1e-12)
@@ -102,7 +102,7 @@ def test_gradients_are_those_of_the_slow_ones(name):
     random = np.random.default_rng(3)
     t, p, v = random.normal(size=(3, 4, 3))
     tensors = [torch.from_numpy(x).requires_grad_() for x in (t, p)]
-    loss = ALIGNMENTS[name](*tensors, torch.from_numpy(v), 5.0)
+    loss = ALIGNMENTS[name].loss(*tensors, torch.from_numpy(v), 5.0)
     gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
     for which, gradient in enumerate(gradients):
         expected = np.zeros_like(t)
@@ -115,13 +115,12 @@ def test_gradients_are_those_of_the_slow_ones(name):
             expected[index] = (ends[0] - ends[1]) / 2e-6
         found = np.zeros_like(t) if gradient is None else gradient.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
-    # The image loss is about the partner alone.
-    assert (gradients[0] is None) == (name == "image")
+    assert (gradients[0] is None) == ALIGNMENTS[name].moves_partner_alone == (name == "image")
 
 
 def test_only_mse_sees_the_length_of_features():
     text, partner, image = torch.randn(3, 6, 4).unbind()
-    for name, loss in ALIGNMENTS.items():
-        plain = loss(text, partner, image, 10.0)
-        scaled = loss(text * 3, partner, image, 10.0)
+    for name, row in ALIGNMENTS.items():
+        plain = row.loss(text, partner, image, 10.0)
+        scaled = row.loss(text * 3, partner, image, 10.0)
         assert torch.isclose(plain, scaled, rtol=1e-4) == (name != "mse"), name

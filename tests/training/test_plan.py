@@ -4,35 +4,38 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.deltas.test_kinds import SPECS
-from tests.models import write_mclip_backbone
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.injection import InjectedDelta
-from xclipt.progress import Silent
+from tests.factories.models import load, write_mclip_backbone
+from tests.factories.specs import SPECS
+from xclipt.alignment.build import AlignmentRequest
+from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
+from xclipt.deltas.adapted import AdaptedTower
 from xclipt.training.plan import plan, safetensors_bytes
-from xclipt.training.train import TrainingRequest
-from xclipt.training.train_start import STRUCTURE
+from xclipt.training.request import TrainingRequest
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return load(write_mclip_backbone(tmp_path_factory.mktemp("backbone")))
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_plan_is_the_file(tmp_path, name):
-    write_mclip_backbone(tmp_path)
-    (planned,) = plan(str(tmp_path), [TrainingRequest(language="fr", spec=SPECS[name])])
-    backbone = load_backbone(str(tmp_path), torch.device("cpu"), torch.float32, Silent())
-    delta = InjectedDelta(backbone.text_tower, SPECS[name], "bert", 0, backbone.tokenizer)
+def test_the_plan_is_the_file(small, name):
+    request = TrainingRequest(AlignmentRequest("fr"), SPECS[name])
+    (planned,) = plan(small.identity.id, [request])
+    delta = AdaptedTower(small.text_tower, SPECS[name], 0, small.tokenizer)
     assert planned.trainable_parameters == delta.trainable_parameters
-    assert planned.backbone_parameters == backbone.text_parameters
+    assert planned.backbone_parameters == small.text_parameters
     assert planned.bytes == len(save(delta.tensors()))
     assert planned.tensor_bytes == 4 * delta.trainable_parameters
 
 
 def test_the_builtin_backbone_is_planned_as_it_is_loaded(backbone):
-    (planned,) = plan("builtin", [TrainingRequest(language="fr", shots=10)])
+    (planned,) = plan("builtin", [TrainingRequest(AlignmentRequest("fr", shots=10))])
     assert planned.backbone_parameters == backbone.text_parameters
     assert planned.trainable_parameters == 184_320
-    delta = InjectedDelta(backbone.text_tower, STRUCTURE, "bert")
+    assert (planned.name, planned.steps) == ("lora-10shot-seed1", 20)
+    delta = AdaptedTower(backbone.text_tower, WARM_START_SPEC)
     assert planned.bytes == len(save(delta.tensors()))
-    delta.remove()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 100])

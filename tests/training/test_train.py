@@ -5,30 +5,34 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.factories.tiny import workspace_in
+from xclipt.alignment.build import AlignmentRequest
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.data.emoji import EmojiDataset
+from xclipt.data.registry import open_dataset
+from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.errors import XcliptError
 from xclipt.evaluation.evaluate import evaluate
-from xclipt.progress import Silent
+from xclipt.evaluation.queries import EvaluationRequest
 from xclipt.training.recipe import recipe_with
-from xclipt.training.train import TrainingRequest, train_delta
+from xclipt.training.request import TrainingRequest
+from xclipt.training.train import train_delta
 from xclipt.workspace import Workspace
 
 
 @pytest.fixture
 def workspace(backbone, tmp_path) -> Workspace:
-    directory, _ = ArtifactDirectory.open_or_create(tmp_path / "artifacts", backbone.identity)
-    return Workspace(directory, backbone, Silent())
+    return workspace_in(tmp_path, backbone)
 
 
 def test_the_backbone_is_the_same_before_and_after(workspace, backbone):
     before = backbone.measure_fingerprint()
     request = TrainingRequest(
-        "fr", shots=6, recipe=recipe_with(epochs=3), validation_pictures=10, routine=1
+        AlignmentRequest("fr", shots=6), recipe=recipe_with(epochs=3), validation_pictures=10
     )
     stored = train_delta(workspace, EmojiDataset(), request)
     assert backbone.measure_fingerprint() == before == stored.manifest.backbone["fingerprint"]
@@ -40,7 +44,9 @@ def test_the_backbone_is_the_same_before_and_after(workspace, backbone):
 
 def test_routine_none_is_told_apart(workspace):
     request = TrainingRequest(
-        "de", shots=4, recipe=recipe_with(epochs=1), validation_pictures=0, routine=None
+        AlignmentRequest("de", shots=4, routine=None),
+        recipe=recipe_with(epochs=1),
+        validation_pictures=0,
     )
     stored = train_delta(workspace, EmojiDataset(), request)
     assert stored.manifest.name == "lora-4shot-unaligned-seed1"
@@ -48,35 +54,23 @@ def test_routine_none_is_told_apart(workspace):
     assert stored.manifest.validation == {"pictures": 0}
 
 
-def test_a_delta_that_is_worse_is_shown_as_worse(workspace):
-    """A learning rate far too high ruins the language, and eval must say so."""
+def test_a_ruined_delta_is_shown_as_worse_and_not_made_current(workspace):
+    """A learning rate far too high ruins the language: validation and eval must say so."""
     request = TrainingRequest(
-        "fr",
-        shots=10,
-        recipe=recipe_with(epochs=6, learning_rate=0.3),
-        validation_pictures=0,
-        routine=None,
-    )
-    train_delta(workspace, EmojiDataset(), request)
-    _, row = evaluate(workspace, EmojiDataset(), ["fr"], limit=150).rows
-    assert row.gain.mean_r1 < 0 and row.gain.significant
-
-
-@pytest.mark.parametrize("even_if_worse", [False, True])
-def test_what_validation_says_is_worse_is_not_made_current(workspace, even_if_worse):
-    request = TrainingRequest(
-        "fr",
-        shots=10,
+        AlignmentRequest("fr", shots=10, routine=None),
         recipe=recipe_with(epochs=4, learning_rate=0.3),
-        validation_pictures=40,
-        routine=None,
-        even_if_worse=even_if_worse,
+        name="ruined",
+        validation_pictures=20,
     )
     stored = train_delta(workspace, EmojiDataset(), request)
     assert stored.manifest.validation["MRR"] < stored.manifest.validation["base_MRR"]
-    assert stored.current is even_if_worse
-    assert (workspace.directory.current("fr") is not None) is even_if_worse
-    assert workspace.directory.delta("fr", stored.manifest.name), "it is stored all the same"
+    assert not stored.current and workspace.directory.current("fr") is None
+    assert workspace.directory.delta("fr", "ruined"), "it is stored all the same"
+    asked = EvaluationRequest(["fr"], deltas={"fr": (stored,)}, limit=80)
+    _, row = evaluate(workspace, EmojiDataset(), asked).rows
+    assert row.gain.mean_r1 < 0 and row.gain.significant
+    again = train_delta(workspace, EmojiDataset(), replace(request, even_if_worse=True))
+    assert again.current and again.manifest.weights == stored.manifest.weights
 
 
 def command(artifacts: Path, language: str, *more: str) -> list[str]:
@@ -136,17 +130,15 @@ def test_ten_photographs_lift_languages_above_the_base(workspace, data_root):
 
     Of ten, since sixty leave five of the languages 27 photographs to be measured on.
     """
-    from xclipt.data.registry import open_dataset
-
     dataset = open_dataset("xflickrco", data_root)
     languages = ["de", "es", "id", "ja", "ru", "tr", "zh"]
     for language in languages:
-        train_delta(workspace, dataset, TrainingRequest(language, shots=10, seed=1))
-    result = evaluate(workspace, dataset, languages)
+        train_delta(workspace, dataset, TrainingRequest(AlignmentRequest(language, shots=10)))
+    result = evaluate(workspace, dataset, EvaluationRequest(languages))
     assert result.mean_gain.gain.mean_r1 > 0
     assert result.mean_gain.gain.ci95[0] > 0
 
 
 def test_shots_beyond_the_pairs_are_refused(workspace):
-    with pytest.raises(XcliptError, match="--shots 853: emoji has 852"):
-        train_delta(workspace, EmojiDataset(), TrainingRequest("fr", shots=853))
+    with pytest.raises(XcliptError, match="shots '853': emoji has 852"):
+        train_delta(workspace, EmojiDataset(), TrainingRequest(AlignmentRequest("fr", shots=853)))

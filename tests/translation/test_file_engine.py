@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from tests.data.test_parallel_sets import make_multi30k, make_xtd
+from tests.factories.datasets import make_multi30k, make_xtd
 from xclipt.data.registry import open_dataset
 from xclipt.errors import XcliptError
 from xclipt.translation.engines.file import from_file, published
@@ -45,7 +45,7 @@ def test_line_counts_are_checked(tmp_path):
         published(dataset, "fr", "en")
     lines = tmp_path / "mine.txt"
     lines.write_text("one\n")
-    with pytest.raises(XcliptError, match=r"--file .*mine.txt: 1 lines for 2 captions"):
+    with pytest.raises(XcliptError, match=r"file '.*mine.txt': 1 lines for 2 captions"):
         from_file(lines, ["un", "deux"])
 
 

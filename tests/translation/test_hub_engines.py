@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from tests.translation.checkpoints import SENTENCES, write_m2m100, write_marian
+from tests.factories.datasets import make_xtd
+from tests.factories.translation_models import SENTENCES, write_m2m100, write_marian
 from xclipt.errors import XcliptError
+from xclipt.translation.engines.choose import EngineRequest, open_engine
 from xclipt.translation.engines.ctranslate2 import CTranslate2Engine, converted
 from xclipt.translation.engines.hub_model import fetch_model, find_model
 from xclipt.translation.engines.transformers import TransformersEngine
@@ -128,14 +130,17 @@ def test_damaged_models_are_named(checkpoints, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(XcliptError, match="not a translation model"):
         engine(TransformersEngine, tmp_path).translate(["a"])
-    with pytest.raises(XcliptError, match="--model nowhere: no such folder and no hub id"):
+    with pytest.raises(XcliptError, match="model 'nowhere': no such folder and no hub id"):
         fetch_model("nowhere")
     assert find_model("../outside") is None
     with pytest.raises(XcliptError, match=r"does not know Klingon|does not know"):
         engine(TransformersEngine, checkpoints["m2m"], "fr", "eu").translate(["a"])
 
 
-def test_without_ctranslate2_the_way_out_is_named(checkpoints, monkeypatch):
-    monkeypatch.setattr("xclipt.translation.engines.ctranslate2.is_installed", lambda: False)
-    with pytest.raises(XcliptError, match=r"xclipt\[ctranslate2\].*--engine transformers"):
-        engine(CTranslate2Engine, checkpoints["marian"])
+def test_without_ctranslate2_the_way_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("xclipt.translation.engines.ctranslate2.find_spec", lambda name: None)
+    request = EngineRequest(engine="ctranslate2")
+    with pytest.raises(
+        XcliptError, match=r"engine 'ctranslate2': .*xclipt\[ctranslate2\].*`engine=transformers`"
+    ):
+        open_engine(request, make_xtd(tmp_path), [], "fr", "en", fetch=False)

@@ -7,7 +7,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as
 
 from xclipt.errors import XcliptError
 from xclipt.languages import _two_letter_codes, resolve
-from xclipt.translation.engines.language_tokens import LanguageTokens, flores_code, language_tokens
+from xclipt.translation.engines.hub_model import LanguageTokens, flores_code, language_tokens
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_models_are_told():
 
 
 def test_other_models_and_unknown_languages_are_refused():
-    with pytest.raises(XcliptError, match="--model t: is of type t5"):
+    with pytest.raises(XcliptError, match="model 't': is of type t5"):
         language_tokens("t", "t5", {"a"}, "fr", "en")
     with pytest.raises(XcliptError, match=r"does not know Volapük \(vo, as vol_Latn\)"):
         language_tokens("n", "m2m_100", set(NLLB), "en", "vo")

@@ -8,12 +8,18 @@ import signal
 import pytest
 import yaml
 
-from xclipt.artifacts.atomic import replacing, sweep
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.errors import XcliptError
+from xclipt.files import replacing, sweep
 from xclipt.translation.lookup import LookedUp, look_up
-from xclipt.translation.store import Translation, TranslationStore, Translator, stores
+from xclipt.translation.store import (
+    Direction,
+    Translation,
+    TranslationStore,
+    Translator,
+    stores,
+)
 
 MARIAN = Translator("transformers", "Helsinki-NLP/opus-mt-fr-en", "abc123", "beams=4")
 APERTIUM = Translator("apertium", "fra-spa spa-eng", "3.8")
@@ -126,19 +132,22 @@ def test_a_new_verdict_replaces_the_old_one_and_nothing_else(directory):
 
 def test_look_up_takes_one_translator_the_one_with_most(directory):
     texts = ["a", "b", "c"]
-    assert look_up(directory, texts, "fr", "en") == LookedUp((None, None, None), None)
+    into_english = Direction("fr", "en")
+    nothing = LookedUp((None, None, None), frozenset((0, 1, 2)), None)
+    assert look_up(directory, texts, into_english) == nothing
     marian = TranslationStore(directory, MARIAN, "fr", "en")
     marian.add([Translation("a", "m1"), Translation("b", "m2", ("empty",), True)])
     apertium = TranslationStore(directory, APERTIUM, "fr", "en")
     apertium.add([Translation("b", "a2")])
     # One each, as what was dropped does not count: the first by name.
-    assert look_up(directory, texts, "fr", "en") == LookedUp((None, "a2", None), APERTIUM)
+    found = look_up(directory, texts, into_english)
+    assert found == LookedUp((None, "a2", None), frozenset((0, 2)), APERTIUM)
     marian.add([Translation("c", "m3")])
-    found = look_up(directory, texts, "fr", "en")
-    assert found == LookedUp(("m1", None, "m3"), MARIAN) and found.missing == 1
+    found = look_up(directory, texts, into_english)
+    assert found == LookedUp(("m1", None, "m3"), frozenset(), MARIAN) and found.missing == 1
     for engine in ("apertium", "fra-spa spa-eng", APERTIUM.name):
-        assert look_up(directory, texts, "fr", "en", engine).translator == APERTIUM
-    assert look_up(directory, texts, "fr", "en", "ctranslate2").translator is None
+        assert look_up(directory, texts, into_english, engine).translator == APERTIUM
+    assert look_up(directory, texts, into_english, "ctranslate2").translator is None
 
 
 def _hang_while_writing(path, ready):

@@ -1,16 +1,19 @@
 """What is new is translated, once, judged, stored and scored."""
 
 import random
+from pathlib import Path
 
 import pytest
 
-from tests.data.test_parallel_sets import make_xtd
+from tests.factories.datasets import make_xtd
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
 from xclipt.errors import XcliptError
 from xclipt.progress import Silent
+from xclipt.translation.engines import apertium, ctranslate2, hub_engine
 from xclipt.translation.engines.choose import EngineRequest, open_engine
+from xclipt.translation.engines.hub_model import HubModel
 from xclipt.translation.scores import MOST_SCORED, score
 from xclipt.translation.store import TranslationStore, Translator
 from xclipt.translation.translate import Captions, captions_to_translate, translate
@@ -78,7 +81,9 @@ def test_limit_and_dry_run(directory):
 def test_on_bad(directory):
     engine = Backwards({"un chat": "", "un chien": "un chien"})
     texts = captions("un chat", "un chien", "un lit")
-    with pytest.raises(XcliptError, match=r"--on-bad error: 'un chien'.*copied.*drop goes on"):
+    with pytest.raises(
+        XcliptError, match=r"on_bad 'error': 'un chien'.*copied.*`on_bad=drop` goes"
+    ):
         translate(directory, engine, texts, Silent(), on_bad="error")
     report = translate(directory, engine, texts, Silent())
     assert report.dropped == 2 and report.flags == {"copied": 1, "empty": 1}
@@ -88,7 +93,7 @@ def test_on_bad(directory):
     report = translate(directory, engine, texts, Silent(), on_bad="keep")
     assert report.dropped == 0 and report.flags and not engine.batches
     assert TranslationStore(directory, Backwards.translator, "fr", "en").get("un chat").text == ""
-    with pytest.raises(XcliptError, match="--on-bad error"):
+    with pytest.raises(XcliptError, match="on_bad 'error'"):
         translate(directory, engine, texts, Silent(), on_bad="error")
     translate(directory, engine, texts, Silent(), on_bad="drop")
     assert tree(directory.root) == dropped
@@ -150,8 +155,8 @@ def test_captions_of_both_directions(tmp_path):
     # Into a language that the data set does not have.
     assert captions_to_translate(dataset, "sv", "from-en", None).references == {}
     for arguments, part in (
-        (("en", "to-en"), "--lang en"),
-        (("fr", "up"), "--direction up"),
+        (("en", "to-en"), "language 'en'"),
+        (("fr", "up"), "direction 'up': choose to-en, from-en"),
         (("sv", "to-en"), "no captions in 'sv'"),
     ):
         with pytest.raises(XcliptError, match=part):
@@ -159,30 +164,28 @@ def test_captions_of_both_directions(tmp_path):
 
 
 def test_auto_takes_what_is_there_and_says_why(tmp_path, monkeypatch):
-    from xclipt.translation.engines import apertium, choose
-    from xclipt.translation.engines.hub_model import HubModel
-
     dataset = make_xtd(tmp_path)
-    monkeypatch.setattr(choose, "find_model", lambda name: None)
+    cached = {}
+    monkeypatch.setattr(hub_engine, "find_model", cached.get)
     monkeypatch.setattr(apertium, "is_installed", lambda: False)
-    request = EngineRequest()
 
     def chosen(**changes):
-        return open_engine(EngineRequest(**changes), dataset, [], "fr", "en")
+        return open_engine(EngineRequest(**changes), dataset, [], "fr", "en", fetch=False)
 
-    with pytest.raises(XcliptError, match="nothing here translates from fr to en"):
-        open_engine(request, dataset, [], "fr", "en")
+    with pytest.raises(
+        XcliptError, match=r"engine 'auto': nothing here translates from fr to en.* name a `file`"
+    ):
+        chosen()
     monkeypatch.setattr(apertium, "is_installed", lambda: True)
     monkeypatch.setattr(apertium, "list_modes", lambda: {"fra-eng": ("fr", "en")})
     monkeypatch.setattr(apertium, "_revision", lambda chain: "1")
     engine = chosen()
     assert engine.translator.engine == "apertium" and "auto: no translations" in engine.about
     nllb = "facebook/nllb-200-distilled-600M"
-    monkeypatch.setattr(
-        choose, "find_model", lambda name: HubModel(name, "abc", tmp_path) if name == nllb else None
-    )
+    cached[nllb] = HubModel(nllb, "abc", tmp_path)
     assert chosen().translator == Translator("ctranslate2", nllb, "abc", "beams=4")
-    monkeypatch.setattr(choose.ctranslate2, "is_installed", lambda: False)
+    assert chosen(engine="transformers").translator.model == nllb
+    monkeypatch.setattr(ctranslate2, "find_spec", lambda name: None)
     engine = chosen(beams=2, dtype="bfloat16", batch_size=7)
     assert engine.translator == Translator("transformers", nllb, "abc", "beams=2 dtype=bfloat16")
     assert "in the hub's cache" in engine.about and engine.batch_size == 7
@@ -190,15 +193,28 @@ def test_auto_takes_what_is_there_and_says_why(tmp_path, monkeypatch):
     (tmp_path / "translated_to_en" / "fr.txt").write_text("one\ntwo")
     assert chosen().translator.engine == "file" and "beside xtd" in chosen().about
     assert chosen(engine="apertium").translator.engine == "apertium"
+    named = chosen(model="owner/model")
+    assert named.translator == Translator(
+        "transformers", "owner/model", "not fetched yet", "beams=4"
+    )
+    assert named.about.endswith("(auto: its model is named)")
+    table = tmp_path / "mine.tsv"
+    table.write_text("un\tone\n")
+    assert chosen(file=table).translator.model == "mine.tsv"
 
 
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"engine": "babel"}, "--engine babel: choose auto, file"),
-        ({"engine": "file", "model": "x/y"}, "--model and --beams: go with"),
+        (
+            {"engine": "babel"},
+            "engine 'babel': choose auto, file, ctranslate2, transformers, apertium$",
+        ),
+        ({"engine": "file", "model": "x/y"}, "engine 'file': `model` and `beams` go with"),
         ({"engine": "file"}, "no translations from fr to en lie beside xtd"),
-        ({"engine": "apertium", "beams": 3}, "--beams"),
+        ({"engine": "apertium", "beams": 3}, "beams: goes with"),
+        ({"engine": "apertium", "file": Path("x")}, "file: goes with `engine=file` and without"),
+        ({"model": "x/y", "file": Path("x")}, "file: goes with `engine=file` and without `model`"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path, changes, part):

@@ -19,34 +19,15 @@ none, to-en target caption, machine-           -                                
 text.)
 """
 
-from dataclasses import dataclass
-
 from xclipt.errors import UsageError, XcliptError
+from xclipt.translation.store import Direction
 
 ROUTINES: dict[str, int | None] = {"1": 1, "2": 2, "3": 3, "none": None}
-"""Routines by the name that ``--routine`` knows."""
+"""Routines by name."""
 
 TARGET, TO_EN = "target", "to-en"
 TEXTS = (TARGET, TO_EN)
-"""What ``--text`` knows: the text as it is, or its English translation."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A way to translate: from one language into another, ISO 639-1 codes."""
-
-    source: str
-    target: str
-
-    @property
-    def option(self) -> str:
-        """As ``xclipt translate --direction`` calls it."""
-        return "to-en" if self.target == "en" else "from-en"
-
-    @property
-    def language(self) -> str:
-        """The one of the two that is not English."""
-        return self.source if self.target == "en" else self.target
+"""What is embedded: the text as it is, or its English translation."""
 
 
 def inference_text(routine: int | None, asked: str | None = None) -> str:
@@ -61,20 +42,20 @@ def inference_text(routine: int | None, asked: str | None = None) -> str:
         XcliptError: There is no such text or routine.
     """
     if routine not in ROUTINES.values():
-        raise XcliptError(f"--routine {routine}: choose {', '.join(ROUTINES)}")
+        raise XcliptError(f"choose {', '.join(ROUTINES)}", field="routine", value=routine)
     if asked not in (None, *TEXTS):
-        raise XcliptError(f"--text {asked}: choose {', '.join(TEXTS)}")
+        raise XcliptError(f"choose {', '.join(TEXTS)}", field="text", value=asked)
     if routine is None:
         return asked or TARGET
     own = TO_EN if routine == 3 else TARGET
     if asked not in (None, own):
+        advice = (
+            "text translated into English; leave `text` out"
+            if own == TO_EN
+            else "the target text; use `routine=3`, or `routine=none` for the baseline"
+        )
         raise UsageError(
-            f"--text {asked}: routine {routine} trains and searches with "
-            + (
-                "text translated into English; leave --text out"
-                if own == TO_EN
-                else "the target text; use --routine 3, or --routine none for the baseline"
-            )
+            f"routine {routine} trains and searches with {advice}", field="text", value=asked
         )
     return own
 
@@ -95,6 +76,12 @@ def check_language(routine: int | None, text: str, language: str) -> None:
     if language != "en":
         return
     if routine is not None:
-        raise XcliptError(f"--lang en: routine {routine} aligns with English; use --routine none")
+        raise XcliptError(
+            f"routine {routine} aligns with English; use `routine=none`",
+            field="language",
+            value=language,
+        )
     if text == TO_EN:
-        raise XcliptError("--lang en: English needs no translation; use --text target")
+        raise XcliptError(
+            "English needs no translation; use `text=target`", field="language", value=language
+        )

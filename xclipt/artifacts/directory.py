@@ -16,23 +16,30 @@
 
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
-from xclipt.artifacts.atomic import sweep, write_bytes, write_text
 from xclipt.artifacts.features import FeatureStore
-from xclipt.artifacts.manifest import DeltaManifest, WeightsFile, content_hash
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
+from xclipt.backbones.backbone import Backbone, BackboneIdentity
+from xclipt.backbones.registry import load_backbone
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.kinds import spec_from
 from xclipt.errors import XcliptError
+from xclipt.files import content_hash, sweep, write_bytes, write_text
+from xclipt.progress import Silent
 
 FORMAT = 1
 MARK = "xclipt.yaml"
+INTERRUPTED = "training.safetensors"
+"""Where a delta's training that was cut off goes on from."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -43,6 +50,38 @@ class StoredDelta:
     manifest: DeltaManifest
     folder: Path
     current: bool
+
+    @property
+    def spec(self) -> DeltaSpec:
+        """Kind and settings.
+
+        Raises:
+            XcliptError: The manifest names a kind or a setting that this xclipt does not know.
+        """
+        try:
+            return spec_from(self.manifest.kind, self.manifest.setting)
+        except XcliptError as error:
+            raise XcliptError(f"{self.folder / MANIFEST}: {error}") from None
+
+    def load_backbone(self) -> Backbone:
+        """The backbone that it was trained on, in float32 on the CPU.
+
+        Raises:
+            XcliptError: Its weights cannot be had or are damaged.
+        """
+        name = self.manifest.backbone["id"]
+        return load_backbone(name, torch.device("cpu"), torch.float32, Silent())
+
+    def within(self, backbone: Backbone) -> Backbone:
+        """The backbone with this delta in its text tower, on the same frozen weights.
+
+        Raises:
+            XcliptError: The delta's file is damaged or does not fit the tower.
+        """
+        tensors = self.tensors()
+        adapted = AdaptedTower(backbone.text_tower, self.spec, tokenizer=backbone.tokenizer)
+        adapted.load(tensors)
+        return adapted.within(backbone)
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights, after their hash was checked.
@@ -56,7 +95,7 @@ class StoredDelta:
         except OSError as error:
             raise XcliptError(f"{path}: cannot read the delta ({error.strerror})") from None
         if content_hash(data) != self.manifest.weights.sha256:
-            raise XcliptError(f"{path}: its content is not what manifest.yaml says; train it again")
+            raise XcliptError(f"{path}: its content is not what {MANIFEST} says; train it again")
         try:
             return load(data)
         except SafetensorError as error:
@@ -72,6 +111,11 @@ class ArtifactDirectory:
     def __init__(self, root: Path, backbone: BackboneIdentity) -> None:
         self.root = root
         self.backbone = backbone
+
+    @staticmethod
+    def is_at(root: Path) -> bool:
+        """Whether there is an artifact directory, sound or not."""
+        return (root / MARK).exists()
 
     @classmethod
     def open(cls, root: Path) -> "ArtifactDirectory":
@@ -103,15 +147,15 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It belongs to another backbone, holds other files, or cannot be written.
         """
-        if (root / MARK).exists():
+        if cls.is_at(root):
             directory = cls.open(root)
             directory.require_backbone(backbone)
             return directory, False
         sweep(root, MARK)  # a kill at this very point would else leave a folder that is refused
         if root.exists() and (not root.is_dir() or _not_the_mark(root)):
             raise XcliptError(
-                f"{root}: is there already and is not an artifact directory; name another one "
-                "with --artifacts"
+                f"{root}: is there already and is not an artifact directory; name another one: "
+                "`artifacts=DIR`"
             )
         plain = {"format": FORMAT, "backbone": vars(backbone)}
         write_text(root / MARK, yaml.safe_dump(plain, sort_keys=False))
@@ -127,7 +171,7 @@ class ArtifactDirectory:
             raise XcliptError(
                 f"{self.root}: its backbone is {self.backbone.id} "
                 f"({self.backbone.fingerprint[:12]}), not {backbone.id} "
-                f"({backbone.fingerprint[:12]}); use another --artifacts directory"
+                f"({backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
             )
 
     def features(self, space: str, dim: int) -> FeatureStore:
@@ -166,24 +210,21 @@ class ArtifactDirectory:
         return self.root / kind / language / name
 
     def write_delta(
-        self, manifest: DeltaManifest, tensors: Mapping[str, Tensor], *, make_current: bool = True
+        self, manifest: DeltaManifest, data: bytes, *, make_current: bool = True
     ) -> StoredDelta:
-        """Store a delta, replacing one of the same name; the manifest's ``weights`` are filled in.
+        """Store a delta, replacing one of the same name.
 
         The manifest is the last to be written: a kill leaves the old delta or the new one.
+
+        Args:
+            manifest: Everything about it.
+            data: The file of its weights, as :func:`~xclipt.artifacts.manifest.pack` made it.
+            make_current: Make it the language's current one.
         """
         folder = self.delta_folder(manifest.language, manifest.name)
-        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        digest = content_hash(data)
-        weights = WeightsFile(
-            file=f"delta-{digest[:12]}.safetensors",
-            sha256=digest,
-            bytes=len(data),
-            parameters=sum(tensor.numel() for tensor in tensors.values()),
-        )
-        manifest = replace(manifest, weights=weights)
+        weights = manifest.weights
         write_bytes(folder / weights.file, data)
-        write_text(folder / "manifest.yaml", manifest.to_yaml())
+        write_text(folder / MANIFEST, manifest.to_yaml())
         for old in folder.glob("delta-*.safetensors"):
             if old.name != weights.file:
                 old.unlink()
@@ -197,7 +238,7 @@ class ArtifactDirectory:
         Raises:
             XcliptError: There is no such delta.
         """
-        if not (self.delta_folder(language, name) / "manifest.yaml").is_file():
+        if not (self.delta_folder(language, name) / MANIFEST).is_file():
             raise XcliptError(f"{self.root}: no delta '{name}' for '{language}'")
         write_text(self.root / "deltas" / language / "current", f"{name}\n")
 
@@ -209,7 +250,7 @@ class ArtifactDirectory:
                 folder is not really in this directory.
         """
         folder = self.delta_folder(language, name)
-        others = sorted(path.parent.name for path in folder.parent.glob("*/manifest.yaml"))
+        others = sorted(path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}"))
         if name not in others:
             known = ", ".join(others) or "none"
             raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
@@ -234,13 +275,13 @@ class ArtifactDirectory:
         """
         folder = self.removal(language, name)
         try:
-            digest = DeltaManifest.read(folder / "manifest.yaml").weights.sha256[:12]
+            digest = DeltaManifest.read(folder / MANIFEST).weights.sha256[:12]
         except XcliptError:
             digest = ""
         try:
             if self.current_name(language) == name:
                 (folder.parent / "current").unlink()
-            (folder / "manifest.yaml").unlink()
+            (folder / MANIFEST).unlink()
             shutil.rmtree(folder)
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
@@ -253,7 +294,7 @@ class ArtifactDirectory:
 
     def languages(self) -> list[str]:
         """Languages that have a delta."""
-        found = {path.parent.parent.name for path in self.root.glob("deltas/*/*/manifest.yaml")}
+        found = {path.parent.parent.name for path in self.root.glob(f"deltas/*/*/{MANIFEST}")}
         return sorted(found)
 
     def deltas(self, language: str) -> list[StoredDelta]:
@@ -262,7 +303,7 @@ class ArtifactDirectory:
         current = self.current_name(language)
         return [
             StoredDelta(DeltaManifest.read(path), path.parent, path.parent.name == current)
-            for path in sorted(folder.glob("*/manifest.yaml"))
+            for path in sorted(folder.glob(f"*/{MANIFEST}"))
         ]
 
     def delta(self, language: str, name: str) -> StoredDelta:
@@ -272,7 +313,7 @@ class ArtifactDirectory:
             XcliptError: It is not there, or is another backbone's.
         """
         folder = self.delta_folder(language, name)
-        path = folder / "manifest.yaml"
+        path = folder / MANIFEST
         if not path.is_file():
             known = ", ".join(stored.manifest.name for stored in self.deltas(language)) or "none"
             raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")

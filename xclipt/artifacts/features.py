@@ -9,25 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xclipt.artifacts.atomic import write_with
 from xclipt.errors import XcliptError
+from xclipt.files import write_with
 from xclipt.progress import Progress
-
-
-def text_key(text: str) -> bytes:
-    """SHA-256 of a text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).digest()
-
-
-def file_key(path: Path) -> bytes:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def picture_key(sha256: bytes) -> str:
-    """What a picture is known by in manifests and heads: the hash's first 16 hexadecimal digits."""
-    return sha256.hex()[:16]
 
 
 class FeatureStore:

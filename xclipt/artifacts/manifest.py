@@ -1,20 +1,20 @@
 """A delta's manifest: everything that is known of how it came to be, as a person reads it."""
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.torch import save
+from torch import Tensor
 
 from xclipt.errors import XcliptError
+from xclipt.files import content_hash
 
 FORMAT = 1
-
-
-def content_hash(data: bytes) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+MANIFEST = "manifest.yaml"
+"""The file, beside the weights and in every export."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,19 @@ class WeightsFile:
     sha256: str
     bytes: int
     parameters: int
+
+
+def pack(tensors: Mapping[str, Tensor]) -> tuple[WeightsFile, bytes]:
+    """A delta's tensors as the bytes of their file, and what a manifest says of it."""
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    digest = content_hash(data)
+    weights = WeightsFile(
+        file=f"delta-{digest[:12]}.safetensors",
+        sha256=digest,
+        bytes=len(data),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+    )
+    return weights, data
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class TrainingData:
         sha256: Over the pairs, texts and picture contents, in order.
         pictures: Leading 16 hexadecimal digits of the SHA-256 of each picture that was trained or
             validated on, or the delta that it started from; ``eval`` leaves them out.
-        alignment_sha256: Of the alignment set, as ``xclipt align`` records it.
+        alignment_sha256: Hash of the alignment set, as ``xclipt align`` records it.
         floor: Least cosine that a pair's texts had to have in the frozen tower.
         left_out: How many pairs were passed over, by reason.
     """

@@ -1,20 +1,17 @@
 """``xclipt verify``: whether everything in an artifact directory is what it should be."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from xclipt.artifacts.directory import MARK, ArtifactDirectory, StoredDelta
-from xclipt.artifacts.manifest import DeltaManifest
+from xclipt.artifacts.directory import INTERRUPTED, MARK, ArtifactDirectory
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
+from xclipt.backbones.registry import blueprint
+from xclipt.backbones.text_tower import TextTower
+from xclipt.deltas.adapted import require_fit
 from xclipt.errors import XcliptError
-
-CheckFit = Callable[[StoredDelta, Mapping[str, Tensor]], None]
-"""Raises :class:`XcliptError` for tensors that the backbone has no place for."""
-
-_INTERRUPTED = "training.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,40 +27,37 @@ class Finding:
     problem: str = ""
 
 
-def verify(directory: ArtifactDirectory, load_check: Callable[[], CheckFit]) -> list[Finding]:
+def verify(directory: ArtifactDirectory) -> list[Finding]:
     """Look at every delta, at what is current, and at every cached feature file.
 
-    Of a delta: its manifest, its place, its backbone's fingerprint, the hash of its weights, their
-    count, names and shapes, and files that nothing refers to.
+    A delta is checked for its manifest, its place, its backbone's fingerprint, the hash of its
+    weights, their count, names and shapes, and files that nothing refers to.
 
     Args:
-        directory: The directory; nothing in it is changed.
-        load_check: Gives what compares a delta's tensors with the backbone; where it cannot, that
-            is a finding and the rest is checked.
+        directory: The directory; nothing in it is changed. Where its backbone cannot be described,
+            that is a finding, and names and shapes are not checked.
 
     Returns:
         A finding for each delta and each damaged or dangling file, by path.
     """
     root = directory.root
     findings = []
+    tower = None
     try:
-        check_fit = load_check()
+        tower = blueprint(directory.backbone.id).text_tower
     except XcliptError as error:
         findings.append(Finding(MARK, f"names and shapes cannot be checked: {error}"))
-        check_fit = _unchecked
     for language in _folders(root / "deltas"):
-        findings += list(_language(directory, language, check_fit))
+        findings += list(_language(directory, language, tower))
     for shard in sorted((root / "features").glob("*/*")):
         if problem := _shard(shard):
             findings.append(Finding(str(shard.relative_to(root)), problem))
     return findings
 
 
-def _unchecked(delta: StoredDelta, tensors: Mapping[str, Tensor]) -> None:
-    pass
-
-
-def _language(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -> Iterator[Finding]:
+def _language(
+    directory: ArtifactDirectory, folder: Path, tower: TextTower | None
+) -> Iterator[Finding]:
     root = directory.root
     if folder.is_symlink() or not folder.is_dir():
         yield Finding(str(folder.relative_to(root)), "not a language's folder; delete it")
@@ -75,13 +69,13 @@ def _language(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -
             continue
         if path.is_symlink() or not path.is_dir():
             yield Finding(place, "nothing refers to it; delete it")
-        elif (path / "manifest.yaml").exists():
+        elif (path / MANIFEST).exists():
             complete.append(path.name)
-            yield Finding(place, _first_problem(directory, path, check_fit))
+            yield Finding(place, _first_problem(directory, path, tower))
             for file in _dangling(path):
                 yield Finding(str(file.relative_to(root)), "nothing refers to it; delete it")
-        elif not (path / _INTERRUPTED).exists():
-            yield Finding(place, "no manifest.yaml, so no delta; delete it")
+        elif not (path / INTERRUPTED).exists():
+            yield Finding(place, f"no {MANIFEST}, so no delta; delete it")
     language = folder.name
     current = directory.current_name(language)
     place = str((folder / "current").relative_to(root))
@@ -92,27 +86,29 @@ def _language(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
 
 
-def _first_problem(directory: ArtifactDirectory, folder: Path, check_fit: CheckFit) -> str:
+def _first_problem(directory: ArtifactDirectory, folder: Path, tower: TextTower | None) -> str:
     try:
-        manifest = DeltaManifest.read(folder / "manifest.yaml")
-        told = (manifest.language, manifest.name)
-        if told != (folder.parent.name, folder.name):
-            return f"its manifest is that of {'/'.join(told)}; move it there"
-        stored = directory.delta(*told)
+        manifest = DeltaManifest.read(folder / MANIFEST)
+        own = (manifest.language, manifest.name)
+        if own != (folder.parent.name, folder.name):
+            return f"its manifest is that of {'/'.join(own)}; move it there"
+        stored = directory.delta(*own)
         tensors = stored.tensors()
         count = sum(tensor.numel() for tensor in tensors.values())
         if count != manifest.weights.parameters:
             return f"holds {count:,} numbers, its manifest says {manifest.weights.parameters:,}"
-        check_fit(stored, tensors)
+        spec = stored.spec
+        if tower:
+            require_fit(folder, tower, spec, tensors)
     except XcliptError as error:
         return str(error).removeprefix(f"{folder}: ")
     return ""
 
 
 def _dangling(folder: Path) -> list[Path]:
-    known = {"manifest.yaml", _INTERRUPTED}
+    known = {MANIFEST, INTERRUPTED}
     try:
-        known.add(DeltaManifest.read(folder / "manifest.yaml").weights.file)
+        known.add(DeltaManifest.read(folder / MANIFEST).weights.file)
     except XcliptError:
         return []
     return sorted(path for path in folder.iterdir() if path.name not in known)

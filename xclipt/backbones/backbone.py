@@ -10,90 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from xclipt.backbones.text_tower import TextTower
 from xclipt.progress import Progress, Silent
 
 TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 16
-
-
-@dataclass(frozen=True)
-class PromptPlacement:
-    """Where a soft prompt's positions are in the sequence: ``tokens`` of them, after the first.
-
-    ``pooled`` tells whether the masked mean counts them.
-    """
-
-    tokens: int
-    pooled: bool
-
-
-class TextTower(nn.Module):
-    """An encoder, pooling over its last hidden states, and a head.
-
-    ``head(sum_i m_i h_i / sum_i m_i)``, the form of Multilingual-CLIP (Carlsson et al. 2022).
-
-    Args:
-        encoder: A transformers text model.
-        head: Pooled states ``(batch, width)`` -> features ``(batch, dim)``.
-        pools_itself: Take the encoder's own ``pooler_output`` (CLIP's state at the end of the text)
-            instead of the masked mean.
-        max_length: Positions that the encoder has, special tokens included.
-
-    Attributes:
-        prompt: Set while a soft prompt is in the tower. Ids and mask then grow by its positions;
-            the delta's module puts the vectors there.
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        head: nn.Module,
-        *,
-        pools_itself: bool = False,
-        max_length: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.pools_itself = pools_itself
-        self.max_length = max_length
-        self.prompt: PromptPlacement | None = None
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Ids and mask, both ``(batch, length)`` -> features ``(batch, dim)``, not normalised."""
-        pooling = attention_mask
-        if self.prompt:
-            tokens = self.prompt.tokens
-            if self.max_length and input_ids.shape[1] + tokens > self.max_length:
-                input_ids, attention_mask = _shortened(
-                    input_ids, attention_mask, self.max_length - tokens
-                )
-            input_ids = _after_first(input_ids, input_ids[:, :1].expand(-1, tokens))
-            ones = torch.ones_like(attention_mask[:, :1]).expand(-1, tokens)
-            pooling = _after_first(attention_mask, ones if self.prompt.pooled else 0 * ones)
-            attention_mask = _after_first(attention_mask, ones)
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        if self.pools_itself:
-            pooled = output.pooler_output
-        else:
-            hidden = output.last_hidden_state
-            mask = pooling.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-        features: Tensor = self.head(pooled)
-        return features
-
-
-def _after_first(row: Tensor, inserted: Tensor) -> Tensor:
-    return torch.cat([row[:, :1], inserted, row[:, 1:]], dim=1)
-
-
-def _shortened(ids: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    # The end-of-text token of a text that is cut moves to the last position that is left.
-    lengths = mask.sum(1)
-    last = ids.gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
-    cut = ids[:, :length].clone()
-    cut[:, -1] = torch.where(lengths > length, last, cut[:, -1])
-    return cut, mask[:, :length]
 
 
 @dataclass(frozen=True)
@@ -149,27 +70,45 @@ class BackboneIdentity:
 
 
 @dataclass(frozen=True)
+class Blueprint:
+    """A backbone's text tower without its weights: enough to plan, count and check deltas.
+
+    Attributes:
+        text_tower: On the meta device.
+        warm_start: As :attr:`Backbone.warm_start`.
+    """
+
+    text_tower: TextTower
+    warm_start: Path | None = None
+
+    @property
+    def text_parameters(self) -> int:
+        """Weights of the text tower with its head."""
+        return sum(parameter.numel() for parameter in self.text_tower.parameters())
+
+
+@dataclass(frozen=True)
 class Backbone:
     """The frozen model that every delta of an artifact directory stands on.
 
     Attributes:
         identity: Name, revision and fingerprint.
-        family: Row of :data:`xclipt.deltas.towers.FAMILIES` that names the encoder's modules.
         text_tower: Token ids and mask -> ``(batch, dim)``.
         image_tower: Pixels ``(batch, 3, height, width)`` -> ``(batch, dim)``.
         tokenizer: Belongs to the text tower.
         read_pixels: One picture's file -> ``(3, height, width)``; belongs to the image tower.
-        text_parameters: Of the text tower with its head.
+        text_parameters: Weights of the text tower with its head.
         dim: Width of the joint space.
         device: Where both towers are.
-        dtype: Of the matrix products; weights stay float32.
+        dtype: Compute precision; weights stay float32.
         measure_fingerprint: Computes the fingerprint anew from the weights in memory.
-        pictures: :func:`~xclipt.artifacts.features.picture_key` of each picture that it is known
-            to have been trained on.
+        seen_pictures: :func:`~xclipt.files.picture_key` of each picture that it is known to have
+            been trained on.
+        warm_start: A file of trained weights that deltas on this backbone may begin from, if one
+            comes with it (:mod:`xclipt.training.warm_start`).
     """
 
     identity: BackboneIdentity
-    family: str
     text_tower: TextTower
     image_tower: nn.Module
     tokenizer: CaptionTokenizer
@@ -179,7 +118,8 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype
     measure_fingerprint: Callable[[], str]
-    pictures: frozenset[str] = field(default=frozenset(), repr=False)
+    seen_pictures: frozenset[str] = field(default=frozenset(), repr=False)
+    warm_start: Path | None = None
 
     def encode_texts(self, captions: Sequence[str], progress: Progress | None = None) -> Tensor:
         """Features of captions ``(n, dim)``, float32 on the CPU, not L2-normalised."""

@@ -1,21 +1,24 @@
 """CLIP as transformers has it: its image tower, its preprocessing, and its own text tower."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xclipt.backbones.backbone import CaptionTokenizer, TextTower
-from xclipt.backbones.hub import fetch
+from xclipt.backbones.backbone import CaptionTokenizer
+from xclipt.backbones.family import Family, ImageSide
+from xclipt.backbones.model_files import (
+    WEIGHTS,
+    fetch,
+    first_line,
+    load_tokenizer,
+    weights_file,
+)
+from xclipt.backbones.text_tower import ModuleNames, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The names of a checkpoint's weights, in the order in which they are looked for."""
 
 OPEN_CLIP = "open_clip:"
 """What an image tower's source starts with when open_clip has it: ``open_clip:MODEL/WEIGHTS``."""
@@ -26,25 +29,32 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
-class ImageSide:
-    """An image tower with the preprocessing that belongs to it.
+MODULES = ModuleNames(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    attention_output="self_attn.out_proj",
+    ffn_input="mlp.fc1",
+    ffn_output="mlp.fc2",
+    # They come before the blocks; both of a layer are trained.
+    layer_norms=("layer_norm1", "layer_norm2"),
+)
+PUBLISHED = PublishedFormat(
+    encoder_prefix="text_model.",
+    head_prefix="text_projection.",
+    encoder_class="CLIPTextModel",
+    load_encoder="CLIPTextModel.from_pretrained(TEXT_TOWER)",
+    usage="""
+```python
+from transformers import AutoTokenizer, CLIPModel
 
-    Attributes:
-        tower: Pixels ``(batch, 3, height, width)`` -> features ``(batch, dim)``.
-        read_pixels: One picture's file -> ``(3, height, width)``.
-        preprocessing: What decides the pixels, as plain values.
-        dim: Width of the features.
-        revision: Of the repository, or ``local``.
-        files: The files that all this came from.
-    """
+model = CLIPModel.from_pretrained("{name}")
+features = model.get_text_features(**AutoTokenizer.from_pretrained("{name}")(["..."]))
+```
 
-    tower: nn.Module
-    read_pixels: Callable[[Path], Tensor]
-    preprocessing: Mapping[str, object]
-    dim: int
-    revision: str
-    files: tuple[Path, ...]
+It is the whole CLIP; the image side is unchanged. Normalise features before comparing them.
+""",
+)
 
 
 class _Embeddings(nn.Module):
@@ -86,7 +96,7 @@ def _from_folder(folder: Path, revision: str) -> ImageSide:
             | {name: settings[name] for name in _SETTINGS if name in settings}
         )
     except (OSError, ValueError, TypeError) as error:
-        raise XcliptError(f"{described}: cannot read ({_first_line(error)})") from None
+        raise XcliptError(f"{described}: cannot read ({first_line(error)})") from None
     files = [weights, folder / "config.json", *([described] if described.is_file() else [])]
     return ImageSide(
         tower=_Embeddings(model),
@@ -108,14 +118,14 @@ def _from_open_clip(name: str, weights: str) -> ImageSide:
     except Exception as error:  # torchvision's, where its build is not that of torch
         raise XcliptError(
             f"the image tower {name} needs open_clip, which cannot be imported "
-            f"({_first_line(error)}); install the torchvision that belongs to torch "
+            f"({first_line(error)}); install the torchvision that belongs to torch "
             f"{torch.__version__}"
         ) from None
     try:
         model, _, transform = open_clip.create_model_and_transforms(name, pretrained=weights)
     except Exception as error:  # its errors are as many as its sources of weights
         raise XcliptError(
-            f"open_clip {name}/{weights}: cannot load ({_first_line(error)}); fetch it once where "
+            f"open_clip {name}/{weights}: cannot load ({first_line(error)}); fetch it once where "
             "there is a network and copy the hub's cache"
         ) from None
     return ImageSide(
@@ -154,6 +164,8 @@ def load_clip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     tower = TextTower(
         model.text_model,
         model.text_projection,
+        MODULES,
+        PUBLISHED,
         pools_itself=True,
         max_length=config.max_position_embeddings,
     )
@@ -163,61 +175,18 @@ def load_clip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     )
 
 
-def empty_clip_text(folder: Path) -> TextTower:
+def outline(folder: Path) -> TextTower:
     """CLIP's text tower on the meta device, from ``config.json`` alone."""
     from transformers import CLIPConfig, CLIPTextModel
 
     try:
         config: Any = CLIPConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise XcliptError(f"{folder}: not a CLIP folder ({_first_line(error)})") from None
+        raise XcliptError(f"{folder}: not a CLIP folder ({first_line(error)})") from None
     with torch.device("meta"):
         encoder = CLIPTextModel(config.text_config)
         head = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
-    return TextTower(encoder, head, pools_itself=True)
-
-
-def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
-    """The fast tokenizer in ``folder``, refused if it is not the one of an embedding matrix.
-
-    Args:
-        rows: Rows of the tower's word embeddings.
-        config: The file that says so, for the message.
-
-    Raises:
-        XcliptError: There is no ``tokenizer.json``, or its vocabulary does not fit the matrix.
-    """
-    from transformers import PreTrainedTokenizerFast
-
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise XcliptError(f"{path}: not there; put the backbone's tokenizer beside its weights")
-    try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        raise XcliptError(f"{path}: cannot read the tokenizer ({_first_line(error)})") from None
-    words = len(tokenizer)
-    # Matrices are padded, to a multiple of 64 at the most; more than that is another vocabulary.
-    if not rows - 64 < words <= rows:
-        raise XcliptError(
-            f"{path}: {words:,} tokens do not fit the {rows:,} word embeddings that {config} "
-            "describes; this is another model's tokenizer"
-        )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
-
-
-def weights_file(folder: Path) -> Path:
-    """The file of weights in a checkpoint's folder.
-
-    Raises:
-        XcliptError: There is none.
-    """
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise XcliptError(f"{folder}: no weights ({' or '.join(WEIGHTS)}); put them there")
+    return TextTower(encoder, head, MODULES, PUBLISHED, pools_itself=True)
 
 
 def _load(kind: Any, folder: Path) -> Any:
@@ -239,11 +208,12 @@ def _load(kind: Any, folder: Path) -> Any:
             ignore_mismatched_sizes=True,  # reported below
         )
     except Exception as error:
-        raise XcliptError(f"{folder}: cannot load CLIP ({_first_line(error)})") from None
-    odd = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
-    if odd:
+        raise XcliptError(f"{folder}: cannot load CLIP ({first_line(error)})") from None
+    mismatched = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if mismatched:
         raise XcliptError(
-            f"{folder}: {len(odd)} of CLIP's weights are missing or misshapen, first {odd[0]}"
+            f"{folder}: {len(mismatched)} of CLIP's weights are missing or misshapen, first "
+            f"{mismatched[0]}"
         )
     return model
 
@@ -258,5 +228,13 @@ def _plain(processor: Any) -> dict[str, object]:
     return settings
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+CLIP = Family(
+    name="CLIP",
+    marks="model_type clip",
+    recognises=lambda config: config.get("model_type") == "clip",
+    files=("config.json", "tokenizer.json", WEIGHTS),
+    optional_files=("tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json"),
+    load_text=load_clip_text,
+    load_images=load_image_side,
+    outline=outline,
+)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xclipt.artifacts.atomic import write_text
+from xclipt.files import write_text
 
 
 def fingerprint(
@@ -43,12 +43,11 @@ def tokenizer_definition(tokenizer: Any) -> str:
 
 
 def tower_weights(text_tower: nn.Module, image_tower: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of both towers by name, without those that an injected delta added."""
+    """Every tensor of both towers by name."""
     return {
         f"{side}.{name}": tensor
         for side, tower in (("text", text_tower), ("image", image_tower))
         for name, tensor in tower.state_dict(keep_vars=True).items()
-        if not getattr(tensor, "_is_delta", False)  # OpenDelta's mark
     }
 
 

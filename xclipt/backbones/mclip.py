@@ -6,23 +6,31 @@ Carlsson et al., *Cross-lingual and Multilingual CLIP* (LREC 2022). The publishe
 image tower is CLIP's.
 """
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xclipt.backbones.backbone import CaptionTokenizer, TextTower
-from xclipt.backbones.clip import OPEN_CLIP, WEIGHTS, load_tokenizer, weights_file
-from xclipt.backbones.hub import fetch
+from xclipt.backbones.backbone import CaptionTokenizer
+from xclipt.backbones.clip import OPEN_CLIP, load_image_side
+from xclipt.backbones.family import Family, ImageSide, NamedBackbone
+from xclipt.backbones.model_files import (
+    WEIGHTS,
+    fetch,
+    load_tokenizer,
+    read_config,
+    read_weights,
+    weights_file,
+)
+from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.errors import XcliptError
 
-FILES = ("config.json", "tokenizer.json", WEIGHTS)
-OPTIONAL_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_OPTIONAL_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_IMAGE_FOLDER = "image"
 
 XLM_ROBERTA_LARGE: Mapping[str, Any] = {
     "model_type": "xlm-roberta",
@@ -52,39 +60,24 @@ LABSE: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class NamedBackbone:
-    """One of the published models.
+PUBLISHED = PublishedFormat(
+    encoder_prefix="transformer.",
+    head_prefix="LinearTransformation.",
+    encoder_class="AutoModel",
+    load_encoder="AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)",
+    usage="""
+```python
+from multilingual_clip import pt_multilingual_clip
+from transformers import AutoTokenizer
 
-    Attributes:
-        text: Hub id of the text tower.
-        image: Hub id of the image tower, or its name at open_clip.
-        encoder: The text encoder's configuration, so that neither weights nor a network are needed
-            to know its shapes.
-        dim: Width of the joint space.
-    """
+model = pt_multilingual_clip.MultilingualCLIP.from_pretrained("{name}")
+features = model.forward(["..."], AutoTokenizer.from_pretrained("{name}"))
+```
 
-    text: str
-    image: str
-    encoder: Mapping[str, Any]
-    dim: int
-
-
-_L14 = "openai/clip-vit-large-patch14"
-_B32 = "openai/clip-vit-base-patch32"
-_B16_PLUS = f"{OPEN_CLIP}ViT-B-16-plus-240/laion400m_e32"
-
-NAMED = {
-    "mclip-l14": NamedBackbone("M-CLIP/XLM-Roberta-Large-Vit-L-14", _L14, XLM_ROBERTA_LARGE, 768),
-    "mclip-b32": NamedBackbone("M-CLIP/XLM-Roberta-Large-Vit-B-32", _B32, XLM_ROBERTA_LARGE, 512),
-    "mclip-b16plus": NamedBackbone(
-        "M-CLIP/XLM-Roberta-Large-Vit-B-16Plus", _B16_PLUS, XLM_ROBERTA_LARGE, 640
-    ),
-    "mclip-labse-l14": NamedBackbone("M-CLIP/LABSE-Vit-L-14", _L14, LABSE, 768),
-}
-
-IMAGE_TOWER_OF_WIDTH = {row.dim: row.image for row in NAMED.values()}
-"""The image tower that a published text tower of that width was taught to match."""
+It is the published text tower but for the delta, in Multilingual-CLIP's format; the image tower is
+the backbone's own, unchanged. Normalise features before comparing them.
+""",
+)
 
 # Buffers that older versions of transformers saved and newer ones compute.
 _COMPUTED = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -99,8 +92,8 @@ def is_mclip(config: Mapping[str, Any]) -> bool:
 def load_mclip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     """The text tower and its tokenizer from a folder in the published format.
 
-    Of the model that it was made from (``modelBase``) no weights are read; its configuration is
-    built in for the published towers, and its tokenizer serves where the folder has none.
+    The weights of the model that it was made from (``modelBase``) are never read; its configuration
+    is built in for the published towers, and its tokenizer serves where the folder has none.
 
     Raises:
         XcliptError: A file is missing or damaged, or they do not belong together.
@@ -129,68 +122,44 @@ def load_mclip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     )
     length = _positions(encoder.config)
     tokenizer = _tokenizer(folder, described, encoder.config)
-    tower = TextTower(encoder, head, max_length=length)
+    tower = TextTower(encoder, head, BERT_MODULES, PUBLISHED, max_length=length)
     return tower, CaptionTokenizer(tokenizer, "", min(length, tokenizer.model_max_length))
 
 
-def empty_mclip_text(encoder: Mapping[str, Any], dim: int) -> TextTower:
-    """The text tower on the meta device: its names and shapes, without weights."""
+def load_image_tower(folder: Path) -> ImageSide:
+    """The image tower in the folder ``image`` within ``folder``, else the published one.
+
+    Raises:
+        XcliptError: There is none of the text tower's width, or it cannot be loaded.
+    """
+    beside = folder / _IMAGE_FOLDER
+    if beside.is_dir():
+        return load_image_side(beside)
+    dim = read_config(folder)["numDims"]
+    if dim not in _IMAGE_TOWER_OF_WIDTH:
+        raise XcliptError(
+            f"{folder}: no published image tower has {dim} dimensions; put one into {beside}"
+        )
+    return load_image_side(_IMAGE_TOWER_OF_WIDTH[dim])
+
+
+def outline(folder: Path) -> TextTower:
+    """The text tower on the meta device, from ``config.json`` alone.
+
+    Raises:
+        XcliptError: The file cannot be read, or the encoder's configuration cannot be had.
+    """
+    config = read_config(folder)
+    known = {c["hidden_size"]: c["vocab_size"] for c in (LABSE, XLM_ROBERTA_LARGE)}
+    vocabulary = known.get(config["transformerDimensions"], 0)
+    return _outline(encoder_config(config, vocabulary), config["numDims"])
+
+
+def _outline(encoder: Mapping[str, Any], dim: int) -> TextTower:
     empty = _empty_encoder(encoder, True)
     with torch.device("meta"):
         head = nn.Linear(encoder["hidden_size"], dim)
-    return TextTower(empty, head, max_length=_positions(empty.config))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a model's folder.
-
-    Raises:
-        XcliptError: It is missing or is not a JSON object.
-    """
-    return read_json(folder / "config.json", "; copy the model's folder again")
-
-
-def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """A JSON object; ``remedy`` ends the message about a file that is none.
-
-    Raises:
-        XcliptError: It cannot be read, or is not one.
-    """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
-    except ValueError:
-        plain = None
-    if not isinstance(plain, dict):
-        raise XcliptError(f"{path}: not a JSON object{remedy}")
-    return plain
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a ``pytorch_model.bin``.
-
-    Raises:
-        XcliptError: It is damaged, or holds anything but tensors.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped into memory
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise XcliptError(f"{path}: damaged weights ({_brief(error)}); copy it again") from None
-    except Exception as error:
-        # weights_only refuses whatever would run code.
-        raise XcliptError(f"{path}: holds more than tensors ({_brief(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise XcliptError(f"{path}: not a mapping of names to tensors")
-    return state
+    return TextTower(empty, head, BERT_MODULES, PUBLISHED, max_length=_positions(empty.config))
 
 
 def encoder_config(described: Mapping[str, Any], vocabulary: int) -> Mapping[str, Any]:
@@ -260,11 +229,12 @@ def _vocabulary(weights: Mapping[str, Tensor], path: Path) -> int:
 def _require_same_shapes(empty: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     there = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    odd = sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
-    if odd:
+    mismatched = sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
+    if mismatched:
+        first = mismatched[0]
         raise XcliptError(
-            f"{path}: {len(odd)} weights do not fit the encoder, first transformer.{odd[0]}: "
-            f"{there.get(odd[0], 'missing')}, expected {wanted.get(odd[0], 'none')}"
+            f"{path}: {len(mismatched)} weights do not fit the encoder, first transformer.{first}: "
+            f"{there.get(first, 'missing')}, expected {wanted.get(first, 'none')}"
         )
 
 
@@ -274,7 +244,7 @@ def _tokenizer(folder: Path, described: Mapping[str, Any], config: Any) -> Any:
         base = str(described.get("modelBase", ""))
         if not _HUB_ID.fullmatch(base):
             raise XcliptError(f"{folder / 'tokenizer.json'}: not there; put it beside the weights")
-        where = fetch(base, ["tokenizer.json"], OPTIONAL_FILES)
+        where = fetch(base, ["tokenizer.json"], _OPTIONAL_FILES)
     tokenizer = load_tokenizer(where, config.vocab_size, folder / "config.json")
     if tokenizer.pad_token_id != config.pad_token_id:
         raise XcliptError(
@@ -284,5 +254,32 @@ def _tokenizer(folder: Path, described: Mapping[str, Any], config: Any) -> Any:
     return tokenizer
 
 
-def _brief(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+_L14 = "openai/clip-vit-large-patch14"
+_B32 = "openai/clip-vit-base-patch32"
+_B16_PLUS = f"{OPEN_CLIP}ViT-B-16-plus-240/laion400m_e32"
+_IMAGE_TOWER_OF_WIDTH = {768: _L14, 512: _B32, 640: _B16_PLUS}
+"""The image tower that a published text tower of that width was taught to match."""
+
+
+def _named(text: str, image: str, encoder: Mapping[str, Any], dim: int) -> NamedBackbone:
+    return NamedBackbone(f"M-CLIP/{text}", image, partial(_outline, encoder, dim))
+
+
+MCLIP = Family(
+    name="M-CLIP",
+    marks="numDims, transformerDimensions",
+    recognises=is_mclip,
+    files=("config.json", "tokenizer.json", WEIGHTS),
+    optional_files=_OPTIONAL_FILES,
+    load_text=load_mclip_text,
+    load_images=load_image_tower,
+    outline=outline,
+    named={
+        "mclip-l14": _named("XLM-Roberta-Large-Vit-L-14", _L14, XLM_ROBERTA_LARGE, 768),
+        "mclip-b32": _named("XLM-Roberta-Large-Vit-B-32", _B32, XLM_ROBERTA_LARGE, 512),
+        "mclip-b16plus": _named(
+            "XLM-Roberta-Large-Vit-B-16Plus", _B16_PLUS, XLM_ROBERTA_LARGE, 640
+        ),
+        "mclip-labse-l14": _named("LABSE-Vit-L-14", _L14, LABSE, 768),
+    },
+)

@@ -7,53 +7,27 @@ from pathlib import Path
 
 import torch
 
-from xclipt.artifacts.cache import cache_dir
-from xclipt.backbones.backbone import (
-    Backbone,
-    BackboneIdentity,
-    CaptionTokenizer,
-    TextTower,
-)
-from xclipt.backbones.builtin import (
-    NAME,
-    converted_text_tower,
-    empty_text_tower,
-    load_builtin,
-)
-from xclipt.backbones.clip import (
-    WEIGHTS,
-    ImageSide,
-    empty_clip_text,
-    load_clip_text,
-    load_image_side,
-    weights_file,
-)
+from xclipt.backbones import builtin
+from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
+from xclipt.backbones.clip import CLIP, load_image_side
+from xclipt.backbones.family import Family, ImageSide, NamedBackbone
 from xclipt.backbones.fingerprint import (
     fingerprint,
     remembered,
     tokenizer_definition,
     tower_weights,
 )
-from xclipt.backbones.hub import fetch
-from xclipt.backbones.mclip import (
-    FILES,
-    IMAGE_TOWER_OF_WIDTH,
-    NAMED,
-    OPTIONAL_FILES,
-    NamedBackbone,
-    empty_mclip_text,
-    encoder_config,
-    is_mclip,
-    load_mclip_text,
-    read_config,
-)
+from xclipt.backbones.mclip import MCLIP
+from xclipt.backbones.model_files import fetch, read_config, weights_file
+from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
+from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
+FAMILIES: tuple[Family, ...] = (MCLIP, CLIP)
+"""What is known, in the order in which a ``config.json`` is held against it: a row a family."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_IMAGE_FOLDER = "image"
-_CLIP_FILES = ("config.json", "tokenizer.json", WEIGHTS)
-_CLIP_OPTIONAL = (*OPTIONAL_FILES, "preprocessor_config.json")
 
 
 def load_backbone(
@@ -62,63 +36,52 @@ def load_backbone(
     """Load a backbone, frozen and on ``device``.
 
     Args:
-        name: ``builtin``, a name of :data:`~xclipt.backbones.mclip.NAMED`, a folder in M-CLIP's
-            format (its image tower is the folder ``image`` in it, else the published one of its
-            width), a CLIP folder of transformers, or the hub id of either.
+        name: ``builtin``, the name of a published model (:attr:`Family.named
+            <xclipt.backbones.family.Family.named>`), or the folder or hub id of a model of one of
+            the :data:`FAMILIES`.
 
     Raises:
         XcliptError: There is no such backbone, or its weights cannot be had or are damaged.
     """
-    if name == NAME:
-        return load_builtin(device, dtype, progress)
-    row, folder = _find(name)
-    if row is not None:
-        folder = fetch(row.text, FILES, OPTIONAL_FILES)
-        text, images = load_mclip_text(folder), load_image_side(row.image)
-        return _assembled(name, folder.name, "bert", folder, text, images, device, dtype)
-    assert folder is not None
-    config = read_config(folder)
-    revision = "local" if Path(name).is_dir() else folder.name
-    stays = str(folder.resolve()) if Path(name).is_dir() else name
-    if is_mclip(config):
-        beside = folder / _IMAGE_FOLDER
-        source = beside if beside.is_dir() else IMAGE_TOWER_OF_WIDTH.get(config["numDims"])
-        if source is None:
-            raise XcliptError(
-                f"{folder}: no published image tower has {config['numDims']} dimensions; put one "
-                f"into {beside}"
-            )
-        if not Path(name).is_dir():
-            folder = fetch(name, FILES, OPTIONAL_FILES)
-        text, images = load_mclip_text(folder), load_image_side(source)
-        return _assembled(stays, revision, "bert", folder, text, images, device, dtype)
-    if not Path(name).is_dir():
-        folder = fetch(name, _CLIP_FILES, _CLIP_OPTIONAL)
-    text, images = load_clip_text(folder), load_image_side(folder)
-    return _assembled(stays, revision, "clip", folder, text, images, device, dtype)
+    if name == builtin.NAME:
+        return builtin.load_builtin(device, dtype, progress)
+    known = _published(name)
+    if known is not None:
+        family, published = known
+        folder = fetch(published.text, family.files, family.optional_files)
+        text, images = family.load_text(folder), load_image_side(published.image)
+        return _assembled(name, folder.name, folder, text, images, device, dtype)
+    folder = _described(name)
+    family = _family_of(folder)
+    local = Path(name).is_dir()
+    images = family.load_images(folder)
+    if not local:
+        folder = fetch(name, family.files, family.optional_files)
+    identity = (str(folder.resolve()), "local") if local else (name, folder.name)
+    return _assembled(*identity, folder, family.load_text(folder), images, device, dtype)
 
 
-def empty_tower(name: str) -> tuple[TextTower, str]:
-    """The text tower of a backbone on the meta device, and its family.
+def blueprint(name: str) -> Blueprint:
+    """A backbone's text tower on the meta device.
 
     For ``builtin`` and the named ones neither weights nor a network are needed, for a folder only
     its ``config.json``.
 
+    Args:
+        name: As :func:`load_backbone` takes it.
+
     Raises:
         XcliptError: There is no such backbone.
     """
-    if name == NAME:
-        return empty_text_tower(), "bert"
-    row, folder = _find(name)
-    if row is not None:
-        return empty_mclip_text(row.encoder, row.dim), "bert"
-    assert folder is not None
-    config = read_config(folder)
-    if is_mclip(config):
-        known = {row.encoder["hidden_size"]: row.encoder["vocab_size"] for row in NAMED.values()}
-        vocabulary = known.get(config["transformerDimensions"], 0)
-        return empty_mclip_text(encoder_config(config, vocabulary), config["numDims"]), "bert"
-    return empty_clip_text(folder), "clip"
+    warm_start = None
+    if name == builtin.NAME:
+        tower, warm_start = builtin.outline(), builtin.WARM_START
+    elif known := _published(name):
+        tower = known[1].outline()
+    else:
+        folder = _described(name)
+        tower = _family_of(folder).outline(folder)
+    return Blueprint(tower.eval().requires_grad_(False), warm_start)
 
 
 def text_folder(name: str) -> Path:
@@ -130,48 +93,64 @@ def text_folder(name: str) -> Path:
     Raises:
         XcliptError: There is no such backbone, or its weights cannot be had.
     """
-    if name == NAME:
-        return converted_text_tower(Silent())
-    row, folder = _find(name)
-    if row is not None:
-        return fetch(row.text, FILES, OPTIONAL_FILES)
-    assert folder is not None
+    if name == builtin.NAME:
+        return builtin.converted_text_tower(Silent())
+    known = _published(name)
+    if known is not None:
+        family, published = known
+        return fetch(published.text, family.files, family.optional_files)
+    folder = _described(name)
     if Path(name).is_dir():
         return folder
-    if is_mclip(read_config(folder)):
-        return fetch(name, FILES, OPTIONAL_FILES)
-    return fetch(name, _CLIP_FILES, _CLIP_OPTIONAL)
+    family = _family_of(folder)
+    return fetch(name, family.files, family.optional_files)
 
 
-def _find(name: str) -> tuple[NamedBackbone | None, Path | None]:
-    """The row of a published model, or the folder with the ``config.json`` of another."""
-    if name in NAMED:
-        return NAMED[name], None
+def hub_id(name: str) -> str | None:
+    """The hub's name of what a backbone's text tower was published as; ``None`` for a folder."""
+    if name == builtin.NAME:
+        return builtin.HUB_ID
+    if Path(name).is_absolute():
+        return None
+    known = _published(name)
+    return known[1].text if known else name
+
+
+def _published(name: str) -> tuple[Family, NamedBackbone] | None:
+    for family in FAMILIES:
+        for short, published in family.named.items():
+            if name == short or (name == published.text and not Path(name).exists()):
+                return family, published
+    return None
+
+
+def _described(name: str) -> Path:
+    """The folder that holds the ``config.json`` of a folder's or hub id's model."""
     if Path(name).is_dir():
-        folder = Path(name)
-    elif _HUB_ID.fullmatch(name) and not Path(name).exists():
-        for row in NAMED.values():
-            if row.text == name:
-                return row, None
-        folder = fetch(name, ["config.json"])
-    else:
-        raise XcliptError(
-            f"--backbone {name}: unknown; choose {NAME}, {', '.join(NAMED)}, or a folder in "
-            "M-CLIP's or CLIP's format"
-        )
+        return Path(name)
+    if _HUB_ID.fullmatch(name) and not Path(name).exists():
+        return fetch(name, ["config.json"])
+    names = [short for family in FAMILIES for short in family.named]
+    formats = " or ".join(f"{family.name}'s" for family in FAMILIES)
+    raise XcliptError(
+        f"unknown; choose {builtin.NAME}, {', '.join(names)}, or a folder in {formats} format",
+        field="backbone",
+        value=name,
+    )
+
+
+def _family_of(folder: Path) -> Family:
     config = read_config(folder)
-    if not is_mclip(config) and config.get("model_type") != "clip":
-        raise XcliptError(
-            f"{folder / 'config.json'}: neither M-CLIP (numDims, transformerDimensions) nor CLIP "
-            "(model_type clip)"
-        )
-    return None, folder
+    for family in FAMILIES:
+        if family.recognises(config):
+            return family
+    known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
+    raise XcliptError(f"{folder / 'config.json'}: neither {known}")
 
 
 def _assembled(
     name: str,
     revision: str,
-    family: str,
     folder: Path,
     text: tuple[TextTower, CaptionTokenizer],
     images: ImageSide,
@@ -204,7 +183,6 @@ def _assembled(
         identity=BackboneIdentity(
             name, f"{revision[:12]}+{images.revision[:12]}", _remembered(files, images, measure)
         ),
-        family=family,
         text_tower=tower,
         image_tower=images.tower,
         tokenizer=tokenizer,

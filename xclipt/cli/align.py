@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
     CommonOptions,
     DatasetName,
@@ -16,12 +17,12 @@ from xclipt.cli.options import (
     TranslationsOf,
     common_options,
 )
-from xclipt.cli.session import Session, number_or_all
 from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.wording import worded_error
 from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
-    from xclipt.alignment.measure import AlignmentReport, LanguageAlignment
+    from xclipt.alignment.align import AlignmentReport, LanguageAlignment
 
 
 @common_options
@@ -40,7 +41,7 @@ def align_command(
     split: TrainingSplit = "full",
     shots: Annotated[
         str | None,
-        typer.Option("--shots", help="Pictures, one caption each; or all. Up to 1,000 without."),
+        typer.Option("--shots", help="Pictures, one caption each; or all (default: up to 1,000)."),
     ] = None,
     floor: Floor = None,
     translations: TranslationsOf = None,
@@ -58,12 +59,12 @@ def align_command(
 ) -> None:
     """Build the pairs that train-delta trains on, and measure how far apart they are without it.
 
-    Example: xclipt align --lang fr,de --routine 1 --plot gap.png
+    Example: xclipt align --lang fr,de --routine 1 --plot pairs.png
     """
-    from xclipt.alignment.measure import align
+    from xclipt.alignment.align import align
+    from xclipt.alignment.build import AlignmentRequest
     from xclipt.alignment.routines import ROUTINES
-    from xclipt.report.alignment_plot import write_alignment_plot
-    from xclipt.report.plots import check_plot_path
+    from xclipt.report.plots import check_plot_path, write_alignment_plot
 
     if ROUTINES.get(routine) is None:
         raise XcliptError(f"--routine {routine}: choose 1, 2 or 3")
@@ -71,27 +72,31 @@ def align_command(
         check_plot_path(plot)
     # The paper's split is a number of shots; elsewhere a thousand make figures that compare.
     usual = 50 if split == "paper" else 1000
-    with Session(common, create=True) as session:
-        data = session.open_data(dataset, download=download)
+    with Invocation(common, create=True) as run:
+        data = run.open_data(dataset, download=download)
         others = [language for language in data.languages if language != "en"]
-        report = align(
-            session.workspace,
-            data,
-            session.languages(lang, others),
-            routine=ROUTINES[routine],
-            shots=usual if shots is None else number_or_all("--shots", shots),
-            up_to=shots is None,
-            seed=common.seed,
-            split=None if split == "full" else split,
-            floor=floor,
-            translator=translations,
-            pictures=allow_missing,
-        )
+        requests = [
+            AlignmentRequest(
+                language=language,
+                shots=usual if shots is None else number_or_all("--shots", shots),
+                routine=ROUTINES[routine],
+                seed=common.seed,
+                split=None if split == "full" else split,
+                allow_missing=allow_missing,
+                translator=translations,
+                floor=floor,
+                with_pictures=allow_missing,
+                up_to=shots is None,
+            )
+            for language in run.languages(lang, others)
+        ]
+        report = align(run.workspace, data, requests)
         if plot:
             title = f"{report.dataset}: routine {routine}, {report.backbone.id} without a delta"
-            write_alignment_plot(plot, title, report.gaps())
+            write_alignment_plot(plot, title, report.similarities())
     if common.json:
-        print_json({"command": "align", **report.as_json()})
+        refused = {language: worded_error(why) for language, why in report.refused.items()}
+        print_json({"command": "align", **report.as_json(), "refused": refused})
         return
     print_table(_table(report))
     if report.english_is_itself:
@@ -110,16 +115,16 @@ def _table(report: "AlignmentReport") -> Table:
     for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
         table.add_column(column, justify="right")
     table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)
-    for language, gap in report.gaps():
-        low, high = gap.ci95
+    for language, pairs in report.similarities():
+        low, high = pairs.ci95
         table.add_row(
             language,
-            f"{gap.pairs:,}",
-            f"{gap.cosine:.3f}",
-            f"{gap.mse:.3g}",
-            f"{gap.forth.r1:.1f}",
-            f"{gap.back.r1:.1f}",
-            f"{gap.mean_r1:.1f} \\[{low:.1f}, {high:.1f}]",
+            f"{pairs.pairs:,}",
+            f"{pairs.cosine:.3f}",
+            f"{pairs.mse:.3g}",
+            f"{pairs.forth.r1:.1f}",
+            f"{pairs.back.r1:.1f}",
+            f"{pairs.mean_r1:.1f} \\[{low:.1f}, {high:.1f}]",
         )
     return table
 

@@ -18,6 +18,7 @@ from xclipt.cli.search import search_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
+from xclipt.cli.wording import worded_error
 from xclipt.errors import UsageError, XcliptError
 
 app = typer.Typer(
@@ -62,14 +63,14 @@ def program(
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    Whatever goes wrong is told in one line on stderr; ``-v`` adds where it arose.
+    Whatever goes wrong is one line on stderr; ``-v`` adds where it arose.
     """
     given = sys.argv[1:] if arguments is None else arguments
     _quiet_libraries()
     try:
         code = app(given, prog_name="xclipt", standalone_mode=False)
     except XcliptError as error:
-        code = _fail(str(error), 2 if isinstance(error, UsageError) else 1, error, given)
+        code = _fail(worded_error(error), 2 if isinstance(error, UsageError) else 1, error, given)
     except TyperException as error:
         code = _fail(error.format_message(), error.exit_code, error, given)
     except (typer.Abort, KeyboardInterrupt):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import (
     AllowMissing,
     CommonOptions,
@@ -14,15 +15,14 @@ from xclipt.cli.options import (
     TranslationsOf,
     common_options,
 )
-from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
     from xclipt.data.dataset import Dataset
-    from xclipt.evaluation.evaluation import Evaluation
     from xclipt.evaluation.published import OtherRow
     from xclipt.evaluation.queries import Queries
+    from xclipt.evaluation.results import Evaluation
 
 _FILES = "Files"
 
@@ -36,50 +36,54 @@ def eval_command(
         str | None,
         typer.Option(
             "--split",
-            help="Split; test, else val, else everything. Of a set in one piece: full, or paper "
-            "(what the paper's split leaves for the test).",
+            help="Split to measure on (default: test, else val, else all). A set in one piece "
+            "also has full, and paper: what the paper's split leaves for the test.",
         ),
     ] = None,
-    shots: Annotated[int, typer.Option("--shots", help="Training pictures of --split paper.")] = 50,
+    shots: Annotated[
+        int, typer.Option("--shots", help="Training pictures that --split paper leaves out.")
+    ] = 50,
     mode: Annotated[
         str,
         typer.Option(
             "--mode",
-            help="image: rank pictures; text: rank English captions; auto: image if they are here.",
+            help="image: rank pictures; text: English captions; auto: pictures if they are here.",
         ),
     ] = "auto",
     delta: Annotated[
         str | None,
         typer.Option(
             "--delta",
-            help="Name of the deltas to measure; the current ones. none: the base alone.",
+            help="Measure deltas of this name (default: the current ones). none: the base alone.",
         ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Name of deltas to compare with, on the same pictures."),
+        typer.Option("--against", help="Compare with deltas of this name, on the same pictures."),
     ] = None,
     seeds: Annotated[
         bool,
-        typer.Option("--seeds", help="All deltas that differ only in -seedN: mean and sd."),
+        typer.Option("--seeds", help="Measure all deltas that differ only in -seedN: mean and sd."),
     ] = False,
     text: Annotated[
         str,
         typer.Option(
             "--text",
-            help="to-en: the base on text translated into English too. A delta gets the text that "
-            "it was trained on anyway.",
+            help="to-en: measure the base on text translated into English too. A delta gets the "
+            "kind of text that it was trained on in any case.",
         ),
     ] = "target",
     translations: TranslationsOf = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many pictures.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Measure on at most so many pictures.")
+    ] = None,
     same_pictures: Annotated[
         bool,
-        typer.Option("--same-pictures", help="Only the pictures that all the languages share."),
+        typer.Option("--same-pictures", help="Measure on the pictures that all languages share."),
     ] = False,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="CSV file of other systems' figures to show beside."),
+        typer.Option("--compare", help="Show other systems' figures from a CSV file beside ours."),
     ] = None,
     report: Annotated[
         Path | None,
@@ -89,7 +93,7 @@ def eval_command(
         int,
         typer.Option(
             "--gallery",
-            help="Retrievals of each kind and language in the report.",
+            help="Examples of each kind and language in the report.",
             min=0,
             rich_help_panel=_FILES,
         ),
@@ -130,46 +134,44 @@ def eval_command(
     Example: xclipt eval --dataset xtd --data-dir data --report xtd.html
     """
     from xclipt.cli import eval_table
-    from xclipt.data.protocol import PROTOCOLS, ProtocolDataset
-    from xclipt.evaluation.choice import choose_deltas
+    from xclipt.evaluation.deltas import choose_deltas
     from xclipt.evaluation.evaluate import measure
     from xclipt.evaluation.published import published_beside, read_compared
-    from xclipt.evaluation.queries import select_queries
+    from xclipt.evaluation.queries import EvaluationRequest, select_queries
     from xclipt.report.plots import check_plot_path, write_plot
 
     if plot:
         check_plot_path(plot)
     if compare and not compare.is_file():
         raise XcliptError(f"--compare {compare}: no such file")
-    with Session(common, create=True) as session:
-        data = session.open_data(dataset, download=download)
-        languages = session.languages(lang, data.languages)
-        if split in PROTOCOLS and split not in data.splits:
-            data = ProtocolDataset(data, shots)
-        queries = select_queries(
-            session.workspace,
-            data,
-            languages,
+    with Invocation(common, create=True) as run:
+        data = run.open_data(dataset, download=download)
+        languages = run.languages(lang, data.languages)
+        request = EvaluationRequest(
+            languages=languages,
             split=split,
+            shots=shots,
             mode=mode,
             deltas=choose_deltas(
-                session.workspace.directory, languages, name=delta, against=against, seeds=seeds
+                run.workspace.directory, languages, name=delta, against=against, seeds=seeds
             ),
             allow_missing=allow_missing,
             limit=limit,
             same_pictures=same_pictures,
+            over_seeds=seeds,
             text=text,
             translator=translations,
         )
-        result = measure(session.workspace, queries, over_seeds=seeds)
+        queries = select_queries(run.workspace, data, request)
+        result = measure(run.workspace, queries, over_seeds=seeds)
         compared = published_beside(result)
         if compare:
             others, remarks = read_compared(compare, result)
             compared += others
             for remark in remarks:
-                session.progress.note(remark)
+                run.progress.note(remark)
         if report:
-            _write_report(session, report, data, queries, result, compared, gallery)
+            _write_report(run, report, data, queries, result, compared, gallery)
     if plot:
         write_plot(plot, result)
     _write_files(result, csv_file, markdown, clip_benchmark, mteb)
@@ -187,7 +189,7 @@ def eval_command(
 
 
 def _write_report(
-    session: Session,
+    run: Invocation,
     path: Path,
     data: "Dataset",
     queries: "Queries",
@@ -195,14 +197,14 @@ def _write_report(
     compared: "list[OtherRow]",
     examples: int,
 ) -> None:
-    from xclipt.artifacts.atomic import write_text
+    from xclipt.files import write_text
     from xclipt.report.gallery import build_gallery
     from xclipt.report.html import as_html
 
     page = as_html(
         result,
         deltas=[delta for language in queries.languages for delta in language.deltas],
-        gallery=build_gallery(session.workspace, data, queries, examples) if examples else (),
+        gallery=build_gallery(run.workspace, data, queries, examples) if examples else (),
         compared=compared,
         remarks=data.notes,
     )
@@ -216,7 +218,7 @@ def _write_files(
     clip_benchmark: Path | None,
     mteb: Path | None,
 ) -> None:
-    from xclipt.artifacts.atomic import write_text
+    from xclipt.files import write_text
     from xclipt.report import interchange
 
     if csv_file:

@@ -6,15 +6,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from xclipt.evaluation.evaluation import Evaluation, Gain
 from xclipt.evaluation.published import OtherRow, ours_beside
+from xclipt.evaluation.results import Evaluation, Gain
 from xclipt.report.interchange import figure_text, gain_text
 
 _COLOURS = {"better": "green", "worse": "red"}
 
 
 def table(result: Evaluation) -> Table:
-    """One line a language, and below it one a delta; narrow enough for 120 characters."""
+    """A line per language, and below it one per delta; narrow enough for 120 characters."""
     split = f", split {result.split}" if result.split else ""
     what = "pictures" if result.mode == "image" else "English captions (text mode)"
     drawn = Table(

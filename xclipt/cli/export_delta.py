@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, Languages, common_options
-from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_table, size
 from xclipt.errors import XcliptError
 
@@ -21,10 +21,13 @@ def export_delta_command(
         typer.Option("--format", help="native, peft, opendelta, merged, onnx or hub; see above."),
     ] = "native",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write to; exports/ of the artifacts.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder to write to (default: exports/ in the artifact directory)."
+        ),
     ] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", help="Name of the delta; the current one.")
+        str | None, typer.Option("--delta", help="Name of the delta (default: the current one).")
     ] = None,
 ) -> None:
     """Write deltas in a form to give away, or for another library to load.
@@ -38,15 +41,15 @@ def export_delta_command(
     Example: xclipt export-delta --lang fr --format peft --out exported
     """
     from xclipt.artifacts.directory import ArtifactDirectory
-    from xclipt.export.export import export_delta
+    from xclipt.export.formats import export_delta
 
-    with Session(common) as session:
+    with Invocation(common) as run:
         directory = ArtifactDirectory.open(common.artifacts)
         known = directory.languages()
         if not known:
             raise XcliptError(f"{directory.root}: has no deltas; train one with xclipt train-delta")
         exports = []
-        for language in session.languages(lang, known):
+        for language in run.languages(lang, known):
             stored = directory.delta(language, delta) if delta else directory.current(language)
             if stored is None:
                 raise XcliptError(
@@ -58,7 +61,7 @@ def export_delta_command(
                     stored,
                     format,
                     out or directory.exports / format,
-                    lambda: session.workspace.backbone,
+                    lambda: run.workspace.backbone,
                 )
             )
     if common.json:

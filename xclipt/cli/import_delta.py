@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_line, size
 from xclipt.errors import XcliptError
 
@@ -19,10 +19,12 @@ def import_delta_command(
     ],
     lang: Annotated[
         str | None,
-        typer.Option("--lang", help="Its language; needed where xclipt did not write the folder."),
+        typer.Option(
+            "--lang", help="Language of the delta; needed if xclipt did not write the folder."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="What to call it; as it is called.")
+        str | None, typer.Option("--name", help="New name for the delta (default: its own).")
     ] = None,
     use: Annotated[
         bool, typer.Option("--use", help="Make it current even where the language has another.")
@@ -31,26 +33,21 @@ def import_delta_command(
     """Take a delta into the artifact directory, if it is one for its backbone.
 
     Folders that xclipt exported carry their manifest: backbone, weights and settings are checked
-    against it. Of a folder that PEFT or OpenDelta wrote by itself only names and shapes can be
-    checked; --lang says that you know where it is from.
+    against it. If PEFT or OpenDelta wrote the folder, only names and shapes can be checked; --lang
+    says that you know where it is from.
 
     Example: xclipt import-delta exported/fr/lora-10shot-seed1
     """
-    from xclipt.artifacts.directory import ArtifactDirectory
     from xclipt.export.importing import import_delta
 
-    with Session(common, create=True) as session:
+    with Invocation(common, create=True) as run:
         if not folder.is_dir():
             raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
-        there = (common.artifacts / "xclipt.yaml").exists() and common.backbone is None
-        directory = (
-            ArtifactDirectory.open(common.artifacts) if there else session.workspace.directory
-        )
         if lang is not None:
-            lang = session.language(lang)
-        imported = import_delta(directory, folder, language=lang, name=name, make_current=use)
+            lang = run.language(lang)
+        imported = import_delta(run.directory, folder, language=lang, name=name, make_current=use)
         if imported.foreign:
-            session.progress.note(
+            run.progress.note(
                 f"{folder}: xclipt did not write it; that it was trained on this backbone is your "
                 "word, and eval cannot leave out the pictures that it was trained on"
             )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.errors import XcliptError
 
@@ -32,21 +32,20 @@ def verify_command(
 
     Example: xclipt verify --artifacts xclipt-artifacts
     """
-    from xclipt.artifacts.directory import ArtifactDirectory
+    from xclipt.artifacts.directory import MARK, ArtifactDirectory
     from xclipt.artifacts.verify import Finding, verify
-    from xclipt.deltas.fit import fit_check
 
-    with Session(common) as session:
+    with Invocation(common) as run:
         directory = ArtifactDirectory.open(common.artifacts)
-        findings = verify(directory, lambda: fit_check(directory.backbone.id))
+        findings = verify(directory)
         if deep:
-            measured = session.workspace.backbone.measure_fingerprint()
+            measured = run.workspace.backbone.measure_fingerprint()
             if measured != directory.backbone.fingerprint:
                 problem = (
                     f"the backbone's fingerprint is {measured[:12]}, it was "
                     f"{directory.backbone.fingerprint[:12]}; its weights have changed"
                 )
-                findings.insert(0, Finding("xclipt.yaml", problem))
+                findings.insert(0, Finding(MARK, problem))
     wrong = sum(bool(finding.problem) for finding in findings)
     if common.json:
         print_json(
@@ -77,9 +76,9 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
 
     Example: xclipt use fr lora-10shot-seed1
     """
-    with Session(common) as session:
+    with Invocation(common) as run:
         directory = _open(common)
-        code = session.language(language)
+        code = run.language(language)
     directory.delta(code, name).tensors()  # a damaged one is refused
     before = directory.current_name(code)
     directory.set_current(code, name)
@@ -103,9 +102,9 @@ def remove_command(
 
     Example: xclipt remove fr lora-10shot-seed1 --yes
     """
-    with Session(common) as session:
+    with Invocation(common) as run:
         directory = _open(common)
-        code = session.language(language)
+        code = run.language(language)
     folder = directory.removal(code, name)
     if not yes:
         _confirm(f"Delete {folder}?")

@@ -1,22 +1,27 @@
-"""Options that every command has, declared once."""
+"""Options that several commands share, declared once, and how they get into a command."""
 
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
-from xclipt.cli.config import read_config
+from xclipt.deltas.kinds import KINDS
+from xclipt.errors import XcliptError
 
-_PANEL = "Common options"
+DATA, METHOD, DELTA, OPTIMISATION, OUTPUT = "Data", "Method", "Delta", "Optimisation", "Output"
+"""Panels of ``--help`` beside the first, which holds the options that matter most."""
+
+_COMMON = "Common options"
 
 
-def _option(*names: str, help: str, **rest: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_PANEL, **rest)
+def _common(*names: str, help: str, **rest: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_COMMON, **rest)
 
 
 def _take_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -31,35 +36,51 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-Languages = Annotated[str, typer.Option("--lang", help="Language code, a comma list, or all.")]
+Languages = Annotated[
+    str, typer.Option("--lang", help="Language code, several with commas, or all.")
+]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", help="emoji, multi30k, xtd, a folder, CSV/TSV, owner/name.")
+    str,
+    typer.Option(
+        "--dataset",
+        help="emoji, multi30k, xtd, a folder, a CSV or TSV file, or owner/name on the hub.",
+    ),
 ]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Go on with the pictures that are there.")
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="Go on with the pictures that are there.",
+        rich_help_panel=DATA,
+    ),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch the data set if it is not there.")
+    bool,
+    typer.Option("--download", help="Fetch the data set if it is not there.", rich_help_panel=DATA),
 ]
 TranslationsOf = Annotated[
     str | None,
     typer.Option(
         "--translations",
-        help="Engine or model whose translations to take; those of who has most of them.",
+        help="Use this engine's or model's translations (default: the most complete set).",
+        rich_help_panel=DATA,
     ),
 ]
 TrainingSplit = Annotated[
     str,
     typer.Option(
         "--split",
-        help="Split to train on. full, the default: train where there is one, else everything; "
-        "paper: the paper's choice of pictures.",
+        help="Train on this split. full: on train where there is one, else on everything; "
+        "paper: on the pictures that the paper drew.",
+        rich_help_panel=DATA,
     ),
 ]
 Floor = Annotated[
     float | None,
     typer.Option(
-        "--floor", help="Leave out pairs whose texts have a lower cosine in the frozen tower."
+        "--floor",
+        help="Leave out pairs whose texts are less similar than this cosine.",
+        rich_help_panel=DATA,
     ),
 ]
 
@@ -70,67 +91,150 @@ class CommonOptions:
 
     artifacts: Annotated[
         Path,
-        _option("--artifacts", help="Artifact directory.", envvar="XCLIPT_ARTIFACTS"),
+        _common("--artifacts", help="Artifact directory.", envvar="XCLIPT_ARTIFACTS"),
     ] = Path("xclipt-artifacts")
     backbone: Annotated[
         str | None,
-        _option(
+        _common(
             "--backbone",
             help="builtin, mclip-l14, mclip-b32, mclip-b16plus, mclip-labse-l14, or a folder or "
-            "hub id in M-CLIP's or CLIP's format; by default the directory's own, else builtin.",
+            "hub id in M-CLIP's or CLIP's format (default: the directory's own, else builtin).",
         ),
     ] = None
     data_dir: Annotated[
         Path | None,
-        _option(
+        _common(
             "--data-dir",
-            help="Folder that data sets lie in; ./data where there is one.",
+            help="Folder that data sets lie in (default: ./data if it is there).",
             envvar="XCLIPT_DATA",
         ),
     ] = None
-    device: Annotated[str, _option("--device", help="auto, cpu, cuda or mps.")] = "auto"
+    device: Annotated[str, _common("--device", help="auto, cpu, cuda or mps.")] = "auto"
     dtype: Annotated[
-        str, _option("--dtype", help="Of matrix products: float32, bfloat16 or float16.")
+        str, _common("--dtype", help="Compute precision: float32, bfloat16 or float16.")
     ] = "float32"
-    seed: Annotated[int, _option("--seed", help="Of every random choice.", min=0)] = 1
+    seed: Annotated[int, _common("--seed", help="Random seed.", min=0)] = 1
     config: Annotated[
         Path | None,
-        _option(
+        _common(
             "--config",
-            help="YAML file with any of these options by name; the command line wins.",
+            help="YAML file that sets any of these options by name; the command line wins.",
             is_eager=True,
             callback=_take_config,
         ),
     ] = None
-    json: Annotated[bool, _option("--json", help="Print one JSON document.")] = False
-    quiet: Annotated[bool, _option("--quiet", "-q", help="No progress, no remarks.")] = False
-    verbose: Annotated[bool, _option("--verbose", "-v", help="Show where an error arose.")] = False
+    json: Annotated[bool, _common("--json", help="Print one JSON document.")] = False
+    quiet: Annotated[bool, _common("--quiet", "-q", help="No progress, no remarks.")] = False
+    verbose: Annotated[bool, _common("--verbose", "-v", help="Show where an error arose.")] = False
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``(common, ...)`` the parameters of :class:`CommonOptions` in its place."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    common_hints = typing.get_type_hints(CommonOptions, include_extras=True)
+    hints = typing.get_type_hints(CommonOptions, include_extras=True)
     parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "common"
-    ] + [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=common_hints[field.name],
-        )
-        for field in fields(CommonOptions)
+        _parameter(entry.name, hints[entry.name], entry.default) for entry in fields(CommonOptions)
     ]
+    return _spliced(command, "common", parameters, lambda given: CommonOptions(**given), last=True)
+
+
+def delta_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``(settings, ...)`` an option for every setting of every kind of delta.
+
+    The command receives the settings that were named, by their names.
+    """
+    owners: dict[str, list[str]] = {}
+    entries: dict[str, Any] = {}
+    for kind, spec in KINDS.items():
+        for entry in fields(spec):
+            if entry.metadata:
+                owners.setdefault(entry.name, []).append(kind)
+                entries.setdefault(entry.name, entry)
+    parameters = []
+    for name, entry in entries.items():
+        default = {True: "yes", False: "no", "": "none"}.get(entry.default, entry.default)
+        option = "--" + name.replace("_", "-")
+        declared = typer.Option(
+            f"{option}/--no-{option.removeprefix('--')}" if entry.type is bool else option,
+            help=f"{', '.join(owners[name])}: {entry.metadata['help']} ({default}).",
+            rich_help_panel=DELTA,
+        )
+        parameters.append(_parameter(name, Annotated[entry.type | None, declared], None))
+
+    def named(given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value is not None}
+
+    return _spliced(command, "settings", parameters, named)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _spliced(
+    command: Callable[..., None],
+    place: str,
+    parameters: Sequence[inspect.Parameter],
+    build: Callable[[dict[str, Any]], Any],
+    *,
+    last: bool = False,
+) -> Callable[..., None]:
+    hints = typing.get_type_hints(command, include_extras=True)
+    signature: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name != place:
+            annotation = hints.get(name, parameter.annotation)
+            signature.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=annotation))
+        elif not last:
+            signature += parameters
+    signature += parameters if last else ()
 
     @functools.wraps(command)
     def spliced(**given: Any) -> None:
-        shared = {field.name: given.pop(field.name) for field in fields(CommonOptions)}
-        command(common=CommonOptions(**shared), **given)
+        own = {parameter.name: given.pop(parameter.name) for parameter in parameters}
+        command(**{place: build(own)}, **given)
 
     # Typer reads both, and wraps() has copied the command's own.
-    vars(spliced)["__signature__"] = inspect.Signature(parameters)
-    spliced.__annotations__ = {p.name: p.annotation for p in parameters}
+    vars(spliced)["__signature__"] = inspect.Signature(signature)
+    spliced.__annotations__ = {p.name: p.annotation for p in signature}
     return spliced
+
+
+def read_config(path: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """Options from a YAML file, by parameter name, as text for the command line to parse.
+
+    Args:
+        path: The file; a mapping of option names, written with ``-`` or ``_``, to values. A list
+            stands for its items with commas between them.
+        known: Every option's parameter name by its own name with ``_``.
+
+    Raises:
+        XcliptError: The file is not a mapping, or names an option that the command does not have.
+    """
+    try:
+        # Everything as text: YAML's own ideas would make the language `no` a false, and 1e-3 a
+        # string.
+        plain = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise XcliptError(f"--config {path}: cannot read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise XcliptError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from None
+    if not plain:
+        return {}
+    if not isinstance(plain, dict):
+        raise XcliptError(f"--config {path}: must be a mapping of options to values")
+    options = {}
+    for key, value in plain.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise XcliptError(
+                f"--config {path}: unknown option '{key}'; this command has "
+                f"{', '.join(sorted(known))}"
+            )
+        if isinstance(value, dict):
+            raise XcliptError(f"--config {path}: '{key}' must be one value or a list")
+        text = ",".join(value) if isinstance(value, list) else value
+        if text not in ("", "null", "~"):
+            options[known[name]] = text
+    return options

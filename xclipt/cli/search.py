@@ -7,21 +7,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.session import Session
 from xclipt.cli.terminal import print_json, print_table
 from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
+    from xclipt.search.answer import Answer
     from xclipt.search.index import PictureIndex
-    from xclipt.search.search import Answer
 
 
 @common_options
 def search_command(
     common: CommonOptions,
     query: Annotated[
-        list[str] | None, typer.Argument(help="What the picture shows; several are allowed.")
+        list[str] | None,
+        typer.Argument(help="What the picture shows; several queries are allowed."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of pictures, with those below it.")
@@ -30,14 +31,17 @@ def search_command(
         str | None,
         typer.Option(
             "--lang",
-            help="Language of the queries: a code, a comma list with one a query, or auto; by "
-            "default the frozen base.",
+            help="Language of the queries: a code, one per query with commas, or auto (default: "
+            "the frozen base).",
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="Pictures to show of each query.", min=1)] = 5,
+    top: Annotated[int, typer.Option("--top", help="Pictures to show per query.", min=1)] = 5,
     queries: Annotated[
         Path | None,
-        typer.Option("--queries", help="File of queries: one a line, or CODE, a tab, the query."),
+        typer.Option(
+            "--queries",
+            help="File of queries, one per line; its own CODE and a tab may come first.",
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page of thumbnails to look at.")
@@ -53,26 +57,26 @@ def search_command(
         raise XcliptError("--images: name the folder of pictures to search")
     if not images.is_dir():
         raise XcliptError(f"--images {images}: no such folder")
-    from xclipt.search.search import queries_from, read_queries
+    from xclipt.search.answer import queries_from, read_queries
 
     if bool(query) == bool(queries):
         raise XcliptError("give either a query or --queries FILE")
     asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
-    with Session(common, create=True) as session:
-        from xclipt.artifacts.atomic import write_text
-        from xclipt.report.search_page import search_page
+    with Invocation(common, create=True) as run:
+        from xclipt.files import write_text
+        from xclipt.model import Model
+        from xclipt.report.page import search_page
+        from xclipt.search.answer import search
         from xclipt.search.index import index_pictures
-        from xclipt.search.search import search
-        from xclipt.serving.model import Model
 
-        model = Model(session.workspace)
-        index = index_pictures(session.workspace, images)
-        _note_index(session, index)
+        model = Model(run.workspace)
+        index = index_pictures(run.workspace, images)
+        _note_index(run, index)
         result = search(model, index, asked, top)
-        identity = session.workspace.backbone.identity
+        identity = run.workspace.backbone.identity
         if html:
             write_text(html, search_page(result, identity))
-            session.progress.note(f"Wrote {html}")
+            run.progress.note(f"Wrote {html}")
     if common.json:
         print_json(
             {
@@ -87,14 +91,14 @@ def search_command(
         print_table(_table(index, answer))
 
 
-def _note_index(session: Session, index: "PictureIndex") -> None:
+def _note_index(run: Invocation, index: "PictureIndex") -> None:
     if index.encoded:
-        session.progress.note(
+        run.progress.note(
             f"{index.folder}: {index.encoded:,} new or changed of {len(index.names):,} pictures"
         )
     if index.broken:
         first = index.broken[0]
-        session.progress.note(
+        run.progress.note(
             f"{index.folder}: {len(index.broken):,} broken files are left out, first "
             f"{first.path.name} ({first.reason})"
         )

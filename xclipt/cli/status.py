@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from xclipt.cli.delta_cells import size_cells, validation_cells
+from xclipt.cli.invocation import data_root
 from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.session import data_root
-from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.terminal import print_json, print_line, print_table, size_cells, validation_cells
 
 if TYPE_CHECKING:
     from xclipt.artifacts.directory import StoredDelta

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from xclipt.cli.wording import worded
 from xclipt.progress import Silent, Task
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -54,7 +55,7 @@ class Terminal:
     def note(self, message: str) -> None:
         """One line on stderr."""
         if not self._quiet:
-            self._console.print(message, markup=False)
+            self._console.print(worded(message), markup=False)
 
 
 class _Bar:
@@ -118,3 +119,16 @@ def size(count: int) -> str:
     if count < 1_000_000:
         return f"{count / 1000:.0f} kB"
     return f"{count / 1_000_000:.1f} MB"
+
+
+def size_cells(parameters: int, percent: float, count: int) -> tuple[str, str, str]:
+    """Parameters, their share of the text tower's, and the file's size from its bytes."""
+    share = f"{percent:.3f} %" if percent >= 0.001 else f"{percent:.2g} %"
+    return f"{parameters:,}", share, size(count)
+
+
+def validation_cells(validation: Mapping[str, Any]) -> tuple[str, str]:
+    """Mean R@1 of the base and of the delta on the validation pictures, ``-`` without any."""
+    if "mean_R@1" not in validation:
+        return "-", "-"
+    return f"{validation['base_mean_R@1']:.1f}", f"{validation['mean_R@1']:.1f}"

@@ -1,14 +1,19 @@
 """``xclipt train-delta``."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from xclipt.cli.delta_cells import size_cells, validation_cells
+from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
+    DATA,
+    DELTA,
+    METHOD,
+    OPTIMISATION,
+    OUTPUT,
     AllowMissing,
     CommonOptions,
     DatasetName,
@@ -18,18 +23,22 @@ from xclipt.cli.options import (
     TrainingSplit,
     TranslationsOf,
     common_options,
+    delta_options,
 )
-from xclipt.cli.session import Session, number_or_all
-from xclipt.cli.terminal import print_json, print_table
+from xclipt.cli.terminal import print_json, print_table, size_cells, validation_cells
 from xclipt.errors import XcliptError
 
 if TYPE_CHECKING:
-    from xclipt.training.train import TrainingRequest
+    from xclipt.artifacts.directory import StoredDelta
+    from xclipt.training.plan import DeltaPlan
+    from xclipt.training.request import TrainingRequest
 
 
 @common_options
+@delta_options
 def train_delta_command(
     common: CommonOptions,
+    *,
     lang: Languages,
     shots: Annotated[
         str, typer.Option("--shots", help="Pictures to train on, one caption each; or all.")
@@ -44,121 +53,31 @@ def train_delta_command(
             "none: do not align.",
         ),
     ] = "1",
-    text: Annotated[
-        str | None,
-        typer.Option(
-            "--text",
-            help="With --routine none: train on target text (baseline 1), or to-en, its "
-            "translation into English (baseline 2).",
-        ),
-    ] = None,
-    translations: TranslationsOf = None,
-    floor: Floor = None,
     delta: Annotated[
         str, typer.Option("--delta", help="Kind: lora, adapter, compacter or soft-prompt.")
     ] = "lora",
-    rank: Annotated[
-        int | None, typer.Option("--rank", help="lora: rank of the updates (8, or as the start's).")
-    ] = None,
-    alpha: Annotated[
-        int | None, typer.Option("--alpha", help="lora: their scale (16, or as the start's).")
-    ] = None,
-    modules: Annotated[
-        str | None,
-        typer.Option(
-            "--modules",
-            help="lora: what is updated, query-value or all-linear (query-value, or as the "
-            "start's); the latter with --rank 2 is about as large.",
-        ),
-    ] = None,
-    bottleneck: Annotated[
-        int | None, typer.Option("--bottleneck", help="adapter: width of the hidden layer (24).")
-    ] = None,
-    reduction: Annotated[
-        int | None, typer.Option("--reduction", help="compacter: width / bottleneck (16).")
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", help="soft-prompt: trained vectors (4).")
-    ] = None,
-    prompt_init: Annotated[
-        str | None,
-        typer.Option("--prompt-init", help="soft-prompt: text to start from; random without."),
-    ] = None,
-    pool_prompt: Annotated[
-        bool | None,
-        typer.Option(
-            "--pool-prompt/--no-pool-prompt",
-            help="soft-prompt: whether the mean over the text counts the vectors (yes).",
-        ),
-    ] = None,
-    train_layernorm: Annotated[
-        bool | None,
-        typer.Option(
-            "--train-layernorm/--no-train-layernorm",
-            help="Train the output LayerNorms too (yes; for soft-prompt no).",
-        ),
-    ] = None,
-    hard_prompt: Annotated[
-        str | None,
-        typer.Option("--hard-prompt", help="Text before every caption, now and at inference."),
-    ] = None,
-    tune: Annotated[
-        str | None, typer.Option("--tune", help="head: train the text head too.")
-    ] = None,
-    full_finetune: Annotated[
-        bool,
-        typer.Option("--full-finetune", help="Train the whole text tower: the baseline, huge."),
-    ] = False,
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", help="default, or paper: as the paper's code; options below change it."
+            "--recipe", help="default, or paper: as the paper's code. Other options change it."
         ),
     ] = "default",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the pairs.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a step.")] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--learning-rate", help="Peak of the schedule; the paper tried 5e-5, 1e-4, 2e-4."
-        ),
-    ] = None,
-    head_learning_rate: Annotated[
-        float | None, typer.Option("--head-learning-rate", help="The same, of --tune head.")
-    ] = None,
-    align_loss: Annotated[
-        str | None, typer.Option("--align-loss", help="mse, cosine, contrastive or image.")
-    ] = None,
-    align_weight: Annotated[
-        float | None,
-        typer.Option(
-            "--align-weight",
-            help="Weight of the alignment loss, instead of its own; the paper tried 0.003 to 0.3.",
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher", help="Partner features with the delta (live) or without (frozen)."
-        ),
-    ] = None,
-    partner_captions: Annotated[
-        str | None,
-        typer.Option(
-            "--partner-captions",
-            help="all: the partner is the mean of the picture's English captions, where the "
-            "teacher is frozen; one: a single one.",
-        ),
-    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             "--start",
-            help="What the delta starts from: auto, for an aligned lora on builtin the start that "
-            "comes with xclipt; none; a delta, LANG or LANG/NAME; or a FILE that "
-            "'python -m xclipt.training.train_start' wrote.",
+            help="Weights to begin from. auto: for an aligned lora on builtin those that come with "
+            "xclipt; none; a delta, LANG or LANG/NAME; or a .safetensors file.",
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the delta (default: made from the options)."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be trained; needs no weights, no data."),
+    ] = False,
     split: TrainingSplit = "full",
     validate_on: Annotated[
         int | None,
@@ -167,23 +86,116 @@ def train_delta_command(
             help="Validation pictures: at most so many of the split val (300), or held out of a "
             "data set without splits (0).",
             min=0,
+            rich_help_panel=DATA,
         ),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The delta's name; made from the options.")
+    allow_missing: AllowMissing = False,
+    download: Download = False,
+    floor: Floor = None,
+    translations: TranslationsOf = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            help="With --routine none: train on target text (baseline 1), or to-en, its "
+            "translation into English (baseline 2).",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    align_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--align-loss",
+            help="How the text is pulled to its partner: cosine, mse, contrastive or image.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    align_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--align-weight",
+            help="Weight of the alignment loss (default: the loss's own; the paper tried 0.003 to "
+            "0.3).",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            help="Tower that embeds the partner: live, with the delta, or frozen, without.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    partner_captions: Annotated[
+        str | None,
+        typer.Option(
+            "--partner-captions",
+            help="With a frozen teacher: pull to the mean of all English captions of the picture, "
+            "or to one.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    settings: dict[str, Any],
+    train_layernorm: Annotated[
+        bool | None,
+        typer.Option(
+            "--train-layernorm/--no-train-layernorm",
+            help="Train the output LayerNorms too (yes; for soft-prompt no).",
+            rich_help_panel=DELTA,
+        ),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option("--tune", help="head: train the text head too.", rich_help_panel=DELTA),
+    ] = None,
+    hard_prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--hard-prompt",
+            help="Text before every caption, now and at inference.",
+            rich_help_panel=DELTA,
+        ),
+    ] = None,
+    full_finetune: Annotated[
+        bool,
+        typer.Option(
+            "--full-finetune",
+            help="Train the whole text tower: the baseline, huge.",
+            rich_help_panel=DELTA,
+        ),
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", help="Passes over the pairs.", rich_help_panel=OPTIMISATION),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Pairs per step.", rich_help_panel=OPTIMISATION),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            help="Peak of the schedule; the paper tried 5e-5, 1e-4 and 2e-4.",
+            rich_help_panel=OPTIMISATION,
+        ),
+    ] = None,
+    head_learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--head-learning-rate",
+            help="The same for the text head, with --tune head.",
+            rich_help_panel=OPTIMISATION,
+        ),
     ] = None,
     even_if_worse: Annotated[
         bool,
         typer.Option(
             "--even-if-worse",
-            help="Make it current even where it does not beat the base on validation.",
+            help="Make the delta current even if it does not beat the base on validation.",
+            rich_help_panel=OUTPUT,
         ),
-    ] = False,
-    allow_missing: AllowMissing = False,
-    download: Download = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print what would be trained; needs no weights, no data."),
     ] = False,
 ) -> None:
     """Teach the frozen backbone a language: train a delta and make it the language's current one.
@@ -192,19 +204,32 @@ def train_delta_command(
 
     Example: xclipt train-delta --lang fr --shots 10
     """
+    from xclipt.alignment.build import AlignmentRequest
     from xclipt.alignment.routines import ROUTINES
-    from xclipt.deltas.spec import FullSpec, LoraSpec, spec_for
+    from xclipt.deltas.full_finetune import FullSpec
+    from xclipt.deltas.kinds import PartialSpec
+    from xclipt.training.plan import plan
     from xclipt.training.recipe import RECIPES, recipe_with
-    from xclipt.training.start import lora_like_start
-    from xclipt.training.train import TrainingRequest, train_delta
+    from xclipt.training.request import TrainingRequest
+    from xclipt.training.train import train_delta
 
-    if routine not in ROUTINES:
-        raise XcliptError(f"--routine {routine}: choose {', '.join(ROUTINES)}")
-    if recipe not in RECIPES:
-        raise XcliptError(f"--recipe {recipe}: choose {', '.join(RECIPES)}")
-    if tune not in (None, "head"):
-        raise XcliptError(f"--tune {tune}: can only be head")
-    settings = recipe_with(
+    for option, value, choices in (
+        ("--routine", routine, ROUTINES),
+        ("--recipe", recipe, RECIPES),
+        ("--tune", tune or "head", ("head",)),
+    ):
+        if value not in choices:
+            raise XcliptError(f"{option} {value}: choose {', '.join(choices)}")
+    beside = {
+        "train_layernorm": train_layernorm,
+        "tune_head": True if tune else None,
+        "hard_prompt": hard_prompt,
+    }
+    spec = PartialSpec(
+        FullSpec.kind if full_finetune else delta,
+        settings | {name: value for name, value in beside.items() if value is not None},
+    )
+    changed = recipe_with(
         RECIPES[recipe],
         epochs=epochs,
         batch_size=batch_size,
@@ -216,55 +241,37 @@ def train_delta_command(
         partner_captions=partner_captions,
         start=start,
     )
-    beside: dict[str, Any] = {"tune_head": True if tune else None, "hard_prompt": hard_prompt}
-    spec = spec_for(
-        FullSpec.kind if full_finetune else delta,
-        rank=rank,
-        alpha=alpha,
-        modules=modules,
-        bottleneck=bottleneck,
-        reduction=reduction,
-        tokens=tokens,
-        prompt_init=prompt_init,
-        pool_prompt=pool_prompt,
-        train_layernorm=train_layernorm,
-        **beside,
-    )
-    request = TrainingRequest(
-        language="",
+    pairs = AlignmentRequest(
+        language="",  # each in its turn, below
         shots=number_or_all("--shots", shots),
         routine=ROUTINES[routine],
-        seed=common.seed,
-        spec=spec,
-        recipe=settings,
-        name=name,
-        split=None if split == "full" else split,
-        validation_pictures=validate_on,
-        allow_missing=allow_missing,
-        even_if_worse=even_if_worse,
         text=text,
+        seed=common.seed,
+        split=None if split == "full" else split,
+        allow_missing=allow_missing,
         translator=translations,
         floor=floor,
     )
-    structure = (rank, alpha, modules, train_layernorm)
-    with Session(common, create=True) as session:
-        if isinstance(spec, LoraSpec) and structure == (None, None, None, None):
-            like = lora_like_start(
-                session.directory_if_there, session.backbone_name, settings.start, request.routine
-            )
-            given = {setting: value for setting, value in beside.items() if value is not None}
-            request = replace(request, spec=replace(like, **given))
+    request = TrainingRequest(
+        alignment=pairs,
+        delta=spec,
+        recipe=changed,
+        name=name,
+        validation_pictures=validate_on,
+        even_if_worse=even_if_worse,
+    )
+    with Invocation(common, create=True) as run:
         if dry_run and lang != "all":
-            languages = session.languages(lang, [])
+            languages = run.languages(lang, [])
         else:
-            data = session.open_data(dataset, download=download)
-            trainable = [language for language in data.languages if language != "en"]
-            languages = session.languages(lang, trainable)
-        requests = [replace(request, language=language) for language in languages]
+            data = run.open_data(dataset, download=download)
+            languages = run.languages(lang, [code for code in data.languages if code != "en"])
+        requests = [request.in_language(language) for language in languages]
         if dry_run:
-            _print_plan(session.backbone_name, requests, common)
+            plans = plan(run.backbone_name, requests, run.directory_if_there)
+            _print_plan(run.backbone_name, plans, requests, common)
             return
-        deltas = [train_delta(session.workspace, data, request) for request in requests]
+        deltas = [train_delta(run.workspace, data, request) for request in requests]
     if common.json:
         print_json({"command": "train-delta", "deltas": [_as_json(delta) for delta in deltas]})
     else:
@@ -272,11 +279,11 @@ def train_delta_command(
 
 
 def _print_plan(
-    backbone: str, requests: Sequence["TrainingRequest"], common: CommonOptions
+    backbone: str,
+    plans: "Sequence[DeltaPlan]",
+    requests: "Sequence[TrainingRequest]",
+    common: CommonOptions,
 ) -> None:
-    from xclipt.training.plan import plan
-
-    plans = plan(backbone, requests)
     if common.json:
         entries = [
             {
@@ -316,7 +323,7 @@ def _print_plan(
     print_table(table)
 
 
-def _as_json(delta: Any) -> dict[str, Any]:
+def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     manifest = delta.manifest
     return {
         "language": manifest.language,
@@ -334,7 +341,7 @@ def _as_json(delta: Any) -> dict[str, Any]:
     }
 
 
-def _table(deltas: list[Any]) -> Table:
+def _table(deltas: "Sequence[StoredDelta]") -> Table:
     table = Table(title="Trained deltas", title_justify="left")
     for column in ("language", "delta"):
         table.add_column(column)

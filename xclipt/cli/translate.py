@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
     CommonOptions,
     DatasetName,
@@ -13,7 +14,6 @@ from xclipt.cli.options import (
     Languages,
     common_options,
 )
-from xclipt.cli.session import Session, number_or_all
 from xclipt.cli.terminal import print_json, print_table
 from xclipt.errors import XcliptError
 
@@ -52,11 +52,11 @@ def translate_command(
         Path | None,
         typer.Option(
             "--file",
-            help="Translations that exist: .tsv of captions and translations, or a line a caption.",
+            help="Existing translations: a .tsv of captions and translations, or one per line.",
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Split of the data set; all of it.")
+        str | None, typer.Option("--split", help="Split of the data set (default: all of it).")
     ] = None,
     on_bad: Annotated[
         str,
@@ -67,18 +67,22 @@ def translate_command(
         ),
     ] = "drop",
     limit: Annotated[
-        str, typer.Option("--limit", help="Translate the first captions only, so many; or all.")
+        str,
+        typer.Option("--limit", help="Translate at most so many captions, from the first; or all."),
     ] = "all",
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Captions at once, and the most a kill loses.", min=1),
+        typer.Option(
+            "--batch-size", help="Captions per batch, the most that an interruption loses.", min=1
+        ),
     ] = None,
     beams: Annotated[
-        int | None, typer.Option("--beams", help="Beams of a model's search (4).", min=1)
+        int | None, typer.Option("--beams", help="Beam width of the model's search (4).", min=1)
     ] = None,
     download: Download = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be translated by what; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be translated and by what; write nothing."),
     ] = False,
 ) -> None:
     """Translate captions to or from English, or take in translations that exist.
@@ -87,7 +91,8 @@ def translate_command(
 
     Example: xclipt translate --lang fr,de --direction to-en --dataset xtd
     """
-    from xclipt.translation.engines.choose import EngineRequest, open_engine
+    from xclipt.translation.engines.choose import open_engine
+    from xclipt.translation.engines.engine import EngineRequest
     from xclipt.translation.translate import DIRECTIONS, ON_BAD, captions_to_translate, translate
 
     for option, value, choices in (
@@ -106,9 +111,9 @@ def translate_command(
         device=common.device,
         dtype=common.dtype,
     )
-    with Session(common, create=True) as session:
-        data = session.open_data(dataset, download=download)
-        languages = session.languages(lang, [code for code in data.languages if code != "en"])
+    with Invocation(common, create=True) as run:
+        data = run.open_data(dataset, download=download)
+        languages = run.languages(lang, [code for code in data.languages if code != "en"])
         if file is not None and len(languages) > 1:
             raise XcliptError(f"--file {file}: holds one language; give one --lang")
         reports = []
@@ -122,13 +127,13 @@ def translate_command(
                 captions.target,
                 fetch=not dry_run,
             )
-            session.progress.note(f"{captions.source} to {captions.target} by {chosen.about}")
-            directory = session.directory_if_there if dry_run else session.directory
+            run.progress.note(f"{captions.source} to {captions.target} by {chosen.about}")
+            directory = run.directory_if_there if dry_run else run.directory
             report = translate(
                 directory,
                 chosen,
                 captions,
-                session.progress,
+                run.progress,
                 on_bad=on_bad,
                 limit=most,
                 dry_run=dry_run,

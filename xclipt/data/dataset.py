@@ -1,6 +1,7 @@
 """What every data set is to the rest of xclipt: pictures, and captions by language and split."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Dataset(ABC):
     """Captioned pictures in several languages.
 
     Attributes:
-        name: The name that ``--dataset`` knows it by, or its folder.
+        name: The name that it is opened by, or its folder's.
         languages: ISO 639-1 codes, English first where it is there.
         splits: The splits it is published with; empty when its pictures are not split.
         notes: One-line remarks for the user: what was left out, and how much of it.
@@ -82,3 +83,30 @@ class Dataset(ABC):
             raise XcliptError(
                 f"{self.name}: no split '{split}'; it has {', '.join(self.splits) or 'none'}"
             )
+
+
+def _recognises_nothing(folder: Path) -> Dataset | None:
+    return None
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A published data set that xclipt knows by name.
+
+    Attributes:
+        name: What :func:`~xclipt.data.registry.open_dataset` takes.
+        published_as: What its publisher calls it.
+        languages: As :attr:`Dataset.languages`.
+        licence: What pictures and captions may be used for.
+        needs: What has to be on disk, for messages.
+        open: Opens it from the data root; ``None`` where it is not on disk.
+        open_folder: Opens a folder in its publisher's layout; ``None`` for any other folder.
+    """
+
+    name: str
+    published_as: str
+    languages: tuple[str, ...]
+    licence: str
+    needs: str
+    open: Callable[[Path | None], Dataset | None]
+    open_folder: Callable[[Path], Dataset | None] = _recognises_nothing

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import xclipt.data.multi30k as multi30k
-import xclipt.data.xtd as xtd
+import xclipt.data.sets.multi30k as multi30k
+import xclipt.data.sets.xtd as xtd
 from xclipt import __version__
-from xclipt.artifacts.atomic import replacing
 from xclipt.data import checksums
-from xclipt.data.parallel import read_pictures
+from xclipt.data.formats.lines import read_pictures
 from xclipt.errors import XcliptError
+from xclipt.files import replacing
 
 CONNECTIONS = 4
 _CHUNK = 1 << 16
@@ -77,6 +78,9 @@ class FetchReport:
 
 Progress = Callable[[FileFetched], None]
 
+_FetchFiles = Callable[[Sequence[RemoteFile], Path], tuple[int, int]]
+"""Fetches files into a folder; tells how many were fetched, and how many were there already."""
+
 
 def xtd_captions(addresses: Addresses) -> list[RemoteFile]:
     """XTD's captions, its list of photographs and its licence."""
@@ -100,7 +104,7 @@ def xtd_photographs(images: Sequence[str], addresses: Addresses) -> list[RemoteF
         if not match:
             raise XcliptError(f"{xtd.PICTURES_FILE}: {image} is no photograph of COCO 2014")
         url = f"{addresses.coco}/{match[1]}2014/{image}"
-        files.append(RemoteFile(url, f"images/{image}"))
+        files.append(RemoteFile(url, f"{xtd.IMAGES}/{image}"))
     return files
 
 
@@ -130,31 +134,51 @@ def fetch(
         XcliptError: The data set has no public address, the folder cannot be written, another
             process is downloading into it, or at least one file could not be fetched.
     """
-    addresses, downloader = addresses or Addresses(), downloader or Downloader()
-    notes: list[str] = []
-    if dataset == "xtd":
-        folder = xtd.find_folder(data_dir) or data_dir / "xtd"
-        counts = _fetch_all(dataset, xtd_captions(addresses), folder, progress, downloader)
-        pictures = xtd.find_photographs(folder)
-        if photographs and pictures == folder / "images":
-            images = read_pictures(folder / xtd.PICTURES_FILE)
-            files = xtd_photographs(images, addresses)
-            more = _fetch_all(dataset, files, folder, progress, downloader)
-            counts = (counts[0] + more[0], counts[1] + more[1])
-        elif photographs:
-            notes.append(f"xtd: uses the photographs in {pictures}")
-    elif dataset == "multi30k":
-        folder = multi30k.find_folder(data_dir) or data_dir / "multi30k"
-        counts = _fetch_all(dataset, multi30k_captions(addresses), folder, progress, downloader)
-        if not multi30k.find_photographs(folder).is_dir():
-            notes.append(
-                "multi30k: its photographs (Flickr30k) have no public address; ask for them at "
-                "https://forms.illinois.edu/sec/229675 and put them into "
-                f"{folder / multi30k.PHOTOGRAPHS}"
-            )
-    else:
-        raise XcliptError(f"--download: '{dataset}' has no public address; xtd and multi30k have")
-    return FetchReport(dataset, folder, counts[0], counts[1], tuple(notes))
+    if dataset not in _PUBLISHED:
+        raise XcliptError(
+            f"'{dataset}' has no public address; {' and '.join(_PUBLISHED)} have", field="download"
+        )
+    fetch_files = partial(
+        _fetch_all, dataset, progress=progress, downloader=downloader or Downloader()
+    )
+    return _PUBLISHED[dataset](data_dir, photographs, addresses or Addresses(), fetch_files)
+
+
+def _fetch_xtd(
+    data_dir: Path, photographs: bool, addresses: Addresses, fetch_files: _FetchFiles
+) -> FetchReport:
+    folder = xtd.find_folder(data_dir) or data_dir / xtd.NAME
+    fetched, present = fetch_files(xtd_captions(addresses), folder)
+    pictures, notes = xtd.find_photographs(folder), []
+    if photographs and pictures == folder / xtd.IMAGES:
+        images = read_pictures(folder / xtd.PICTURES_FILE)
+        more = fetch_files(xtd_photographs(images, addresses), folder)
+        fetched, present = fetched + more[0], present + more[1]
+    elif photographs:
+        notes.append(f"{xtd.NAME}: uses the photographs in {pictures}")
+    return FetchReport(xtd.NAME, folder, fetched, present, tuple(notes))
+
+
+def _fetch_multi30k(
+    data_dir: Path, photographs: bool, addresses: Addresses, fetch_files: _FetchFiles
+) -> FetchReport:
+    folder = multi30k.find_folder(data_dir) or data_dir / multi30k.NAME
+    fetched, present = fetch_files(multi30k_captions(addresses), folder)
+    notes = []
+    if not multi30k.find_photographs(folder).is_dir():
+        notes.append(
+            f"{multi30k.NAME}: its photographs (Flickr30k) have no public address; ask for them "
+            "at https://forms.illinois.edu/sec/229675 and put them into "
+            f"{folder / multi30k.PHOTOGRAPHS}"
+        )
+    return FetchReport(multi30k.NAME, folder, fetched, present, tuple(notes))
+
+
+_PUBLISHED: dict[str, Callable[[Path, bool, Addresses, _FetchFiles], FetchReport]] = {
+    xtd.NAME: _fetch_xtd,
+    multi30k.NAME: _fetch_multi30k,
+}
+"""How each data set is fetched that has a public address."""
 
 
 class Downloader:
@@ -277,12 +301,12 @@ def _fetch_all(
 ) -> tuple[int, int]:
     missing = [file for file in files if _what_is_wrong(folder / file.path, file)]
     absent = set(missing)
-    tell = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     done = 0
     for file in files:
         if file not in absent:
             done += 1
-            tell(FileFetched(file, "present", "", done, len(files)))
+            report(FileFetched(file, "present", "", done, len(files)))
     if not missing:
         return 0, len(files)
     failures: list[str] = []
@@ -297,9 +321,9 @@ def _fetch_all(
                     raise
                 except XcliptError as error:
                     failures.append(str(error))
-                    tell(FileFetched(waiting[future], "failed", str(error), done, len(files)))
+                    report(FileFetched(waiting[future], "failed", str(error), done, len(files)))
                 else:
-                    tell(FileFetched(waiting[future], "fetched", "", done, len(files)))
+                    report(FileFetched(waiting[future], "fetched", "", done, len(files)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -307,7 +331,7 @@ def _fetch_all(
         first = "; ".join(failures[:3]) + ("; ..." if len(failures) > 3 else "")
         raise XcliptError(
             f"{dataset}: {len(failures):,} of {len(files):,} files could not be fetched: {first}. "
-            "Run --download again to go on"
+            "Run with `download=True` again to go on"
         )
     return len(missing), len(files) - len(missing)
 

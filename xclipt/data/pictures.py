@@ -75,7 +75,7 @@ def require_pictures(
     if not allow_missing:
         raise XcliptError(
             f"{dataset.name}: {count} ({first}); "
-            f"--allow-missing goes on with the other {len(present):,}"
+            f"`allow_missing=True` goes on with the other {len(present):,}"
         )
     remark = f"{dataset.name}: {count}; going on with the other {len(present):,}"
     if remark not in dataset.notes:

@@ -1,1 +1,1 @@
-"""Deltas: which modules are put into the text tower, and the tensors that are trained in them."""
+"""Deltas: small trained modules in a copy of the text tower; each kind is one file."""

@@ -1,27 +1,54 @@
 """Bottleneck adapters after attention output and FFN, put in by OpenDelta."""
 
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+from xclipt.deltas.kind import DeltaSpec, setting
 
-from xclipt.backbones.backbone import TextTower
-from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import AdapterSpec
-from xclipt.deltas.towers import TowerNames
+if TYPE_CHECKING:
+    from xclipt.backbones.backbone import CaptionTokenizer
+    from xclipt.backbones.text_tower import TextTower
 
 
-def insert_adapter(tower: TextTower, spec: AdapterSpec, names: TowerNames) -> Any:
-    """``h + U gelu(D h + d) + u`` on the outputs ``h`` of both modules; ``U`` starts as zero."""
-    return _model()(
-        tower.encoder,
-        bottleneck_dim=spec.bottleneck,
-        modified_modules=[names.attention_output, names.ffn_output],
+@dataclass(frozen=True)
+class AdapterSpec(DeltaSpec):
+    """A bottleneck after the attention output and after the FFN (Houlsby et al. 2019).
+
+    ``h + U gelu(D h + d) + u`` on the outputs ``h`` of both modules. Starts as the identity: ``U``
+    is zero. OpenDelta draws it from N(0, 0.01), and an untrained delta then already moves the
+    features.
+
+    Attributes:
+        bottleneck: Width of the hidden layer.
+    """
+
+    kind: ClassVar[str] = "adapter"
+    not_foldable: ClassVar[str] = (
+        "an adapter bends its input with a GELU and cannot be folded into a matrix"
     )
+
+    bottleneck: int = setting(24, "width of the hidden layer", least=1)
+
+    def insert(self, tower: "TextTower", tokenizer: "CaptionTokenizer | None") -> Any:
+        names = tower.module_names
+        return _model()(
+            tower.encoder,
+            bottleneck_dim=self.bottleneck,
+            modified_modules=[names.attention_output, names.ffn_output],
+        )
+
+    @property
+    def description(self) -> str:
+        return "Bottleneck adapters after attention output and FFN"
 
 
 @cache
 def _model() -> Any:
+    from torch import nn
+
+    from xclipt.deltas.opendelta import import_opendelta
+
     class EagerAdapterModel(import_opendelta().AdapterModel):  # type: ignore[misc]
         # OpenDelta makes the weights while a made-up batch runs through the whole tower, and
         # swallows the errors of that run. The width is known without it.

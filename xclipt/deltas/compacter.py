@@ -1,36 +1,58 @@
 """Compacters after attention output and FFN, put in by OpenDelta."""
 
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
-
-from xclipt.backbones.backbone import TextTower
-from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import CompacterSpec
-from xclipt.deltas.towers import TowerNames
+from xclipt.deltas.kind import DeltaSpec, setting
 from xclipt.errors import XcliptError
+
+if TYPE_CHECKING:
+    from xclipt.backbones.backbone import CaptionTokenizer
+    from xclipt.backbones.text_tower import TextTower
 
 _DIVISIONS = 4
 
 
-def insert_compacter(tower: TextTower, spec: CompacterSpec, names: TowerNames) -> Any:
-    """An adapter of matrices ``sum_i R_i (x) s_i t_i``; the up-projection's ``t`` starts as zero.
+@dataclass(frozen=True)
+class CompacterSpec(DeltaSpec):
+    """An adapter whose matrices are sums of Kronecker products (Mahabadi et al. 2021).
 
-    Raises:
-        XcliptError: The width cannot be reduced so.
+    ``sum_i R_i (x) s_i t_i``, four divisions, rank 1. Starts as the identity: the up-projection's
+    ``t`` is zero, where OpenDelta draws all factors at random.
+
+    Attributes:
+        reduction: The tower's width divided by the bottleneck's.
     """
-    return _model()(
-        tower.encoder,
-        reduction_factor=spec.reduction,
-        hypercomplex_division=_DIVISIONS,
-        phm_rank=1,
-        modified_modules=[names.attention_output, names.ffn_output],
+
+    kind: ClassVar[str] = "compacter"
+    not_foldable: ClassVar[str] = (
+        "a compacter bends its input with a GELU and cannot be folded into a matrix"
     )
+
+    reduction: int = setting(16, "the tower's width divided by the bottleneck's", least=1)
+
+    def insert(self, tower: "TextTower", tokenizer: "CaptionTokenizer | None") -> Any:
+        names = tower.module_names
+        return _model()(
+            tower.encoder,
+            reduction_factor=self.reduction,
+            hypercomplex_division=_DIVISIONS,
+            phm_rank=1,
+            modified_modules=[names.attention_output, names.ffn_output],
+        )
+
+    @property
+    def description(self) -> str:
+        return "Compacters after attention output and FFN"
 
 
 @cache
 def _model() -> Any:
+    from torch import nn
+
+    from xclipt.deltas.opendelta import import_opendelta
+
     class EagerCompacterModel(import_opendelta().CompacterModel):  # type: ignore[misc]
         # As with adapters: no made-up batch.
         _need_pseudo_data = False
@@ -39,8 +61,9 @@ def _model() -> Any:
             width, reduction = module.out_features, self.reduction_factor
             if width // reduction % _DIVISIONS or width < reduction * _DIVISIONS:
                 raise XcliptError(
-                    f"--reduction {reduction}: the tower's width {width} divided by it must be a "
-                    f"multiple of {_DIVISIONS}"
+                    f"the tower's width {width} divided by it must be a multiple of {_DIVISIONS}",
+                    field="reduction",
+                    value=reduction,
                 )
             layer = super().new_module_like(module)
             layer.instantiate(module.weight.new_empty(0, width))

@@ -2,76 +2,114 @@
 
 OpenDelta's own soft prompt goes before ``<s>``, lengthens the caller's attention mask behind its
 back, and needs a tower that takes ``inputs_embeds`` (CLIP's does not). Here the tower makes room
-after ``<s>`` (:attr:`~xclipt.backbones.backbone.TextTower.prompt`) and the module at the word
+after ``<s>`` (:attr:`~xclipt.backbones.text_tower.TextTower.prompt`) and the module at the word
 embeddings fills it.
 """
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
-from torch import Tensor, nn
-
-from xclipt.backbones.backbone import CaptionTokenizer, PromptPlacement, TextTower
-from xclipt.deltas.opendelta import import_opendelta
-from xclipt.deltas.spec import SoftPromptSpec
+from xclipt.deltas.kind import DeltaSpec, setting
 from xclipt.errors import XcliptError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from xclipt.backbones.backbone import CaptionTokenizer
+    from xclipt.backbones.text_tower import TextTower
+
 _INITIAL_DEVIATION = 0.02
+_FIXED = 3  # positions that a prompt cannot take: <s>, </s> and one of the text
 
 
-class SoftPrompt(nn.Module):
-    """``vectors`` ``(tokens, width)`` in the place of what stands after the first position."""
+@dataclass(frozen=True)
+class SoftPromptSpec(DeltaSpec):
+    """Trained vectors in the place of word embeddings right after ``<s>`` (Lester et al. 2021).
 
-    def __init__(self, tower: TextTower, vectors: Tensor) -> None:
-        super().__init__()
-        # Not as a submodule: the tower would hold itself.
-        self._room: Callable[[], PromptPlacement | None] = lambda: tower.prompt
-        self.vectors = nn.Parameter(vectors)
+    Never the identity: every other position attends to the vectors from the start, whatever they
+    hold.
 
-    def post_forward(self, embedded: Tensor) -> Tensor:
-        """Word embeddings ``(batch, length, width)`` with the vectors at 1, 2, ...
-
-        OpenDelta calls it on what the embedding layer returns.
-        """
-        if self._room() is None:
-            return embedded
-        vectors = self.vectors.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
-        rest = embedded[:, 1 + len(self.vectors) :]
-        return torch.cat([embedded[:, :1], vectors, rest], dim=1)
-
-
-def insert_soft_prompt(
-    tower: TextTower, spec: SoftPromptSpec, tokenizer: CaptionTokenizer | None
-) -> Any:
-    """Put the vectors in and make room for them.
-
-    Raises:
-        XcliptError: The text that they are to start from holds no token, or they leave no room.
+    Attributes:
+        tokens: How many vectors.
+        prompt_init: Text whose word embeddings they start from, repeated or cut to ``tokens``;
+            without it they are drawn from N(0, 0.02), as in the paper's code.
+        pool_prompt: Count their positions in the mean over the text. The paper's code does: it
+            lengthens the attention mask in place, and pools by that very mask. Towers that do not
+            pool by mean (CLIP) are not concerned.
     """
-    embedding: nn.Embedding = tower.encoder.get_input_embeddings()  # type: ignore[operator]
-    if tower.max_length and spec.tokens > tower.max_length - 3:
-        raise XcliptError(
-            f"--tokens {spec.tokens}: the tower has {tower.max_length} positions in all"
-        )
-    if spec.prompt_init and tokenizer:
-        inner = tokenizer.tokenizer(spec.prompt_init, add_special_tokens=False)["input_ids"]
+
+    kind: ClassVar[str] = "soft-prompt"
+    not_foldable: ClassVar[str] = "a soft prompt is no weight of the tower"
+
+    train_layernorm: bool = False
+    tokens: int = setting(4, "trained vectors", least=1)
+    prompt_init: str = setting("", "text whose word embeddings the vectors start from")
+    pool_prompt: bool = setting(True, "whether the mean over the text counts the vectors")
+
+    def insert(self, tower: "TextTower", tokenizer: "CaptionTokenizer | None") -> Any:
+        from xclipt.backbones.text_tower import PromptPlacement
+
+        if tower.max_length and self.tokens > tower.max_length - _FIXED:
+            raise XcliptError(
+                f"the tower has {tower.max_length} positions in all",
+                field="tokens",
+                value=self.tokens,
+            )
+        model = _put_in(tower.encoder, self._initial_vectors(tower, tokenizer))
+        tower.prompt = PromptPlacement(self.tokens, self.pool_prompt)
+        return model
+
+    @property
+    def description(self) -> str:
+        return "A soft prompt after `<s>`"
+
+    @property
+    def architecture(self) -> Self:
+        return replace(super().architecture, prompt_init="")
+
+    def _initial_vectors(
+        self, tower: "TextTower", tokenizer: "CaptionTokenizer | None"
+    ) -> "Tensor":
+        import torch
+
+        weight: Tensor = tower.encoder.get_input_embeddings().weight  # type: ignore[operator]
+        if not (self.prompt_init and tokenizer):
+            drawn = torch.empty(self.tokens, weight.shape[1]).normal_(std=_INITIAL_DEVIATION)
+            return drawn.to(weight)
+        inner = tokenizer.tokenizer(self.prompt_init, add_special_tokens=False)["input_ids"]
         if not inner:
-            raise XcliptError(f"--prompt-init '{spec.prompt_init}': no token of it is a word's")
-        ids = torch.tensor([inner[i % len(inner)] for i in range(spec.tokens)])
-        vectors = embedding.weight.detach()[ids.to(embedding.weight.device)].clone()
-    else:
-        vectors = torch.empty(spec.tokens, embedding.embedding_dim).normal_(std=_INITIAL_DEVIATION)
-        vectors = vectors.to(embedding.weight)
-    model = _put_in(tower.encoder, SoftPrompt(tower, vectors))
-    tower.prompt = PromptPlacement(spec.tokens, spec.pool_prompt)
-    return model
+            raise XcliptError(
+                "no token of it is a word's", field="prompt_init", value=self.prompt_init
+            )
+        ids = torch.tensor([inner[i % len(inner)] for i in range(self.tokens)])
+        return weight.detach()[ids.to(weight.device)].clone()
 
 
-def _put_in(encoder: nn.Module, layer: SoftPrompt) -> Any:
+def _put_in(encoder: "nn.Module", vectors: "Tensor") -> Any:
+    import torch
+    from torch import Tensor, nn
+
+    from xclipt.deltas.opendelta import import_opendelta
+
+    class SoftPrompt(nn.Module):
+        """``vectors`` ``(tokens, width)`` in the place of what stands after the first position."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.vectors = nn.Parameter(vectors)
+
+        def post_forward(self, embedded: Tensor) -> Tensor:
+            """Word embeddings ``(batch, length, width)`` with the vectors at 1, 2, ...
+
+            OpenDelta calls it on what the embedding layer returns.
+            """
+            own = self.vectors.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
+            return torch.cat([embedded[:, :1], own, embedded[:, 1 + len(self.vectors) :]], dim=1)
+
     class PlacedPromptModel(import_opendelta().SoftPromptModel):  # type: ignore[misc]
         # An __init__ of its own would be taken by OpenDelta for a list of its settings.
         def update_module(self) -> None:
+            layer = SoftPrompt()
             self.delta_modules.append(layer)
             self.insert_module(self.raw_embedding, "after", layer, "soft_prompt")
 

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
-from xclipt.evaluation.choice import stem
-from xclipt.evaluation.disparity import disparity, gap_closed
-from xclipt.evaluation.evaluation import (
+from xclipt.evaluation.deltas import stem
+from xclipt.evaluation.queries import (
+    EvaluationRequest,
+    LanguageQueries,
+    Queries,
+    TranslatedCaptions,
+    select_queries,
+)
+from xclipt.evaluation.results import (
     Evaluation,
     Gain,
     MeanGain,
@@ -21,76 +27,39 @@ from xclipt.evaluation.evaluation import (
     SeedSummary,
     like_sizes,
 )
-from xclipt.evaluation.metrics import (
+from xclipt.metrics import (
     Ranks,
     bootstrap_mean_r1,
+    disparity,
+    gap_closed,
     interval95,
     mean_r1,
     retrieval_ranks,
     summarise,
 )
-from xclipt.evaluation.queries import LanguageQueries, Queries, TranslatedCaptions, select_queries
 from xclipt.workspace import Workspace
 
 _Draws = NDArray[np.float64]
 
 
-def evaluate(
-    workspace: Workspace,
-    dataset: Dataset,
-    languages: Sequence[str],
-    *,
-    split: str | None = None,
-    mode: str = "auto",
-    deltas: Mapping[str, Sequence[StoredDelta]] | None = None,
-    allow_missing: bool = False,
-    limit: int | None = None,
-    same_pictures: bool = False,
-    over_seeds: bool = False,
-    text: str = TARGET,
-    translator: str | None = None,
-) -> Evaluation:
+def evaluate(workspace: Workspace, dataset: Dataset, request: EvaluationRequest) -> Evaluation:
     """Measure retrieval in every language, with the frozen base and with its deltas.
 
     A delta is never measured on pictures that it was trained or validated on, whichever data set
     they come by: they are left out of all of the language's rows and counted.
 
-    Args:
-        split: ``None`` takes ``test``, else ``val``, else all pictures.
-        mode: ``image`` ranks pictures; ``text`` ranks the English captions of the same pictures;
-            ``auto`` is ``image`` where the pictures are there.
-        deltas: The deltas of each language that has any; ``None`` takes the current ones. Several
-            of one language are compared with each other too.
-        allow_missing: Go on with the pictures that are there.
-        limit: At most so many pictures.
-        same_pictures: Measure every language on the pictures that all of them have, less those
-            that any delta was trained on, so that their figures are of the same task.
-        over_seeds: The deltas of a language differ only in their seed: give their mean and spread.
-        text: ``to-en`` measures the base on text translated into English too. Where a delta was
-            trained on such text, it and the base are measured on it anyway.
-        translator: Engine or model whose translations to take for that; ``None`` is the one that
-            has most, and for a delta the one that it was trained with.
+    >>> import xclipt
+    >>> workspace = xclipt.open_workspace("xclipt-artifacts")
+    >>> request = xclipt.EvaluationRequest(["fr"], limit=100)
+    >>> result = xclipt.evaluate(workspace, xclipt.open_dataset("emoji"), request)
+    >>> [row.system for row in result.rows]
+    ['base', 'lora-10shot-seed1']
 
     Raises:
         XcliptError: The data does not hold what is asked.
     """
-    return measure(
-        workspace,
-        select_queries(
-            workspace,
-            dataset,
-            languages,
-            split=split,
-            mode=mode,
-            deltas=deltas,
-            allow_missing=allow_missing,
-            limit=limit,
-            same_pictures=same_pictures,
-            text=text,
-            translator=translator,
-        ),
-        over_seeds=over_seeds,
-    )
+    queries = select_queries(workspace, dataset, request)
+    return measure(workspace, queries, over_seeds=request.over_seeds)
 
 
 def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False) -> Evaluation:
@@ -170,7 +139,7 @@ def _ranks(
     delta: StoredDelta | None = None,
 ) -> Ranks:
     captions = workspace.encode_texts(texts, delta)
-    return retrieval_ranks(queries.targets, captions, queries.owner)
+    return retrieval_ranks(queries.targets, captions, queries.picture_index)
 
 
 def _row(

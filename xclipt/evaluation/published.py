@@ -12,7 +12,7 @@ import numpy as np
 
 from xclipt.alignment.routines import TO_EN
 from xclipt.errors import XcliptError
-from xclipt.evaluation.evaluation import Evaluation
+from xclipt.evaluation.results import Evaluation
 
 MEAN = "mean"
 """In place of a language: the mean over all of the data set's languages."""
@@ -68,8 +68,8 @@ def published_beside(evaluation: Evaluation) -> list[OtherRow]:
 def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], list[str]]:
     """Other systems' figures from a CSV file, and remarks on what was left out.
 
-    Columns: ``system`` (or ``delta``, as in the files that ``eval --csv`` writes), ``language``,
-    any of :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
+    Columns: ``system`` (or ``delta``, as in the CSV files that xclipt writes), ``language``, any of
+    :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
     Rows of another data set, mode or number of candidates are left out.
 
     Raises:
@@ -79,18 +79,21 @@ def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], l
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise XcliptError(f"--compare {path}: cannot read ({error.strerror})") from None
+        raise XcliptError(f"cannot read ({error.strerror})", field="compare", value=path) from None
     except UnicodeDecodeError:
-        raise XcliptError(f"--compare {path}: not UTF-8; save the file as UTF-8") from None
+        raise XcliptError(
+            "not UTF-8; save the file as UTF-8", field="compare", value=path
+        ) from None
     reader = csv.DictReader(io.StringIO(text))
     columns = set(reader.fieldnames or ())
     if "language" not in columns or not columns & {"system", "delta"} or not columns & {*METRICS}:
         raise XcliptError(
-            f"--compare {path}: must have the columns system, language and some of "
-            f"{', '.join(METRICS)}"
+            f"must have the columns system, language and some of {', '.join(METRICS)}",
+            field="compare",
+            value=path,
         )
     rows, unlike = _rows(reader, path, evaluation)
-    remark = f"--compare {path}: {unlike} rows are of another data set, mode or size and left out"
+    remark = f"`compare={path}`: {unlike} rows are of another data set, mode or size and left out"
     return rows, [remark] if unlike else []
 
 
@@ -128,7 +131,7 @@ def _rows(
         plain = {name: (text or "").strip() for name, text in entry.items() if name}
         language = plain.get("language", "")
         if not language:
-            raise XcliptError(f"--compare {path}: row {number} has no language")
+            raise XcliptError(f"row {number} has no language", field="compare", value=path)
         size = sizes.get(language) or (
             next(iter(sizes.values())) if len({*sizes.values()}) == 1 else None
         )
@@ -167,6 +170,8 @@ def _number(text: str, metric: str, row: int, path: Path) -> float:
     limit = {"R": 100.0, "M": 1.0}.get(metric.split(" ")[-1][0], float("inf"))
     if not 0 <= value <= limit:
         raise XcliptError(
-            f"--compare {path}: row {row}: {metric} is '{text}', not a number up to {limit:g}"
+            f"row {row}: {metric} is '{text}', not a number up to {limit:g}",
+            field="compare",
+            value=path,
         )
     return value

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from xclipt.alignment.routines import TARGET, TEXTS, TO_EN
-from xclipt.alignment.translated import translated_captions
 from xclipt.artifacts.directory import StoredDelta
-from xclipt.artifacts.features import file_key, picture_key
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import require_pictures, split_present
+from xclipt.data.splits import protocol
 from xclipt.errors import XcliptError
+from xclipt.files import file_key, picture_key
+from xclipt.translation.lookup import captions_in_english
 from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
 
@@ -20,6 +21,56 @@ MODES = ("auto", "image", "text")
 
 _FEW = 0.05
 """Share of pictures that is not worth a remark: OpenMoji draws `student` as `man student`."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to measure.
+
+    Attributes:
+        languages: ISO 639-1 codes.
+        split: ``None`` takes ``test``, else ``val``, else all pictures. A data set in one piece
+            also has ``full``, and ``paper``: what the paper's split leaves for the test.
+        shots: Training pictures of the paper's split.
+        mode: ``image`` ranks pictures; ``text`` ranks the English captions of the same pictures;
+            ``auto`` is ``image`` where the pictures are there.
+        deltas: The deltas of each language that has any; ``None`` takes the current ones. Several
+            of one language are compared with each other too.
+        allow_missing: Go on with the pictures that are there.
+        limit: At most so many pictures.
+        same_pictures: Measure every language on the pictures that all of them have, less those
+            that any delta was trained on, so that their figures are of the same task.
+        over_seeds: The deltas of a language differ only in their seed: give their mean and spread.
+        text: ``to-en`` measures the base on text translated into English too. Where a delta was
+            trained on such text, it and the base are measured on it anyway.
+        translator: Engine or model whose translations to take for that; ``None`` is the one that
+            has most, and for a delta the one that it was trained with.
+
+    Raises:
+        XcliptError: A value is not one of those that there are.
+    """
+
+    languages: Sequence[str]
+    split: str | None = None
+    shots: int = 50
+    mode: str = "auto"
+    deltas: Mapping[str, Sequence[StoredDelta]] | None = None
+    allow_missing: bool = False
+    limit: int | None = None
+    same_pictures: bool = False
+    over_seeds: bool = False
+    text: str = TARGET
+    translator: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, choices in (("text", TEXTS), ("mode", MODES)):
+            value = getattr(self, field)
+            if value not in choices:
+                raise XcliptError(f"choose {', '.join(choices)}", field=field, value=value)
+        if self.limit is not None and self.limit < 2:
+            raise XcliptError(
+                "retrieval needs at least 2 pictures", field="limit", value=self.limit
+            )
 
 
 @dataclass(frozen=True)
@@ -42,7 +93,7 @@ class LanguageQueries:
         targets: Their features ``(images, dim)``.
         english: The English caption of each, where there are any.
         captions: The queries.
-        owner: ``(captions,)`` index of the picture that each caption belongs to.
+        picture_index: ``(captions,)`` index of the picture that each caption belongs to.
         left_out: Pictures that a delta was trained or validated on, and that are not among
             ``images``.
         translated: The captions in English by each translator that is asked for, where a delta or
@@ -55,7 +106,7 @@ class LanguageQueries:
     targets: Tensor
     english: Mapping[str, str]
     captions: tuple[str, ...]
-    owner: Tensor
+    picture_index: Tensor
     left_out: int
     translated: tuple[TranslatedCaptions, ...] = ()
 
@@ -81,51 +132,40 @@ class Queries:
     languages: tuple[LanguageQueries, ...]
 
 
-def select_queries(
-    workspace: Workspace,
-    dataset: Dataset,
-    languages: Sequence[str],
-    *,
-    split: str | None = None,
-    mode: str = "auto",
-    deltas: Mapping[str, Sequence[StoredDelta]] | None = None,
-    allow_missing: bool = False,
-    limit: int | None = None,
-    same_pictures: bool = False,
-    text: str = TARGET,
-    translator: str | None = None,
-) -> Queries:
-    """Choose pictures and captions, and encode what is ranked; see :func:`evaluate`.
+def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRequest) -> Queries:
+    """Choose pictures and captions, and encode what is ranked.
 
     Raises:
         XcliptError: The data does not hold what is asked.
     """
-    if text not in TEXTS:
-        raise XcliptError(f"--text {text}: choose {', '.join(TEXTS)}")
-    if mode not in MODES:
-        raise XcliptError(f"--mode {mode}: choose {', '.join(MODES)}")
-    if limit is not None and limit < 2:
-        raise XcliptError(f"--limit {limit}: retrieval needs at least 2 pictures")
+    languages = request.languages
+    deltas = request.deltas
     if deltas is None:
         current = {language: workspace.directory.current(language) for language in languages}
         deltas = {language: (delta,) for language, delta in current.items() if delta}
-    split = _choose_split(dataset, split)
+    named = _choose_split(dataset, request.split)
+    view, split = protocol(dataset, named, request.shots, "test")
     english = {}
     if "en" in dataset.languages:
-        english = {p.image: p.captions[0] for p in dataset.captions("en", split) if p.captions}
-    captioned = {language: dataset.captions(language, split)[:limit] for language in languages}
+        english = {p.image: p.captions[0] for p in view.captions("en", split) if p.captions}
+    captioned = {
+        language: view.captions(language, split)[: request.limit] for language in languages
+    }
     for language, part in captioned.items():
         if len(part) < 2:
             raise XcliptError(
-                f"--dataset {dataset.name}: {len(part)} captioned pictures in '{language}', "
-                "retrieval needs at least 2"
+                f"{len(part)} captioned pictures in '{language}', retrieval needs at least 2",
+                field="dataset",
+                value=dataset.name,
             )
     everything = list({p.image: p for part in captioned.values() for p in part}.values())
-    mode = _choose_mode(workspace, dataset, everything, mode)
+    mode = _choose_mode(workspace, dataset, everything, request.mode)
     if mode == "image":
-        usable = {p.image for p in require_pictures(dataset, everything, allow_missing)}
+        usable = {p.image for p in require_pictures(dataset, everything, request.allow_missing)}
     elif not english:
-        raise XcliptError(f"--mode text: {dataset.name} has no English captions to rank")
+        raise XcliptError(
+            f"{dataset.name} has no English captions to rank", field="mode", value=mode
+        )
     else:
         usable = set(english)
     captioned = {
@@ -133,12 +173,12 @@ def select_queries(
     }
     kept = _leave_out(dataset, captioned, deltas)
     left_out = {language: len(part) - len(kept[language]) for language, part in captioned.items()}
-    if same_pictures:
+    if request.same_pictures:
         common = set.intersection(*({p.image for p in part} for part in kept.values()))
         kept = {language: [p for p in part if p.image in common] for language, part in kept.items()}
     for language, part in kept.items():
         if len(part) < 2:
-            raise XcliptError(_too_few(dataset, language, len(part), deltas, same_pictures))
+            raise _too_few(dataset, request, deltas.get(language, ()), language, len(part))
 
     ranked = list({p.image: None for part in kept.values() for p in part})
     if mode == "image":
@@ -150,7 +190,7 @@ def select_queries(
     row = {image: i for i, image in enumerate(ranked)}
     return Queries(
         dataset.name,
-        split,
+        named,
         mode,
         tuple(
             LanguageQueries(
@@ -160,7 +200,7 @@ def select_queries(
                 targets=features[[row[p.image] for p in part]],
                 english={p.image: english[p.image] for p in part if p.image in english},
                 captions=tuple(caption for p in part for caption in p.captions),
-                owner=torch.tensor([i for i, p in enumerate(part) for _ in p.captions]),
+                picture_index=torch.tensor([i for i, p in enumerate(part) for _ in p.captions]),
                 left_out=left_out[language],
                 translated=_translate(
                     workspace,
@@ -168,8 +208,8 @@ def select_queries(
                     language,
                     [caption for p in part for caption in p.captions],
                     deltas.get(language, ()),
-                    text,
-                    translator,
+                    request.text,
+                    request.translator,
                 ),
             )
             for language, part in kept.items()
@@ -191,7 +231,7 @@ def _translate(
     names = list(dict.fromkeys(known.name if known else None for known in trained_on))
     if asked and names:
         workspace.progress.note(
-            f"--translations {asked}: '{language}' was trained on those of "
+            f"`translator={asked}`: '{language}' was trained on translations of "
             f"{', '.join(name or 'an unknown translator' for name in names)}"
         )
     if language == "en":
@@ -200,7 +240,7 @@ def _translate(
         names = [asked] if asked or not names else names
     translated: list[TranslatedCaptions] = []
     for name in names:
-        texts, translator, untranslated = translated_captions(
+        texts, translator, untranslated = captions_in_english(
             workspace.directory, captions, language, dataset.name, name
         )
         if translator in [known.translator for known in translated]:
@@ -228,7 +268,9 @@ def _choose_split(dataset: Dataset, split: str | None) -> str | None:
             if choice.startswith(kind):
                 return choice
     raise XcliptError(
-        f"--dataset {dataset.name}: name a split with --split ({', '.join(dataset.splits)})"
+        f"name one of its splits {', '.join(dataset.splits)}: `split=NAME`",
+        field="dataset",
+        value=dataset.name,
     )
 
 
@@ -268,7 +310,7 @@ def _leave_out(
 
 
 def _note_trained_on(workspace: Workspace, dataset: Dataset, keys: Sequence[bytes]) -> None:
-    count = sum(picture_key(key) in workspace.backbone.pictures for key in keys)
+    count = sum(picture_key(key) in workspace.backbone.seen_pictures for key in keys)
     if count > _FEW * len(keys):
         workspace.progress.note(
             f"{dataset.name}: backbone {workspace.backbone.identity.id} itself was trained on "
@@ -279,17 +321,20 @@ def _note_trained_on(workspace: Workspace, dataset: Dataset, keys: Sequence[byte
 
 def _too_few(
     dataset: Dataset,
+    request: EvaluationRequest,
+    deltas: Sequence[StoredDelta],
     language: str,
     count: int,
-    deltas: Mapping[str, Sequence[StoredDelta]],
-    same_pictures: bool,
-) -> str:
-    if same_pictures:
-        return f"--same-pictures: all languages share {count} pictures; ask for fewer languages"
-    names = ", ".join(f"'{delta.manifest.name}'" for delta in deltas.get(language, ()))
-    if not names:
-        return f"--dataset {dataset.name}: {count} usable pictures in '{language}'"
-    return (
-        f"--dataset {dataset.name}: the delta {names} of '{language}' was trained on all but "
-        f"{count} of its pictures; evaluate on another split or data set"
-    )
+) -> XcliptError:
+    if request.same_pictures:
+        return XcliptError(
+            f"all languages share {count} pictures; ask for fewer languages", field="same_pictures"
+        )
+    names = ", ".join(f"'{delta.manifest.name}'" for delta in deltas)
+    why = f"{count} usable pictures in '{language}'"
+    if names:
+        why = (
+            f"the delta {names} of '{language}' was trained on all but {count} of its pictures; "
+            "evaluate on another split or data set"
+        )
+    return XcliptError(why, field="dataset", value=dataset.name)

@@ -6,22 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 import xclipt
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile, content_hash
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, pack
 from xclipt.backbones.backbone import BackboneIdentity
-from xclipt.backbones.mclip import read_json
-from xclipt.backbones.registry import empty_tower
-from xclipt.deltas.fit import require_fit
-from xclipt.deltas.spec import DeltaSpec, spec_from
+from xclipt.backbones.model_files import read_json
+from xclipt.backbones.registry import blueprint
+from xclipt.backbones.text_tower import TextTower
+from xclipt.deltas.adapted import require_fit
+from xclipt.deltas.kinds import spec_from
 from xclipt.errors import XcliptError
 from xclipt.export import opendelta, peft
+from xclipt.export.exchange import ReadDelta
 from xclipt.export.native import read_native
 from xclipt.export.opendelta import read_opendelta
 from xclipt.export.peft import read_peft
-from xclipt.export.read import MANIFEST, ReadDelta
 from xclipt.languages import resolve
 
 
@@ -68,7 +67,7 @@ def import_delta(
 
     Args:
         directory: Where to; the delta must stand on its backbone.
-        folder: Of xclipt's own format, PEFT's or OpenDelta's.
+        folder: What xclipt, PEFT or OpenDelta wrote.
         language: The delta's language. Needed for a folder that xclipt did not write; for others
             it must be the manifest's.
         name: Another name than its own.
@@ -78,45 +77,44 @@ def import_delta(
         XcliptError: The folder holds no delta, a damaged one, another backbone's, or one that does
             not fit the tower; or there is another delta of that name.
     """
-    read = _read(folder)
+    outline = blueprint(directory.backbone.id)
+    read = _read(folder, outline.text_tower)
     code = resolve(language) if language else None
     if read.manifest is None:
-        manifest = _foreign_manifest(directory.backbone, folder, read, code)
+        manifest = _foreign_manifest(
+            directory.backbone, outline.text_parameters, folder, read, code
+        )
     else:
         manifest = _own_manifest(directory, folder, read, read.manifest, code)
     if name is not None:
         manifest = replace(manifest, name=name)
     where = directory.delta_folder(manifest.language, manifest.name)
     spec = spec_from(manifest.kind, manifest.setting)
-    tower, family = empty_tower(directory.backbone.id)
-    require_fit(folder, tower, spec, family, read.tensors)
-    if read.manifest is None:
-        total = sum(parameter.numel() for parameter in tower.parameters())
-        manifest = replace(manifest, backbone_parameters=total)
-    data = save({name: tensor.contiguous() for name, tensor in read.tensors.items()})
+    require_fit(folder, outline.text_tower, spec, read.tensors)
+    weights, data = pack(read.tensors)
     if (where / MANIFEST).exists():
         there = directory.delta(manifest.language, manifest.name)
-        if there.manifest.weights.sha256 != content_hash(data):
+        if there.manifest.weights.sha256 != weights.sha256:
             raise XcliptError(
-                f"{where}: there is another delta of that name; give --name, or remove it with "
-                f"xclipt remove {manifest.language} {manifest.name}"
+                f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
+                f"with xclipt remove {manifest.language} {manifest.name}"
             )
     current = make_current or directory.current_name(manifest.language) in (None, manifest.name)
-    stored = directory.write_delta(manifest, read.tensors, make_current=current)
+    stored = directory.write_delta(manifest, data, make_current=current)
     return Imported(stored, read.format, read.manifest is None)
 
 
-def _read(folder: Path) -> ReadDelta:
+def _read(folder: Path, tower: TextTower) -> ReadDelta:
     if not folder.is_dir():
         raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
-    readers: list[tuple[bool, Callable[[Path], ReadDelta]]] = [
+    readers: list[tuple[bool, Callable[[Path, TextTower], ReadDelta]]] = [
         ((folder / peft.CONFIG).is_file(), read_peft),
         (_is_opendelta(folder / opendelta.CONFIG), read_opendelta),
         ((folder / MANIFEST).is_file(), read_native),
     ]
     for matches, read in readers:
         if matches:
-            return read(folder)
+            return read(folder, tower)
     raise XcliptError(
         f"{folder}: no delta; it has none of {MANIFEST}, {peft.CONFIG}, or a {opendelta.CONFIG} "
         "with delta_type"
@@ -139,39 +137,45 @@ def _own_manifest(
         raise XcliptError(
             f"{folder}: was trained on backbone {manifest.backbone['id']} ({fingerprint[:12]}), "
             f"{directory.root} is on {directory.backbone.id} "
-            f"({directory.backbone.fingerprint[:12]}); use another --artifacts directory"
+            f"({directory.backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
         )
     if language not in (None, manifest.language):
-        raise XcliptError(f"--lang {language}: {folder} is a delta for {manifest.language}")
+        raise XcliptError(
+            f"{folder} is a delta for {manifest.language}", field="language", value=language
+        )
     spec = spec_from(manifest.kind, manifest.setting)
-    told = {key: getattr(spec, key, None) for key in read.setting}
-    changed = manifest.kind != read.kind or told != read.setting
-    data = save({name: tensor.contiguous() for name, tensor in read.tensors.items()})
-    if changed or content_hash(data) != manifest.weights.sha256:
+    described = {key: getattr(spec, key, None) for key in read.setting}
+    changed = manifest.kind != read.kind or described != read.setting
+    if changed or pack(read.tensors)[0].sha256 != manifest.weights.sha256:
         raise XcliptError(
             f"{folder}: its weights or settings are not those that {MANIFEST} describes; if they "
-            f"were trained on, delete {MANIFEST} there and import it with --lang as a new delta"
+            f"were trained on, delete {MANIFEST} there and import it as a new delta with "
+            "`language=LANG`"
         )
     return replace(manifest, backbone=dict(vars(directory.backbone)))
 
 
 def _foreign_manifest(
-    backbone: BackboneIdentity, folder: Path, read: ReadDelta, language: str | None
+    backbone: BackboneIdentity,
+    text_parameters: int,
+    folder: Path,
+    read: ReadDelta,
+    language: str | None,
 ) -> DeltaManifest:
     if language is None:
         raise XcliptError(
             f"{folder}: has no {MANIFEST} of xclipt's, so neither its language nor its backbone is "
-            "known; give --lang if you know that it was trained on this backbone"
+            "known; give `language=LANG` if you know that it was trained on this backbone"
         )
-    spec: DeltaSpec = spec_from(read.kind, dict(read.setting))
+    spec = spec_from(read.kind, read.setting)
     return DeltaManifest(
         language=language,
         name=folder.resolve().name,
         kind=read.kind,
         setting=asdict(spec),
-        weights=WeightsFile("", "", 0, 0),  # filled in when the file is written
+        weights=pack(read.tensors)[0],
         backbone=dict(vars(backbone)),
-        backbone_parameters=1,
+        backbone_parameters=text_parameters,
         routine=None,
         text="target",
         recipe={"imported_from": read.format},

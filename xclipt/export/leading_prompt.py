@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xclipt.errors import XcliptError
-from xclipt.export.job import ExportJob
+from xclipt.export.exchange import ExportJob
 
 VECTORS = "embeddings.word_embeddings.soft_prompt.vectors"
 """What the prompt's tensor is called in towers that take ``inputs_embeds``."""
@@ -25,7 +25,7 @@ POOL = {
     False: "Of the vectors' positions only the first counts in the mean over the last hidden "
     "states.",
 }
-"""The same of pooling, by :attr:`~xclipt.deltas.spec.SoftPromptSpec.pool_prompt`."""
+"""The same of pooling, by :attr:`~xclipt.deltas.soft_prompt.SoftPromptSpec.pool_prompt`."""
 
 
 def leading_prompt(job: ExportJob, format: str) -> Tensor:
@@ -36,8 +36,8 @@ def leading_prompt(job: ExportJob, format: str) -> Tensor:
     """
     tensors = job.delta.tensors()
     backbone = job.backbone()
-    if backbone.family != "bert" or VECTORS not in tensors:
-        raise job.refused(format, "it feeds vectors to the tower, and CLIP's takes none")
+    if not backbone.text_tower.takes_embeddings or VECTORS not in tensors:
+        raise job.refused(format, "it feeds vectors to the tower, and this one takes none")
     embedding = backbone.text_tower.encoder.get_input_embeddings()  # type: ignore[operator]
     (start, *_), *_ = backbone.tokenizer([""])
     first = embedding.weight[start].detach().cpu()[None]

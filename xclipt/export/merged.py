@@ -2,64 +2,26 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xclipt.artifacts.atomic import staged
-from xclipt.backbones.builtin import NAME as BUILTIN
-from xclipt.backbones.clip import weights_file
-from xclipt.backbones.mclip import is_mclip, read_config, read_weights
+from xclipt.artifacts.manifest import MANIFEST
+from xclipt.backbones.model_files import read_config, read_weights, weights_file
 from xclipt.backbones.registry import text_folder
-from xclipt.deltas.injection import HEAD
+from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields
-from xclipt.export.folding import UNFOLDABLE, folded
-from xclipt.export.job import ExportJob
-from xclipt.export.read import MANIFEST
-from xclipt.export.sentence_transformers import write_modules
+from xclipt.export.exchange import ExportJob
+from xclipt.files import staged
 
 _BESIDE = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("preprocessor_config.json", "vocab.json", "merges.txt"),
 )
-_USE = {
-    "mclip": """
-```python
-from multilingual_clip import pt_multilingual_clip
-from transformers import AutoTokenizer
-
-model = pt_multilingual_clip.MultilingualCLIP.from_pretrained("{name}")
-features = model.forward(["..."], AutoTokenizer.from_pretrained("{name}"))
-```
-
-It is the published text tower but for the delta, in Multilingual-CLIP's format; the image tower is
-the backbone's own, unchanged. Normalise features before comparing them.
-""",
-    "clip": """
-```python
-from transformers import AutoTokenizer, CLIPModel
-
-model = CLIPModel.from_pretrained("{name}")
-features = model.get_text_features(**AutoTokenizer.from_pretrained("{name}")(["..."]))
-```
-
-It is the whole CLIP; the image side is unchanged. Normalise features before comparing them.
-""",
-    "sentence-transformers": """
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("{name}")
-features = model.encode(["..."], normalize_embeddings=True)
-```
-
-The modules are a transformers checkpoint, the masked mean and the text head; `AutoModel` loads the
-first. sentence-transformers puts the prompt before every text by itself.
-""",
-}
 _CARD = """\
 # {name}: {backbone} in {language}
 
@@ -80,24 +42,19 @@ def write_merged(job: ExportJob) -> list[Path]:
             damaged.
     """
     manifest, spec = job.manifest, job.spec
-    if manifest.kind in UNFOLDABLE:
-        raise job.refused("merged", UNFOLDABLE[manifest.kind], "onnx or native")
+    if spec.not_foldable:
+        raise job.refused("merged", spec.not_foldable, "onnx or native")
     backbone = job.backbone()
     source = text_folder(backbone.identity.id)
     config = read_config(source)
     path = weights_file(source)
     weights = read_weights(path)
-    if backbone.identity.id == BUILTIN:
-        encoder, head, use = "", None, "sentence-transformers"
-    elif is_mclip(config):
-        encoder, head, use = "transformer.", "LinearTransformation.", "mclip"
-    else:
-        encoder, head, use = "text_model.", "text_projection.", "clip"
+    layout = backbone.text_tower.published
 
     def published(name: str) -> str:
-        if head is not None and name.startswith(HEAD):
-            return head + name.removeprefix(HEAD)
-        return encoder + name
+        if layout.head_prefix is not None and name.startswith(HEAD):
+            return layout.head_prefix + name.removeprefix(HEAD)
+        return layout.encoder_prefix + name
 
     def frozen(name: str) -> Tensor:
         try:
@@ -105,11 +62,11 @@ def write_merged(job: ExportJob) -> list[Path]:
         except KeyError:
             raise XcliptError(f"{path}: has no {published(name)}; not as published") from None
 
-    changed = folded(spec, job.delta.tensors(), frozen)
+    changed = spec.folded(job.delta.tensors(), frozen)
     own_head = backbone.text_tower.head.state_dict()
     own_head |= {n.removeprefix(HEAD): t for n, t in changed.items() if n.startswith(HEAD)}
     for name, tensor in changed.items():
-        if head is not None or not name.startswith(HEAD):
+        if layout.head_prefix is not None or not name.startswith(HEAD):
             frozen(name)
             weights[published(name)] = tensor
     with staged(job.folder) as aside:
@@ -122,13 +79,13 @@ def write_merged(job: ExportJob) -> list[Path]:
             if (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
         (aside / "config.json").write_text(json.dumps(_float32(config), indent=2), "utf-8")
-        if head is None:
+        if layout.head_prefix is None:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
             write_modules(aside, own_head, prefix, backbone.tokenizer.max_length)
         fields = card_fields(job)
-        if head is None:
+        if layout.head_prefix is None:
             fields["prompt"] = ""  # sentence-transformers puts it there by itself
-        card = (_CARD + _USE[use]).format(**fields)
+        card = (_CARD + layout.usage).format(**fields)
         (aside / "README.md").write_text(card, "utf-8")
         (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
         names = sorted(p.relative_to(aside) for p in aside.rglob("*") if p.is_file())
@@ -141,3 +98,52 @@ def _full_precision(tensor: Tensor) -> Tensor:
 
 def _float32(config: dict[str, Any]) -> dict[str, Any]:
     return config | {key: "float32" for key in ("dtype", "torch_dtype") if key in config}
+
+
+_POOLING, _DENSE = "1_Pooling", "2_Dense"
+_MODULES = "sentence_transformers.models"
+
+
+def write_modules(folder: Path, head: Mapping[str, Tensor], prompt: str, max_tokens: int) -> None:
+    """Write what follows the encoder whose checkpoint is in ``folder``: masked mean and head.
+
+    Args:
+        head: Weight ``(dim, width)`` and bias ``(dim,)``, by names that end so.
+        prompt: Put before every text unless the caller asks for another.
+        max_tokens: Tokens kept of a text.
+    """
+    dense = {f"linear.{name.rpartition('.')[2]}": tensor.cpu() for name, tensor in head.items()}
+    dim, width = dense["linear.weight"].shape
+    described = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"{_MODULES}.{kind}"}
+            for i, (path, kind) in enumerate(
+                [("", "Transformer"), (_POOLING, "Pooling"), (_DENSE, "Dense")]
+            )
+        ],
+        "sentence_bert_config.json": {"max_seq_length": max_tokens, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"caption": prompt},
+            "default_prompt_name": "caption",
+            "similarity_fn_name": "cosine",
+        },
+        f"{_POOLING}/config.json": {
+            "word_embedding_dimension": width,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+            "include_prompt": True,
+        },
+        f"{_DENSE}/config.json": {
+            "in_features": width,
+            "out_features": dim,
+            "bias": "linear.bias" in dense,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    }
+    for name, plain in described.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(plain, indent=2), encoding="utf-8")
+    save_file(dense, folder / _DENSE / "model.safetensors", metadata={"format": "pt"})

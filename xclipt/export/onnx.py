@@ -3,22 +3,22 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from xclipt.artifacts.atomic import staged
-from xclipt.backbones.backbone import Backbone, TextTower
-from xclipt.deltas.injection import InjectedDelta
-from xclipt.deltas.spec import SoftPromptSpec
+from xclipt.artifacts.manifest import MANIFEST
+from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.text_tower import TextTower
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields
-from xclipt.export.folding import UNFOLDABLE, folded
-from xclipt.export.job import ExportJob
-from xclipt.export.read import MANIFEST
+from xclipt.export.exchange import ExportJob
+from xclipt.files import staged
 
 TOLERANCE = 1e-4
 """The most that a feature may differ from PyTorch's, relative to the largest one."""
@@ -73,7 +73,9 @@ def write_onnx(job: ExportJob) -> list[Path]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise XcliptError(
-            f"--format onnx: {error.name} is not installed: pip install 'xclipt[onnx]'"
+            f"{error.name} is not installed: pip install 'xclipt[onnx]'",
+            field="format",
+            value="onnx",
         ) from None
     tensors = job.delta.tensors()
     backbone, spec = job.backbone(), job.spec
@@ -81,7 +83,8 @@ def write_onnx(job: ExportJob) -> list[Path]:
     limit = backbone.tokenizer.max_length
     if isinstance(spec, SoftPromptSpec) and backbone.text_tower.max_length:
         limit = min(limit, backbone.text_tower.max_length - spec.tokens)
-    with _with_delta(job, backbone, tensors) as tower, staged(job.folder) as aside:
+    tower = _with_delta(job, backbone, tensors)
+    with staged(job.folder) as aside:
         program = _exported(tower, _tokens(backbone, _TRACED, limit), limit)
         program.model.metadata_props.update(
             {
@@ -100,8 +103,10 @@ def write_onnx(job: ExportJob) -> list[Path]:
         )
         if not worst <= TOLERANCE:
             raise XcliptError(
-                f"--format onnx: onnxruntime's features differ from PyTorch's by {worst:.1e}, more "
-                f"than {TOLERANCE:.0e}; nothing was written"
+                f"onnxruntime's features differ from PyTorch's by {worst:.1e}, more than "
+                f"{TOLERANCE:.0e}; nothing was written",
+                field="format",
+                value="onnx",
             )
         backbone.tokenizer.tokenizer.save_pretrained(aside)
         fields = card_fields(job) | {
@@ -116,23 +121,20 @@ def write_onnx(job: ExportJob) -> list[Path]:
     return [job.folder / name for name in names]
 
 
-@contextmanager
-def _with_delta(job: ExportJob, backbone: Backbone, tensors: Any) -> Iterator[TextTower]:
+def _with_delta(job: ExportJob, backbone: Backbone, tensors: Mapping[str, Tensor]) -> TextTower:
     """A copy of the tower on the CPU with the delta in it."""
     tower = copy.deepcopy(backbone.text_tower).cpu().eval()
     spec = job.spec
-    if spec.kind not in UNFOLDABLE:
-        weights = {n.removeprefix("encoder."): t for n, t in tower.state_dict().items()}
-        changed = folded(spec, tensors, weights.__getitem__)
-        with torch.no_grad():
-            for name, tensor in changed.items():
-                weights[name].copy_(tensor)
-        yield tower
-        return
-    injected = InjectedDelta(tower, spec, backbone.family, tokenizer=backbone.tokenizer)
-    injected.load(tensors)
-    tower.requires_grad_(False)
-    yield tower
+    if spec.not_foldable:
+        adapted = AdaptedTower(tower, spec, tokenizer=backbone.tokenizer)
+        adapted.load(tensors)
+        return adapted.tower.requires_grad_(False)
+    weights = {n.removeprefix("encoder."): t for n, t in tower.state_dict().items()}
+    changed = spec.folded(tensors, weights.__getitem__)
+    with torch.no_grad():
+        for name, tensor in changed.items():
+            weights[name].copy_(tensor)
+    return tower
 
 
 def _tokens(backbone: Backbone, captions: list[str], limit: int) -> tuple[torch.Tensor, ...]:
@@ -161,7 +163,7 @@ def _exported(tower: TextTower, example: tuple[torch.Tensor, ...], limit: int) -
     except Exception as error:  # the exporter's are as many as its passes
         reason = str(error).strip().split("\n", 1)[0]
         raise XcliptError(
-            f"--format onnx: torch.onnx cannot export the tower ({reason})"
+            f"torch.onnx cannot export the tower ({reason})", field="format", value="onnx"
         ) from error
     finally:
         logger.setLevel(level)

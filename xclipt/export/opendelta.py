@@ -10,22 +10,19 @@ from typing import Any
 
 import torch
 
-from xclipt.artifacts.atomic import staged
-from xclipt.backbones.mclip import read_json, read_weights
-from xclipt.deltas.spec import (
-    AdapterSpec,
-    CompacterSpec,
-    DeltaSpec,
-    FullSpec,
-    LoraSpec,
-    SoftPromptSpec,
-)
-from xclipt.deltas.towers import FAMILIES, family_of, lora_modules_of
+from xclipt.artifacts.manifest import MANIFEST
+from xclipt.backbones.model_files import read_json, read_weights
+from xclipt.backbones.text_tower import ModuleNames, TextTower
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.lora import LoraSpec, updated_modules
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
-from xclipt.export.job import ExportJob
+from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
-from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, require
+from xclipt.files import staged
 
 CONFIG = "config.json"
 _WEIGHTS = "pytorch_model.bin"
@@ -77,8 +74,10 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         XcliptError: OpenDelta has no place for it, or the delta is damaged.
     """
     spec, manifest = job.spec, job.manifest
-    if isinstance(spec, FullSpec):
-        raise job.refused("opendelta", "a whole text tower is no delta", "merged")
+    config = _config(spec, job.outline.module_names)
+    if config is None:
+        instead = "native" if spec.not_foldable else "merged"
+        raise job.refused("opendelta", f"OpenDelta has no place for a {spec.kind} delta", instead)
     if spec.tune_head:
         raise job.refused(
             "opendelta", f"OpenDelta wraps the encoder, and {manifest.name} has a text head"
@@ -90,9 +89,7 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         tensors = {n: t for n, t in tensors.items() if not n.endswith(".soft_prompt.vectors")}
         tensors[_PROMPT] = vectors
         use = USE.format(pool=POOL[spec.pool_prompt])
-    family = family_of(tensors)
-    config = _config(spec, family)
-    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(job.outline))
     with staged(job.folder) as aside:
         torch.save(tensors, aside / _WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(config, indent=2))
@@ -101,8 +98,8 @@ def write_opendelta(job: ExportJob) -> list[Path]:
     return [job.folder / name for name in (_WEIGHTS, CONFIG, "README.md", MANIFEST)]
 
 
-def _config(spec: DeltaSpec, family: str) -> dict[str, Any]:
-    names = FAMILIES[family]
+def _config(spec: DeltaSpec, names: ModuleNames) -> dict[str, Any] | None:
+    """OpenDelta's configuration of a delta; ``None`` for a kind that it does not have."""
     after = [names.attention_output, names.ffn_output]
     own: dict[str, Any]
     if isinstance(spec, LoraSpec):
@@ -111,7 +108,7 @@ def _config(spec: DeltaSpec, family: str) -> dict[str, Any]:
             "lora_r": spec.rank,
             "lora_alpha": spec.alpha,
             "lora_dropout": 0.0,
-            "modified_modules": [*names.lora_modules(spec.modules)],
+            "modified_modules": [*spec.targets(names)],
         }
     elif isinstance(spec, AdapterSpec):
         own = {
@@ -128,17 +125,18 @@ def _config(spec: DeltaSpec, family: str) -> dict[str, Any]:
             "modified_modules": after,
             **_COMPACTER,
         }
-    else:
-        assert isinstance(spec, SoftPromptSpec)
+    elif isinstance(spec, SoftPromptSpec):
         own = {
             "delta_type": "soft_prompt",
             "soft_token_num": spec.tokens + 1,
             "token_init": False,
         }
+    else:
+        return None
     return own | {"common_structure": False, "opendelta_version": "0.3.2"}
 
 
-def read_opendelta(folder: Path) -> ReadDelta:
+def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
     """A delta from a folder that OpenDelta or xclipt wrote.
 
     Raises:
@@ -159,7 +157,7 @@ def read_opendelta(folder: Path) -> ReadDelta:
     norms = any(not any(part in name for part in added) for name in tensors)
     setting |= {"train_layernorm": norms}
     if kind == "lora":
-        setting |= {"modules": lora_modules_of(tensors)}
+        setting |= {"modules": updated_modules(tensors, tower.module_names)}
     return ReadDelta("opendelta", manifest, kind, setting, tensors)
 
 

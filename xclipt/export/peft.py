@@ -6,15 +6,16 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from xclipt.artifacts.atomic import write_bytes
-from xclipt.backbones.mclip import read_json, read_weights
-from xclipt.deltas.spec import LoraSpec, SoftPromptSpec
-from xclipt.deltas.towers import family_of, lora_modules_of
+from xclipt.artifacts.manifest import MANIFEST
+from xclipt.backbones.model_files import read_json, read_weights
+from xclipt.backbones.text_tower import TextTower
+from xclipt.deltas.lora import LoraSpec, updated_modules
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
-from xclipt.export.job import ExportJob
+from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
-from xclipt.export.read import MANIFEST, ReadDelta, own_manifest, require
+from xclipt.files import write_bytes
 
 CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -56,18 +57,20 @@ def write_peft(job: ExportJob) -> list[Path]:
     """
     spec = job.spec
     if not isinstance(spec, LoraSpec | SoftPromptSpec):
-        raise job.refused("peft", _REFUSED[job.manifest.kind])
+        raise job.refused(
+            "peft", _REFUSED.get(spec.kind, f"PEFT has no place for a {spec.kind} delta")
+        )
     if spec.tune_head:
         raise job.refused(
             "peft", f"PEFT wraps the encoder, and {job.manifest.name} has a text head of its own"
         )
-    use, family = "", family_of(job.delta.tensors())
+    use = ""
     if isinstance(spec, LoraSpec):
         config, tensors = _lora(job, spec)
     else:
         config, tensors = _prompt_tuning(job, spec)
         use = USE.format(pool=POOL[spec.pool_prompt])
-    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(family))
+    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(job.outline))
     files = {
         _WEIGHTS: save(tensors, metadata={"format": "pt"}),
         CONFIG: json.dumps(config, indent=2).encode(),
@@ -81,13 +84,13 @@ def write_peft(job: ExportJob) -> list[Path]:
 
 def _lora(job: ExportJob, spec: LoraSpec) -> tuple[dict[str, object], dict[str, Tensor]]:
     tensors = job.delta.tensors()
-    owners = {name.rsplit(".", 1)[0] for name in tensors}
-    targets = sorted(owner.removesuffix(".lora") for owner in owners if owner.endswith(".lora"))
-    norms = sorted(owner for owner in owners if not owner.endswith(".lora"))
+    modules = {name.rsplit(".", 1)[0] for name in tensors}
+    targets = sorted(m.removesuffix(".lora") for m in modules if m.endswith(".lora"))
+    norms = sorted(m for m in modules if not m.endswith(".lora"))
     config: dict[str, object] = {
         "peft_type": "LORA",
         # With a task PEFT passes inputs_embeds on, which CLIP's text tower does not take.
-        "task_type": None if family_of(tensors) == "clip" else "FEATURE_EXTRACTION",
+        "task_type": "FEATURE_EXTRACTION" if job.outline.takes_embeddings else None,
         "base_model_name_or_path": job.manifest.backbone["id"],
         "r": spec.rank,
         "lora_alpha": spec.alpha,
@@ -126,7 +129,7 @@ def _peft_name(name: str) -> str:
     return _PREFIX + name
 
 
-def read_peft(folder: Path) -> ReadDelta:
+def read_peft(folder: Path, tower: TextTower) -> ReadDelta:
     """A LoRA from a folder that PEFT or xclipt wrote, or a soft prompt that xclipt wrote.
 
     Raises:
@@ -167,7 +170,7 @@ def read_peft(folder: Path) -> ReadDelta:
     setting = {
         "rank": config.get("r"),
         "alpha": config.get("lora_alpha"),
-        "modules": lora_modules_of(named),
+        "modules": updated_modules(named, tower.module_names),
         "train_layernorm": any(".lora." not in name for name in named),
     }
     for key in ("rank", "alpha"):

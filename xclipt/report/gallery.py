@@ -5,10 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.queries import LanguageQueries, Queries
-from xclipt.evaluation.retrieve import TopMatches, retrieve_top
-from xclipt.report.thumbnail import thumbnail
+from xclipt.metrics import TIE
+from xclipt.report.page import thumbnail
 from xclipt.workspace import Workspace
 
 TOP = 5
@@ -64,6 +69,19 @@ class LanguageGallery:
     def plain(self) -> bool:
         """Whether it shows the base alone."""
         return all(len(example.found) == 1 for example in self.examples)
+
+
+@dataclass(frozen=True)
+class TopMatches:
+    """What captions find.
+
+    Attributes:
+        top: ``(captions, k)`` positions in ``queries.images``, best first.
+        rank: ``(captions,)`` rank of the right one, ties counted against it.
+    """
+
+    top: Tensor
+    rank: Tensor
 
 
 def build_gallery(
@@ -136,7 +154,7 @@ def _example(
     results: dict[str, TopMatches],
     thumbnail: _Thumbnails | None,
 ) -> Example:
-    right = int(queries.owner[caption])
+    right = int(queries.picture_index[caption])
 
     def match(target: int) -> Match:
         image = queries.images[target]
@@ -160,3 +178,30 @@ def _example(
         ),
         answer=match(right),
     )
+
+
+_BLOCK = 512
+
+
+def retrieve_top(
+    workspace: Workspace, queries: LanguageQueries, delta: StoredDelta | None = None, k: int = 5
+) -> TopMatches:
+    """The best ``k`` targets of every caption, with a delta or with the frozen base.
+
+    Where fewer than ``k`` are ranked, ``k`` is their number. Captions' features come from the
+    cache when they were measured before.
+
+    Raises:
+        XcliptError: The delta is damaged or does not fit.
+    """
+    targets = F.normalize(queries.targets, dim=-1)
+    captions = F.normalize(workspace.encode_texts(queries.texts(delta), delta), dim=-1)
+    top = torch.empty(len(captions), min(k, len(targets)), dtype=torch.long)
+    rank = torch.empty(len(captions), dtype=torch.long)
+    for start in range(0, len(captions), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        similarity = captions[rows] @ targets.T
+        right = similarity.gather(1, queries.picture_index[rows, None])
+        rank[rows] = len(targets) - (similarity < right - TIE).sum(1)
+        top[rows] = similarity.topk(top.shape[1], dim=1).indices
+    return TopMatches(top, rank)

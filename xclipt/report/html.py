@@ -1,4 +1,4 @@
-"""``eval --report``: an evaluation as one HTML file that needs nothing else."""
+"""An evaluation as one HTML file that needs nothing else."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,13 @@ from typing import Any
 
 import xclipt
 from xclipt.artifacts.directory import StoredDelta
-from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
 from xclipt.evaluation.published import OtherRow, ours_beside
+from xclipt.evaluation.results import Evaluation, Gain, RecallRow
 from xclipt.languages import name as language_name
-from xclipt.report.curves import HEIGHT, WIDTH, learning_curve
+from xclipt.report.drawings import HEIGHT, WIDTH, learning_curve, strip
 from xclipt.report.gallery import LanguageGallery
 from xclipt.report.interchange import figure_text, gain_text
 from xclipt.report.page import page_environment
-from xclipt.report.strip import strip
 
 HEAT = (
     *(("t2i R@1", "t2i R@5", "t2i R@10", "t2i MRR")),

@@ -28,8 +28,8 @@ import json
 import re
 
 import xclipt
-from xclipt.evaluation.evaluation import Evaluation, Gain, RecallRow
-from xclipt.evaluation.metrics import Retrieval
+from xclipt.evaluation.results import Evaluation, Gain, RecallRow
+from xclipt.metrics import Retrieval
 
 _RECALLS = (1, 5, 10)
 
@@ -105,7 +105,7 @@ def figure_text(metric: str, value: float) -> str:
 
 
 def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
-    """Result files of CLIP_benchmark, one a row, by file name.
+    """Result files of CLIP_benchmark, one per row, by file name.
 
     ``clip_benchmark build FOLDER`` makes its one table of them.
     """

@@ -1,11 +1,13 @@
-"""``eval --plot``: base and deltas by language as a picture file."""
+"""Evaluations and alignments by language as picture files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xclipt.artifacts.atomic import replacing
+from xclipt.alignment.similarity import PairSimilarity
 from xclipt.errors import XcliptError
-from xclipt.evaluation.evaluation import Evaluation, RecallRow
+from xclipt.evaluation.results import Evaluation, RecallRow
+from xclipt.files import replacing
 from xclipt.languages import name as language_name
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def check_plot_path(path: Path) -> None:
         XcliptError: It ends neither in ``.png`` nor in ``.svg``.
     """
     if path.suffix.lower() not in FORMATS:
-        raise XcliptError(f"--plot {path}: must end in {' or '.join(FORMATS)}")
+        raise XcliptError(f"must end in {' or '.join(FORMATS)}", field="plot", value=path)
 
 
 def write_plot(path: Path, evaluation: Evaluation) -> None:
@@ -90,3 +92,52 @@ def _label(row: RecallRow) -> str:
 
 def _colour(row: RecallRow) -> str:
     return _COLOURS[row.gain.verdict] if row.gain and row.delta else _BASE
+
+
+_BAR, _ENGLISH = "#5470a8", "#9aa3af"
+
+
+def write_alignment_plot(
+    path: Path, title: str, similarities: Sequence[tuple[str, PairSimilarity]]
+) -> None:
+    """Draw R@1 with its interval and the mean cosine by language.
+
+    Args:
+        path: A ``.png`` or ``.svg`` file.
+        title: What was measured.
+        similarities: ISO 639-1 code and similarity of each, from the top.
+
+    Raises:
+        XcliptError: The file's ending is another one, or it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rows = list(reversed(similarities))
+    figure = Figure(figsize=(8, 1.4 + 0.34 * len(rows)), layout="constrained")
+    recall, cosine = figure.subplots(1, 2, sharey=True)
+    for position, (language, pairs) in enumerate(rows):
+        colour = _ENGLISH if language == "en" else _BAR
+        recall.barh(position, pairs.mean_r1, color=colour, height=0.7)
+        recall.plot(pairs.ci95, [position, position], color="#1a1c20", linewidth=1.2)
+        cosine.barh(position, pairs.cosine, color=colour, height=0.7)
+        for axes, value, text in (
+            (recall, pairs.ci95[1], f"{pairs.mean_r1:.1f}"),
+            (cosine, pairs.cosine, f"{pairs.cosine:.3f}"),
+        ):
+            axes.annotate(
+                text,
+                (max(0.0, value), position),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+    recall.set_yticks(range(len(rows)), [language_name(language) for language, _ in rows])
+    recall.set_xlim(0, 112)
+    cosine.set_xlim(min(0.0, *(pairs.cosine for _, pairs in rows)), 1.15)
+    recall.set_xlabel("R@1 of text and partner, mean of both ways, per cent, 95 %", fontsize=8)
+    cosine.set_xlabel("mean cosine of text and partner", fontsize=8)
+    for axes in (recall, cosine):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    save_figure(path, figure)

@@ -1,6 +1,6 @@
 """An index of a folder's pictures: their features, kept on disk and brought up to date.
 
-What a file was when it was indexed is told by its size and time of change; a file that is new or
+What a file was when it was indexed shows in its size and time of change; a file that is new or
 has changed is encoded, unless its content is among the features that the artifact directory has
 already (a picture that was moved, or trained on).
 """
@@ -19,17 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from xclipt.artifacts.atomic import write_with
-from xclipt.artifacts.features import cached_features, file_key
+from xclipt.artifacts.features import cached_features
 from xclipt.data.pictures import BrokenPicture, find_broken
 from xclipt.errors import XcliptError
+from xclipt.files import file_key, write_with
 from xclipt.progress import Progress
 from xclipt.workspace import Workspace
 
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".jfif")
 )
-"""Of files that are taken for pictures, in lower case."""
+"""The endings of files that are taken for pictures, in lower case."""
 
 _CHUNK = 256
 _QUERIES_AT_ONCE = 64
@@ -94,7 +94,7 @@ class _Stored:
 
 
 def index_pictures(
-    workspace: Workspace, folder: Path, progress: Progress | None = None
+    workspace: Workspace, folder: str | Path, progress: Progress | None = None
 ) -> PictureIndex:
     """Index all pictures in a folder and those below it; only what is new or changed is encoded.
 
@@ -103,12 +103,15 @@ def index_pictures(
     Raises:
         XcliptError: There is no such folder, or no picture in it.
     """
+    folder = Path(folder)
     if not folder.is_dir():
-        raise XcliptError(f"--images {folder}: no such folder")
+        raise XcliptError("no such folder", field="images", value=folder)
     progress = progress or workspace.progress
     stamps = dict(_picture_files(folder))
     if not stamps:
-        raise XcliptError(f"--images {folder}: no pictures in it (by name: .jpg, .png, .webp, ...)")
+        raise XcliptError(
+            "no pictures in it (by name: .jpg, .png, .webp, ...)", field="images", value=folder
+        )
     path = _file(workspace, folder)
     old = _read(path, workspace.backbone.dim)
     known = {name: i for i, name in enumerate(old.stamps) if stamps.get(name) == old.stamps[name]}
@@ -118,7 +121,9 @@ def index_pictures(
     broken |= {name: (stamps[name], why) for name, why in refused.items()}
     names = [name for name in stamps if name not in broken]
     if not names:
-        raise XcliptError(f"--images {folder}: not one of its {len(broken):,} files is a picture")
+        raise XcliptError(
+            f"not one of its {len(broken):,} files is a picture", field="images", value=folder
+        )
     features = old.features
     if encoded or refused or list(old.stamps) != names:
         row = known | {name: len(old.features) + i for i, name in enumerate(encoded)}

@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from xclipt.artifacts.atomic import write_with
-from xclipt.training.trainer import Evaluated, TrainingState
+from xclipt.files import write_with
+from xclipt.training.loop import Evaluated, TrainingState
 
 _PARTS = ("optimiser", "weights", "best")
 

@@ -7,6 +7,7 @@ All take features that are not normalised and return a scalar; unless they say o
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,10 +68,27 @@ def image_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: f
     return contrastive(partner, image, logit_scale)
 
 
-ALIGNMENTS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
-    "mse": mse_alignment,
-    "cosine": cosine_alignment,
-    "contrastive": contrastive_alignment,
-    "image": image_alignment,
+@dataclass(frozen=True)
+class Alignment:
+    """An alignment loss, and how it is used.
+
+    Attributes:
+        loss: ``(text, partner, image, logit_scale)`` -> scalar.
+        weight: The default recipe's lambda: far above the contrastive loss for losses that compare
+            features directly, equal to it for those that are of its kind.
+        moves_partner_alone: It has no gradient but through the partner, and so needs a live
+            teacher.
+    """
+
+    loss: Callable[[Tensor, Tensor, Tensor, float], Tensor]
+    weight: float
+    moves_partner_alone: bool = False
+
+
+ALIGNMENTS = {
+    "mse": Alignment(mse_alignment, weight=1000.0),
+    "cosine": Alignment(cosine_alignment, weight=1000.0),
+    "contrastive": Alignment(contrastive_alignment, weight=1.0),
+    "image": Alignment(image_alignment, weight=1.0, moves_partner_alone=True),
 }
-"""Alignment losses by the name that ``--align-loss`` knows."""
+"""Alignment losses by name, a row each."""

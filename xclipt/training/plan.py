@@ -1,4 +1,4 @@
-"""What a training would make, told without weights: the plan of ``train-delta --dry-run``."""
+"""What a training would make, from shapes alone: a dry run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.registry import empty_tower
-from xclipt.deltas.injection import InjectedDelta
-from xclipt.training.train import TrainingRequest
+from xclipt.backbones.registry import blueprint
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.training.request import TrainingRequest
+from xclipt.training.warm_start import WarmStarts
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class DeltaPlan:
     Attributes:
         setting: What the delta is made of.
         trainable_parameters: Numbers in the delta.
-        backbone_parameters: Of the text tower with its head.
-        bytes: Of the safetensors file, its header included.
-        tensor_bytes: Of the tensors in it.
+        backbone_parameters: Weights of the text tower with its head.
+        bytes: Size of the safetensors file, its header included.
+        tensor_bytes: Size of the tensors in it.
         steps: Optimiser steps at the most; ``None`` where the data decides.
     """
 
@@ -53,13 +54,14 @@ def plan(
     Raises:
         XcliptError: There is no such backbone, or a delta's settings do not suit it.
     """
+    outline = blueprint(backbone)
+    starts = WarmStarts(directory, outline.warm_start)
     plans = []
     for request in requests:
-        tower, family = empty_tower(backbone)
-        total = sum(parameter.numel() for parameter in tower.parameters())
-        spec = request.delta_spec(directory, backbone)
-        delta = InjectedDelta(tower, spec, family)
+        spec = request.delta_spec(starts)
+        delta = AdaptedTower(outline.text_tower, spec)
         shapes = {name: tuple(p.shape) for name, p in delta.named_parameters().items()}
+        shots = request.alignment.shots
         plans.append(
             DeltaPlan(
                 language=request.language,
@@ -67,10 +69,10 @@ def plan(
                 kind=spec.kind,
                 setting=asdict(spec),
                 trainable_parameters=delta.trainable_parameters,
-                backbone_parameters=total,
+                backbone_parameters=outline.text_parameters,
                 bytes=safetensors_bytes(shapes),
                 tensor_bytes=4 * delta.trainable_parameters,
-                steps=request.recipe.steps(request.shots) if request.shots else None,
+                steps=request.recipe.steps(shots) if shots else None,
             )
         )
     return plans

@@ -1,12 +1,32 @@
 """How a delta is trained: everything but the data and the delta itself."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xclipt.errors import UsageError, XcliptError
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
-from xclipt.training.schedules import SCHEDULES
+
+
+def cosine_schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear over ``warmup`` of the steps, then half a cosine."""
+    rising = warmup * total
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def constant_schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear over ``warmup`` of the steps, then the peak."""
+    return min(1.0, (step + 1) / (warmup * total + 1))
+
+
+SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
+    "cosine": cosine_schedule,
+    "constant": constant_schedule,
+}
+"""Schedules by the name that a recipe knows."""
 
 TEACHERS = ("live", "frozen")
 PARTNERS = ("one", "all")
@@ -19,9 +39,9 @@ class Recipe:
     Attributes:
         epochs: Passes over the pairs; ``None`` sets steps by :meth:`steps`' rule instead.
         max_steps: At most so many steps.
-        batch_size: Pairs a step; at most as many as there are.
+        batch_size: Pairs per step, at most as many as there are.
         learning_rate: Peak of AdamW's.
-        schedule: Name in :data:`~xclipt.training.schedules.SCHEDULES`.
+        schedule: Name in :data:`~xclipt.training.recipe.SCHEDULES`.
         warmup: Share of the steps over which the learning rate rises.
         logit_scale: What cosines are multiplied by in cross-entropies.
         align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
@@ -32,9 +52,9 @@ class Recipe:
             picture (``all``). A live teacher sees the pair's alone.
         evaluations: Times that the validation pictures are looked at.
         patience: Evaluations without improvement after which training stops.
-        head_learning_rate: Of a tuned text head; ``None`` is ``learning_rate``.
+        head_learning_rate: Peak for a tuned text head; ``None`` is ``learning_rate``.
         start: What the delta starts from: ``auto``, ``none`` or a delta
-            (:func:`~xclipt.training.start.choose_start`).
+            (:meth:`~xclipt.training.warm_start.WarmStarts.choose`).
         choose_by: Validation figure that decides which weights are kept: ``mrr`` (the earliest of
             equals) or ``recall``, the mean R@1 of both directions (the latest of equals).
     """
@@ -58,31 +78,34 @@ class Recipe:
     start: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.align_loss not in ALIGNMENTS:
-            raise XcliptError(f"--align-loss {self.align_loss}: choose {', '.join(ALIGNMENTS)}")
-        if self.schedule not in SCHEDULES:
-            raise XcliptError(f"schedule {self.schedule}: choose {', '.join(SCHEDULES)}")
-        if self.teacher not in TEACHERS:
-            raise XcliptError(f"--teacher {self.teacher}: choose {', '.join(TEACHERS)}")
-        if self.partner_captions not in PARTNERS:
-            raise XcliptError(
-                f"--partner-captions {self.partner_captions}: choose {', '.join(PARTNERS)}"
-            )
-        if self.align_loss == "image" and self.teacher == "frozen" and self.align_weight > 0:
-            raise UsageError(
-                "--teacher frozen: --align-loss image pulls the partner alone, which a frozen "
-                "teacher holds fast; use --teacher live"
-            )
-        for option, value, least in (
-            ("epochs", 1 if self.epochs is None else self.epochs, 1),
-            ("batch-size", self.batch_size, 2),
-            ("learning-rate", self.learning_rate, 1e-12),
-            ("head-learning-rate", self.head_learning_rate or self.learning_rate, 1e-12),
-            ("align-weight", self.align_weight, 0),
-            ("logit-scale", self.logit_scale, 1e-12),
+        for field, choices in (
+            ("align_loss", ALIGNMENTS),
+            ("schedule", SCHEDULES),
+            ("teacher", TEACHERS),
+            ("partner_captions", PARTNERS),
         ):
-            if value < least:
-                raise XcliptError(f"--{option} {value}: must be at least {least:g}")
+            value = getattr(self, field)
+            if value not in choices:
+                raise XcliptError(f"choose {', '.join(choices)}", field=field, value=value)
+        alone = ALIGNMENTS[self.align_loss].moves_partner_alone
+        if alone and self.teacher == "frozen" and self.align_weight > 0:
+            raise UsageError(
+                f"`align_loss={self.align_loss}` pulls the partner alone, which a frozen teacher "
+                "holds fast; use `teacher=live`",
+                field="teacher",
+                value=self.teacher,
+            )
+        for field, least in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("learning_rate", 1e-12),
+            ("head_learning_rate", 1e-12),
+            ("align_weight", 0),
+            ("logit_scale", 1e-12),
+        ):
+            value = getattr(self, field)
+            if value is not None and value < least:
+                raise XcliptError(f"must be at least {least:g}", field=field, value=value)
 
     def steps(self, pairs: int) -> int:
         """Optimiser steps for so many pairs.
@@ -124,30 +147,25 @@ here stands the middle of each. AdamW without weight decay is Adam. One thing is
 code leaves on the dropout of 0.1 that the tower's configuration happens to name. Here no recipe has
 dropout: a live teacher is then the tower that is measured, and not a noisy one."""
 
-ALIGN_WEIGHTS = {"mse": 1000.0, "cosine": 1000.0, "contrastive": 1.0, "image": 1.0}
-"""The default recipe's weight of each alignment loss: far above the contrastive loss for those that
-compare features directly, equal to it for those that are of its kind."""
-
 RECIPES = {"default": DEFAULT, "paper": PAPER}
-"""Recipes by the name that ``--recipe`` knows."""
+"""Recipes by name."""
 
 
 def recipe_with(base: Recipe = DEFAULT, **changes: float | str | None) -> Recipe:
     """A recipe with the given fields changed; ``None`` leaves a field as it is.
 
-    Another alignment loss than the default recipe's comes with its weight in
-    :data:`ALIGN_WEIGHTS`, unless a weight is given too.
-
-    The loss ``image`` takes a live teacher unless another one is given: with a frozen one it has
-    no gradient.
+    With the default recipe an alignment loss comes with its own weight
+    (:data:`~xclipt.training.losses.ALIGNMENTS`), and one that has no gradient with a frozen teacher
+    takes a live one, unless weight and teacher are given.
 
     Raises:
         XcliptError: A value is out of range.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    if given.get("align_loss") == "image":
-        given.setdefault("teacher", "live")
-    if base == DEFAULT and "align_weight" not in given:
-        # An unknown loss is refused by the recipe itself.
-        given["align_weight"] = ALIGN_WEIGHTS.get(given.get("align_loss", base.align_loss), 0.0)
+    alignment = ALIGNMENTS.get(given.get("align_loss", base.align_loss))
+    if alignment is not None:  # else the recipe itself refuses it
+        if alignment.moves_partner_alone:
+            given.setdefault("teacher", "live")
+        if base == DEFAULT:
+            given.setdefault("align_weight", alignment.weight)
     return replace(base, **given)

@@ -39,7 +39,7 @@ def find_faults(source_text: str, text: str, source: str, target: str) -> tuple[
         target: ISO 639-1 code of the other.
 
     Returns:
-        Of ``empty``, ``copied``, ``length``, ``script`` and ``repeated`` those that apply, in this
+        Those of ``empty``, ``copied``, ``length``, ``script`` and ``repeated`` that apply, in this
         order; ``empty`` alone where there is nothing to look at.
     """
     if not text.strip():

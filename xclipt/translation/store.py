@@ -10,13 +10,36 @@ from typing import Any
 
 import yaml
 
-from xclipt.artifacts.atomic import sweep, write_text
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.artifacts.features import text_key
 from xclipt.errors import XcliptError
+from xclipt.files import sweep, text_key, write_text
 
 FORMAT = 1
+TO_EN, FROM_EN = "to-en", "from-en"
 _CARD = "translator.yaml"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A way to translate: from one language into another, ISO 639-1 codes."""
+
+    source: str
+    target: str
+
+    @classmethod
+    def of(cls, language: str, name: str) -> "Direction":
+        """``to-en`` or ``from-en`` of a language."""
+        return cls(language, "en") if name == TO_EN else cls("en", language)
+
+    @property
+    def name(self) -> str:
+        """``to-en`` or ``from-en``."""
+        return TO_EN if self.target == "en" else FROM_EN
+
+    @property
+    def language(self) -> str:
+        """The one of the two that is not English."""
+        return self.source if self.target == "en" else self.target
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,17 @@ from xclipt.progress import Progress
 from xclipt.translation.engines.engine import Engine
 from xclipt.translation.guards import find_faults
 from xclipt.translation.scores import Scores, score
-from xclipt.translation.store import Translation, TranslationStore, Translator
+from xclipt.translation.store import (
+    FROM_EN,
+    TO_EN,
+    Direction,
+    Translation,
+    TranslationStore,
+    Translator,
+)
 
-DIRECTIONS = ("to-en", "from-en")
-ON_BAD = ("keep", "drop", "error")
+DIRECTIONS = (TO_EN, FROM_EN)
+KEEP, DROP, ERROR = ON_BAD = ("keep", "drop", "error")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,11 @@ class Captions:
     source: str
     target: str
     references: dict[str, tuple[str, ...]]
+
+    @property
+    def direction(self) -> Direction:
+        """From which language into which."""
+        return Direction(self.source, self.target)
 
     @property
     def rows(self) -> list[str]:
@@ -88,10 +100,13 @@ def captions_to_translate(
         XcliptError: The data set has no such captions, or the language is English.
     """
     if direction not in DIRECTIONS:
-        raise XcliptError(f"--direction {direction}: choose {', '.join(DIRECTIONS)}")
+        raise XcliptError(f"choose {', '.join(DIRECTIONS)}", field="direction", value=direction)
     if language == "en":
-        raise XcliptError("--lang en: English is what the others are translated to or from")
-    source, target = (language, "en") if direction == "to-en" else ("en", language)
+        raise XcliptError(
+            "English is what the others are translated to or from", field="language", value=language
+        )
+    way = Direction.of(language, direction)
+    source, target = way.source, way.target
     pictures = dataset.captions(source, split)
     human = dataset.captions(target, split) if target in dataset.languages else []
     references = {picture.image: picture.captions for picture in human}
@@ -104,7 +119,7 @@ def translate(
     captions: Captions,
     progress: Progress,
     *,
-    on_bad: str = "drop",
+    on_bad: str = DROP,
     limit: int | None = None,
     dry_run: bool = False,
 ) -> TranslationReport:
@@ -129,7 +144,7 @@ def translate(
             bad and ``on_bad`` is ``error``.
     """
     if on_bad not in ON_BAD:
-        raise XcliptError(f"--on-bad {on_bad}: choose {', '.join(ON_BAD)}")
+        raise XcliptError(f"choose {', '.join(ON_BAD)}", field="on_bad", value=on_bad)
     source, target = captions.source, captions.target
     judge = partial(_judge, source=source, target=target, on_bad=on_bad)
     store = TranslationStore(directory, engine.translator, source, target) if directory else None
@@ -142,8 +157,8 @@ def translate(
         _translate_new(store, engine, wanted, judge, progress, f"{source}-{target}")
     done = [found for text in texts if store and (found := store.get(text))]
     return TranslationReport(
-        language=source if target == "en" else target,
-        direction="to-en" if target == "en" else "from-en",
+        language=captions.direction.language,
+        direction=captions.direction.name,
         translator=engine.translator,
         about=engine.about,
         texts=len(texts),
@@ -176,8 +191,10 @@ def _translate_new(
             made = engine.translate(batch)
             if len(made) != len(batch):
                 raise XcliptError(
-                    f"--engine {engine.translator.engine}: gave {len(made)} translations of "
-                    f"{len(batch)} texts; take another --engine or --model"
+                    f"gave {len(made)} translations of {len(batch)} texts; take another `engine` "
+                    "or `model`",
+                    field="engine",
+                    value=engine.translator.engine,
                 )
             judged = [
                 judge(Translation(text, " ".join(translation.split())))
@@ -192,13 +209,14 @@ def _translate_new(
 
 def _judge(translation: Translation, source: str, target: str, on_bad: str) -> Translation:
     faults = find_faults(translation.source, translation.text, source, target)
-    if faults and on_bad == "error":
+    if faults and on_bad == ERROR:
         raise XcliptError(
-            f"--on-bad error: '{_short(translation.source)}' was translated to "
-            f"'{_short(translation.text)}' ({', '.join(faults)}); --on-bad drop goes on without "
-            "such, keep with them"
+            f"'{_short(translation.source)}' was translated to '{_short(translation.text)}' "
+            f"({', '.join(faults)}); `on_bad={DROP}` goes on without such, {KEEP} with them",
+            field="on_bad",
+            value=on_bad,
         )
-    return replace(translation, flags=faults, dropped=bool(faults) and on_bad == "drop")
+    return replace(translation, flags=faults, dropped=bool(faults) and on_bad == DROP)
 
 
 def _score(captions: Captions, done: Sequence[Translation]) -> Scores | None:

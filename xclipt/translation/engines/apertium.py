@@ -18,9 +18,12 @@ from pathlib import Path
 from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.languages import resolve
+from xclipt.translation.engines.engine import EngineKind, EngineRequest, TranslationTask
 from xclipt.translation.store import Translator
 
-PROGRAM = "apertium"
+NAME = "apertium"
+PROGRAM = NAME
+BATCH_SIZE = 200
 SECONDS_A_TEXT = 5.0
 """What a text may take before the program is stopped; a minute is added. It takes milliseconds."""
 
@@ -46,9 +49,8 @@ def list_modes() -> dict[str, tuple[str, str]]:
         XcliptError: The program is not there, or fails.
     """
     if not is_installed():
-        raise XcliptError(
-            "--engine apertium: the program is not installed; apt install apertium and a pair "
-            "such as apertium-eng-spa"
+        raise _failure(
+            "the program is not installed; apt install apertium and a pair such as apertium-eng-spa"
         )
     modes = {}
     for line in _run([PROGRAM, "-l"], b"", 60).decode(errors="replace").split():
@@ -101,32 +103,35 @@ class ApertiumEngine:
         target: str,
         chain: str | None = None,
         *,
-        batch_size: int = 200,
+        batch_size: int = BATCH_SIZE,
         why: str = "",
     ) -> None:
         modes = list_modes()
         self._chain = tuple(chain.split()) if chain else find_chain(modes, source, target)
         installed = ", ".join(sorted(modes)) or "none"
         if not self._chain:
-            raise XcliptError(
-                f"--engine apertium: no pairs lead from {language_name(source)} to "
-                f"{language_name(target)} (installed: {installed}); apt install apertium-X-Y, see "
-                "apt-cache search apertium"
+            raise _failure(
+                f"no pairs lead from {language_name(source)} to {language_name(target)} "
+                f"(installed: {installed}); apt install apertium-X-Y, see apt-cache search "
+                "apertium"
             )
         reached = source
         for mode in self._chain:
             reads, writes = modes.get(mode, ("", ""))
             if reads != reached:
                 raise XcliptError(
-                    f"--model {chain}: '{mode}' does not lead on from '{reached}'; installed are "
-                    f"{installed}"
+                    f"'{mode}' does not lead on from '{reached}'; installed are {installed}",
+                    field="model",
+                    value=chain,
                 )
             reached = writes
         if reached != target:
-            raise XcliptError(f"--model {chain}: leads to '{reached}', not to '{target}'")
+            raise XcliptError(
+                f"leads to '{reached}', not to '{target}'", field="model", value=chain
+            )
         self.batch_size = batch_size
-        self.translator = Translator("apertium", " ".join(self._chain), _revision(self._chain))
-        self.about = f"apertium: {', then '.join(self._chain)}{why}"
+        self.translator = Translator(NAME, " ".join(self._chain), _revision(self._chain))
+        self.about = f"{NAME}: {', then '.join(self._chain)}{why}"
 
     def covers(self, text: str) -> bool:
         return True
@@ -138,6 +143,28 @@ class ApertiumEngine:
         return translated
 
 
+def _open(request: EngineRequest, task: TranslationTask, why: str = "") -> ApertiumEngine:
+    if request.beams is not None:
+        raise XcliptError(f"goes with transformers and ctranslate2, not with {NAME}", field="beams")
+    return ApertiumEngine(
+        task.source,
+        task.target,
+        request.model,
+        batch_size=request.batch_size or BATCH_SIZE,
+        why=why,
+    )
+
+
+def _at_hand(request: EngineRequest, task: TranslationTask) -> ApertiumEngine | None:
+    if not is_installed() or not find_chain(list_modes(), task.source, task.target):
+        return None
+    why = " (auto: no translations beside the data set, no model in the hub's cache)"
+    return _open(request, task, why)
+
+
+APERTIUM = EngineKind(NAME, _open, _at_hand)
+
+
 def _translate_once(mode: str, texts: Sequence[str]) -> list[str]:
     stream = "".join(_SPECIAL.sub(r"\\\1", text) + _END + "\0" for text in texts)
     command = [PROGRAM, "-f", "none", "-z", "-u", mode]
@@ -146,9 +173,9 @@ def _translate_once(mode: str, texts: Sequence[str]) -> list[str]:
     parts = output.decode(errors="replace").split("\0")
     made, rest = parts[: len(texts)], "".join(parts[len(texts) :])
     if len(made) < len(texts) or rest.strip() or not all(part.endswith("[]") for part in made):
-        raise XcliptError(
-            f"--engine apertium: {mode} did not give one translation a text for {len(texts)} "
-            "texts; take another --engine, or a smaller --batch-size to find out which text"
+        raise _failure(
+            f"{mode} did not give one translation a text for {len(texts)} texts; take another "
+            "`engine`, or a smaller `batch_size` to find out which text"
         )
     return [_ESCAPED.sub(r"\1", part.removesuffix("[]").removesuffix(".")).strip() for part in made]
 
@@ -165,19 +192,21 @@ def _run(command: Sequence[str], data: bytes, seconds: float) -> bytes:
         try:
             output, remarks = process.communicate(data, seconds)
         except subprocess.TimeoutExpired:
-            raise XcliptError(
-                f"--engine apertium: {' '.join(command)} did not end within {seconds:.0f} s; take "
-                "a smaller --batch-size"
+            raise _failure(
+                f"{' '.join(command)} did not end within {seconds:.0f} s; take a smaller "
+                "`batch_size`"
             ) from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         line = remarks.decode(errors="replace").strip().split("\n")[0] or "no message"
-        raise XcliptError(
-            f"--engine apertium: {' '.join(command)} failed with {process.returncode} ({line})"
-        )
+        raise _failure(f"{' '.join(command)} failed with {process.returncode} ({line})")
     return output
+
+
+def _failure(what: str) -> XcliptError:
+    return XcliptError(what, field="engine", value=NAME)
 
 
 def _revision(chain: Sequence[str]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from xclipt.data.dataset import Dataset, TranslatedLines
-from xclipt.data.parallel import read_lines
+from xclipt.data.formats.lines import read_lines
 from xclipt.errors import XcliptError
+from xclipt.translation.engines.engine import FROM_FILE, EngineKind, EngineRequest, TranslationTask
 from xclipt.translation.store import Translator
 
 BATCH_SIZE = 5000
@@ -37,8 +38,8 @@ class FileEngine:
                 digest.update(f"{source}\n{text}\n".encode())
                 if source:
                     others += self._texts.setdefault(source, text) != text
-        self.translator = Translator("file", name, digest.hexdigest()[:12])
-        self.about = "file: " + ", ".join(str(file) for file in files)
+        self.translator = Translator(FROM_FILE, name, digest.hexdigest()[:12])
+        self.about = f"{FROM_FILE}: " + ", ".join(str(file) for file in files)
         if others:
             self.about += f" (of {others:,} texts that are there again the first translation)"
 
@@ -76,14 +77,15 @@ def from_file(path: Path, captions: Sequence[str], batch_size: int = BATCH_SIZE)
         XcliptError: The file is unusable, or has not as many lines as there are captions.
     """
     if not path.is_file():
-        raise XcliptError(f"--file {path}: no such file")
+        raise _unusable(path, "no such file")
     if path.name.lower().endswith(_TABLES):
         return FileEngine(path.name, [_read_table(path)], batch_size)
     texts = read_lines(path)
     if len(texts) != len(captions):
-        raise XcliptError(
-            f"--file {path}: {len(texts):,} lines for {len(captions):,} captions; give one line a "
-            "caption, or a .tsv of captions and translations"
+        raise _unusable(
+            path,
+            f"{len(texts):,} lines for {len(captions):,} captions; give one line a caption, or a "
+            ".tsv of captions and translations",
         )
     return FileEngine(path.name, [TranslatedLines(path, tuple(captions), tuple(texts))], batch_size)
 
@@ -95,13 +97,51 @@ def _read_table(path: Path) -> TranslatedLines:
         if line and len(cells) == 1:
             cells.append("")  # an empty translation, whose tab went with the outer white space
         if line and len(cells) != 2:
-            raise XcliptError(
-                f"--file {path}: line {number} has {len(cells)} columns; give two, a text and its "
-                "translation"
+            raise _unusable(
+                path,
+                f"line {number} has {len(cells)} columns; give two, a text and its translation",
             )
         if line:
             rows.append((cells[0].strip(), cells[1].strip()))
     if not rows:
-        raise XcliptError(f"--file {path}: empty; give lines of a text, a tab and its translation")
+        raise _unusable(path, "empty; give lines of a text, a tab and its translation")
     sources, texts = zip(*rows, strict=True)
     return TranslatedLines(path, sources, texts)
+
+
+def _unusable(path: Path, why: str) -> XcliptError:
+    return XcliptError(why, field="file", value=path)
+
+
+def _open(request: EngineRequest, task: TranslationTask) -> FileEngine:
+    batch_size = request.batch_size or BATCH_SIZE
+    if request.file is not None:
+        return from_file(request.file, task.captions, batch_size)
+    if request.model or request.beams is not None:
+        raise XcliptError(
+            "`model` and `beams` go with the engines that run a model",
+            field="engine",
+            value=FROM_FILE,
+        )
+    if engine := published(task.dataset, task.source, task.target, batch_size):
+        return engine
+    raise XcliptError(
+        f"no translations from {task.source} to {task.target} lie beside {task.dataset.name}; "
+        "name a `file`",
+        field="engine",
+        value=FROM_FILE,
+    )
+
+
+def _at_hand(request: EngineRequest, task: TranslationTask) -> FileEngine | None:
+    if request.file is not None:
+        return _open(request, task)
+    if request.model:
+        return None
+    engine = published(task.dataset, task.source, task.target, request.batch_size or BATCH_SIZE)
+    if engine:
+        engine.about += f" (auto: they lie beside {task.dataset.name})"
+    return engine
+
+
+FILE = EngineKind(FROM_FILE, _open, _at_hand)

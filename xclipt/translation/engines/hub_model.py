@@ -4,14 +4,14 @@ Marian (opus-mt), M2M-100 and NLLB-200 are known.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.backbones.hub import fetch
+from xclipt.backbones.model_files import fetch
 from xclipt.errors import XcliptError
-from xclipt.translation.engines.language_tokens import LanguageTokens, language_tokens
+from xclipt.languages import name as language_name
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TAKEN_ALONG = (
@@ -78,11 +78,10 @@ def fetch_model(name: str) -> HubModel:
     if found := find_model(name):
         return found
     if name.count("/") != 1 or Path(name).is_absolute():
-        raise XcliptError(
-            f"--model {name}: no such folder and no hub id; a hub id is such as "
-            "Helsinki-NLP/opus-mt-fr-en"
+        raise _refused(
+            name, "no such folder and no hub id; a hub id is such as Helsinki-NLP/opus-mt-fr-en"
         )
-    folder = fetch(name, ("config.json", _WEIGHTS), _TAKEN_ALONG, option="--model")
+    folder = fetch(name, ("config.json", _WEIGHTS), _TAKEN_ALONG, field="model")
     return HubModel(name, folder.name, folder)
 
 
@@ -161,6 +160,10 @@ def _unusable(model: HubModel, error: Exception) -> XcliptError:
     return XcliptError(f"{model.folder}: not a translation model that can be loaded ({line})")
 
 
+def _refused(model: str, why: str) -> XcliptError:
+    return XcliptError(why, field="model", value=model)
+
+
 def _content_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     try:
@@ -172,3 +175,119 @@ def _content_hash(folder: Path) -> str:
     except OSError as error:
         raise XcliptError(f"{folder}: cannot read ({error.strerror})") from None
     return digest.hexdigest()[:12]
+
+
+_FLORES_LANGUAGE = {
+    "ar": "arb",
+    "ay": "ayr",
+    "az": "azj",
+    "fa": "pes",
+    "ff": "fuv",
+    "kau": "knc",
+    "ku": "kmr",
+    "lv": "lvs",
+    "mg": "plt",
+    "mn": "khk",
+    "ms": "zsm",
+    "ne": "npi",
+    "no": "nob",
+    "om": "gaz",
+    "or": "ory",
+    "ps": "pbt",
+    "qu": "quy",
+    "sq": "als",
+    "sw": "swh",
+    "tl": "tgl",
+    "uz": "uzn",
+    "yi": "ydd",
+}
+"""Macrolanguages, and the member that FLORES-200 stands for them with."""
+
+_FLORES_SCRIPT = {"Kore": "Hang"}
+_MARIAN_LANGUAGE = {"zh": ("cmn_Hans", "cmn", "zho_Hans", "zho"), "no": ("nob",), "ar": ("ara",)}
+
+
+@dataclass(frozen=True)
+class LanguageTokens:
+    """What a model has to be told.
+
+    Attributes:
+        source: The tokenizer's name of the language to read; ``None`` where it knows only one.
+        forced: The token that the translation must begin with, if any.
+        prefix: What is put before every text.
+    """
+
+    source: str | None = None
+    forced: str | None = None
+    prefix: str = ""
+
+
+def language_tokens(
+    model: str, kind: str, vocabulary: Collection[str], source: str, target: str
+) -> LanguageTokens:
+    """What a model has to be told to translate from ``source`` to ``target``.
+
+    Marian models of several target languages read ``>>fra<<`` before the text. NLLB reads
+    ``fra_Latn`` and M2M-100 ``__fr__`` before the text, and both begin the translation with the
+    like of the other language.
+
+    Args:
+        model: Its name, for messages.
+        kind: ``model_type`` of its configuration.
+        vocabulary: Its tokenizer's tokens.
+        source: ISO 639-1 code.
+        target: ISO 639-1 code.
+
+    Raises:
+        XcliptError: It is of another kind, or does not have one of the languages.
+    """
+    if kind == "marian":
+        return LanguageTokens(prefix=_marian_prefix(model, vocabulary, target))
+    if "eng_Latn" in vocabulary:
+        reads, writes = flores_code(source), flores_code(target)
+        _require(model, vocabulary, {source: reads, target: writes})
+        return LanguageTokens(source=reads, forced=writes)
+    if "__en__" in vocabulary:
+        reads, writes = f"__{source}__", f"__{target}__"
+        _require(model, vocabulary, {source: reads, target: writes})
+        return LanguageTokens(source=source, forced=writes)
+    raise _refused(model, f"is of type {kind}; opus-mt (Marian), NLLB-200 and M2M-100 are known")
+
+
+def flores_code(language: str) -> str:
+    """FLORES-200's name of a language, as in NLLB's vocabulary: ``fra_Latn`` for ``fr``.
+
+    The script is the one that the language is most often written in.
+    """
+    from langcodes import Language
+
+    known = Language.get(language)
+    script = known.maximize().script or "Latn"
+    letters = _FLORES_LANGUAGE.get(language) or known.to_alpha3()
+    return f"{letters}_{_FLORES_SCRIPT.get(script, script)}"
+
+
+def _marian_prefix(model: str, vocabulary: Collection[str], target: str) -> str:
+    from langcodes import Language
+
+    tags = sorted(token for token in vocabulary if token.startswith(">>") and token.endswith("<<"))
+    if not tags:
+        return ""
+    letters = Language.get(target).to_alpha3()
+    names = (*_MARIAN_LANGUAGE.get(target, ()), letters, target, flores_code(target))
+    for name in names:
+        if f">>{name}<<" in vocabulary:
+            return f">>{name}<< "
+    raise _refused(
+        model,
+        f"does not write {language_name(target)} ({target}); it has "
+        f"{', '.join(tag.strip('<>') for tag in tags[:12])}{', ...' if len(tags) > 12 else ''}",
+    )
+
+
+def _require(model: str, vocabulary: Collection[str], tokens: dict[str, str]) -> None:
+    for language, token in tokens.items():
+        if token not in vocabulary:
+            raise _refused(
+                model, f"does not know {language_name(language)} ({language}, as {token})"
+            )

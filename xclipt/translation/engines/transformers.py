@@ -6,53 +6,14 @@ from typing import Any
 
 import torch
 
-from xclipt.translation.engines.hub_model import (
-    HubModel,
-    ModelTokenizer,
-    load_model,
-    longest_translation,
-)
-from xclipt.translation.store import Translator
+from xclipt.translation.engines.hub_engine import HubEngine, hub_engine_kind
+from xclipt.translation.engines.hub_model import load_model, longest_translation
 
 
-class TransformersEngine:
-    """Marian, M2M-100 and NLLB-200 models. Loaded when the first text comes.
+class TransformersEngine(HubEngine):
+    """Runs the models by the library that they are published for, on any device."""
 
-    Args:
-        model: Its files.
-        source: ISO 639-1 code of the texts.
-        target: ISO 639-1 code of the translations.
-        device: Where it runs.
-        dtype: In which numbers.
-        beams: Width of the beam search; 1 is greedy.
-        batch_size: Texts at once.
-        why: Why it was taken, for the user.
-    """
-
-    by_length = True
-
-    def __init__(
-        self,
-        model: HubModel,
-        source: str,
-        target: str,
-        *,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        beams: int = 4,
-        batch_size: int = 32,
-        why: str = "",
-    ) -> None:
-        self.batch_size = batch_size
-        self.translator = Translator(
-            "transformers", model.name, model.revision, decoding_setting(beams, dtype)
-        )
-        self.about = f"transformers: {model.name} ({model.revision[:12]}), {beams} beams{why}"
-        self._model, self._source, self._target = model, source, target
-        self._device, self._dtype, self._beams = device, dtype, beams
-
-    def covers(self, text: str) -> bool:
-        return True
+    name = "transformers"
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         encoded = self._tokenizer.encode(texts)
@@ -68,10 +29,6 @@ class TransformersEngine:
         return self._tokenizer.decode(generated.tolist())
 
     @cached_property
-    def _tokenizer(self) -> ModelTokenizer:
-        return ModelTokenizer(self._model, self._source, self._target)
-
-    @cached_property
     def _forced(self) -> int | None:
         token = self._tokenizer.languages.forced
         return None if token is None else int(self._tokenizer.pieces.convert_tokens_to_ids(token))
@@ -84,7 +41,4 @@ class TransformersEngine:
         return model
 
 
-def decoding_setting(beams: int, dtype: torch.dtype) -> str:
-    """What decides the output beside the model, as a translator's setting."""
-    number = str(dtype).removeprefix("torch.")
-    return f"beams={beams}" if dtype == torch.float32 else f"beams={beams} dtype={number}"
+TRANSFORMERS = hub_engine_kind(TransformersEngine, usable=lambda: True)

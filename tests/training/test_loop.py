@@ -1,0 +1,361 @@
+"""The loop: it learns, it is reproducible, it goes on where it was cut off."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.factories.deltas import shaken
+from tests.factories.tiny import WORDS, tiny_backbone
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
+from xclipt.errors import XcliptError
+from xclipt.progress import Silent
+from xclipt.training.checkpoint import Checkpoint
+from xclipt.training.loop import (
+    Evaluated,
+    TrainingPairs,
+    TrainingState,
+    ValidationSet,
+    _batch,
+    _best,
+    _evaluation_steps,
+    _loss,
+    fit,
+)
+from xclipt.training.losses import ALIGNMENTS, contrastive
+from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, cosine_schedule, recipe_with
+
+RECIPE = Recipe(
+    epochs=5,
+    batch_size=4,
+    learning_rate=1e-2,
+    logit_scale=10,
+    align_weight=1,
+    evaluations=4,
+)
+
+
+def material(backbone, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    texts = [" ".join(pair) for pair in itertools.islice(itertools.combinations(WORDS[:8], 2), 10)]
+    partners = [text.replace("chat", "cat").replace("chien", "dog") for text in texts]
+    images = torch.randn(10, 8, generator=generator)
+    pairs = TrainingPairs(
+        images=images,
+        tokens=backbone.tokenizer(texts),
+        partner_tokens=backbone.tokenizer(partners),
+        partner_features=backbone.encode_texts(partners),
+    )
+    return pairs, ValidationSet(images, backbone.tokenizer(texts), torch.arange(10))
+
+
+KINDS = [
+    LoraSpec(rank=4, tune_head=True),
+    AdapterSpec(bottleneck=4),
+    CompacterSpec(reduction=4),
+    SoftPromptSpec(tokens=2),
+    FullSpec(),
+]
+
+
+LORA = LoraSpec(rank=4)
+
+
+def run(
+    backbone,
+    recipe=RECIPE,
+    state=None,
+    save=lambda state: None,
+    validate=True,
+    seed=1,
+    spec=LORA,
+):
+    pairs, validation = material(backbone)
+    return fit(
+        backbone,
+        AdaptedTower(backbone.text_tower, spec, seed),
+        pairs,
+        recipe,
+        seed,
+        validation if validate else None,
+        state or TrainingState(),
+        save,
+        Silent().start("", 1),
+    )
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_it_learns_and_leaves_the_backbone_alone():
+    backbone = tiny_backbone()
+    before = {name: p.clone() for name, p in backbone.text_tower.named_parameters()}
+    outcome = run(backbone, replace(RECIPE, epochs=60, patience=100))
+    assert outcome.losses[-1] < outcome.losses[0] / 1.2
+    assert outcome.chosen.mrr > outcome.base.mrr
+    assert same(before, dict(backbone.text_tower.named_parameters()))
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    one, again, other = run(tiny_backbone()), run(tiny_backbone()), run(tiny_backbone(), seed=2)
+    assert same(one.tensors, again.tensors)
+    assert not same(one.tensors, other.tensors)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves):
+    whole = run(tiny_backbone())
+    checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
+    count = itertools.count(1)
+
+    def save_then_die(state):
+        checkpoint.save(state)
+        if next(count) == saves:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tiny_backbone(), save=save_then_die)
+    state = checkpoint.load()
+    assert 0 < state.step < whole.steps
+    resumed = run(tiny_backbone(), state=state, save=checkpoint.save)
+    assert same(resumed.tensors, whole.tensors)
+    assert resumed.losses == whole.losses
+    assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=[spec.kind for spec in KINDS])
+def test_every_kind_learns_and_is_taken_up(tmp_path, spec):
+    recipe = replace(RECIPE, epochs=30, patience=100, head_learning_rate=1e-3)
+    whole = run(tiny_backbone(), recipe, spec=spec)
+    assert sum(whole.losses[-12:]) < sum(whole.losses[:12])
+    # The base is the frozen backbone even where a fresh delta is not the identity.
+    assert whole.base == run(tiny_backbone(), recipe).base
+    checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
+
+    def save_then_die(state):
+        checkpoint.save(state)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tiny_backbone(), recipe, save=save_then_die, spec=spec)
+    resumed = run(tiny_backbone(), recipe, state=checkpoint.load(), spec=spec)
+    assert same(resumed.tensors, whole.tensors) and resumed.losses == whole.losses
+
+
+def test_the_head_has_a_learning_rate_of_its_own():
+    spec = LoraSpec(rank=4, tune_head=True)
+    moved = {}
+    for rate in (1e-5, 1e-2):
+        backbone = tiny_backbone()
+        before = backbone.text_tower.head.weight.detach().clone()
+        recipe = replace(RECIPE, head_learning_rate=rate)
+        outcome = run(backbone, recipe, validate=False, spec=spec)
+        moved[rate] = (outcome.tensors["head.weight"] - before).abs().max()
+        assert torch.equal(backbone.text_tower.head.weight, before)
+    assert 0 < moved[1e-5] < moved[1e-2] / 100
+
+
+def test_the_papers_recipe():
+    assert PAPER.steps(50) == 500 and PAPER.steps(10) == 100
+    assert (PAPER.align_loss, PAPER.teacher, PAPER.logit_scale) == ("mse", "live", 100)
+    steps = _evaluation_steps(500, PAPER.evaluations)
+    assert steps == set(range(5, 501, 5)), "every fifth step, as in the paper's code"
+    history = [
+        Evaluated(i, r1, mrr) for i, (r1, mrr) in enumerate([(1, 9), (5, 1), (5, 2), (3, 8)])
+    ]
+    assert _best(history, PAPER).step == 2, "recall, the latest of equals"
+    assert _best(history, RECIPE).step == 0
+    assert PAPER.schedule == "cosine"
+    warm = [cosine_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
+    assert warm[0] == 1 and warm[1] == pytest.approx(0.5) and 0 < warm[2] < 1e-4
+    settings = {"lr": PAPER.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+    one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    adam = torch.optim.Adam([one], **settings)
+    adamw = torch.optim.AdamW([other], weight_decay=PAPER.weight_decay, **settings)
+    for parameter, optimiser in ((one, adam), (other, adamw)):
+        for _ in range(3):
+            optimiser.zero_grad()
+            (parameter**3).sum().backward()
+            optimiser.step()
+    assert torch.equal(one, other)
+
+
+def test_a_constant_rate_rises_and_stays_and_learns_otherwise_than_a_falling_one():
+    constant = SCHEDULES["constant"]
+    assert [constant(step, 20, 0.1) for step in (0, 1, 2, 19)] == [1 / 3, 2 / 3, 1, 1]
+    assert [constant(step, 20, 0) for step in (0, 19)] == [1, 1]
+    falling = run(tiny_backbone(), RECIPE)
+    steady = run(tiny_backbone(), replace(RECIPE, schedule="constant"))
+    assert any(not torch.equal(steady.tensors[n], t) for n, t in falling.tensors.items())
+    with pytest.raises(XcliptError, match="schedule 'linear': choose cosine, constant"):
+        replace(RECIPE, schedule="linear")
+
+
+def test_a_checkpoint_of_another_request_is_ignored(tmp_path):
+    path = tmp_path / "training.safetensors"
+    run(tiny_backbone(), save=Checkpoint(path, "one").save)
+    assert Checkpoint(path, "one").load().step > 0
+    assert Checkpoint(path, "other").load().step == 0
+    path.write_bytes(path.read_bytes()[:100])
+    assert Checkpoint(path, "one").load().step == 0
+
+
+def test_without_validation_the_last_weights_are_kept():
+    outcome = run(tiny_backbone(), validate=False)
+    assert outcome.chosen is None and outcome.history == ()
+    assert outcome.steps == RECIPE.steps(10)
+
+
+def test_the_best_evaluation_is_kept_and_patience_ends_it():
+    outcome = run(tiny_backbone(), replace(RECIPE, learning_rate=5.0, evaluations=15, patience=2))
+    assert outcome.chosen.mrr == max(e.mrr for e in outcome.history[1:])
+    assert outcome.steps < RECIPE.steps(10)
+
+
+def test_live_and_frozen_teachers_differ_where_they_should():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    delta = AdaptedTower(backbone.text_tower, LoraSpec(rank=4), 1)
+    adapted = delta.within(backbone)
+    gradients = {}
+    for teacher in ("live", "frozen"):
+        recipe = replace(RECIPE, teacher=teacher, align_loss="mse", align_weight=1e4)
+        loss = _loss(adapted, pairs, [0, 1, 2], recipe)
+        grads = torch.autograd.grad(loss, delta.parameters(), allow_unused=True)
+        gradients[teacher] = dict(zip(delta.named_parameters(), grads, strict=True))
+    # At the start both teachers give the same features, so the loss is the same ...
+    norm = "encoder.layer.1.output.LayerNorm.bias"
+    live, frozen = gradients["live"][norm], gradients["frozen"][norm]
+    # ... and this bias moves text and partner alike: only a frozen partner lets alignment pull it.
+    plain = torch.autograd.grad(
+        _loss(adapted, pairs, [0, 1, 2], replace(RECIPE, align_weight=0)),
+        [delta.named_parameters()[norm]],
+    )[0]
+    assert (live - plain).norm() < 1e-3 * (frozen - plain).norm()
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_a_live_teacher_adds_the_partners_gradient_and_nothing_else(name):
+    """grad(live) = grad(frozen) + gradient through the partner alone, for every parameter."""
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    delta = AdaptedTower(backbone.text_tower, LoraSpec(rank=4, tune_head=True), 1)
+    delta.load(shaken(delta, seed=5))
+    adapted = delta.within(backbone)
+    batch = [4, 0, 7]
+    weights = delta.parameters()
+
+    def encode(rows):
+        return delta.tower(*backbone.tokenizer.pad([rows[i] for i in batch], "cpu"))
+
+    def gradients(loss):
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        return [
+            torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
+        ]
+
+    # What the delta makes of the partners now, held fast: what a frozen teacher is to autograd.
+    held = adapted.encode_tokens(pairs.partner_tokens)
+    pairs = replace(pairs, partner_features=held)
+    recipe = replace(RECIPE, align_loss=name, teacher="live", align_weight=3.0)
+    live = gradients(_loss(adapted, pairs, batch, recipe))
+    text, images = encode(pairs.tokens).detach(), pairs.images[batch]
+    through_partner = gradients(
+        3 * ALIGNMENTS[name].loss(text, encode(pairs.partner_tokens), images, recipe.logit_scale)
+    )
+    if ALIGNMENTS[name].moves_partner_alone:
+        frozen = gradients(_loss(adapted, pairs, batch, replace(recipe, align_weight=0)))
+    else:
+        frozen = gradients(_loss(adapted, pairs, batch, replace(recipe, teacher="frozen")))
+    for one, other, partner in zip(live, frozen, through_partner, strict=True):
+        torch.testing.assert_close(one, other + partner, rtol=1e-3, atol=1e-5)
+    # Both parts are there, or the sum would prove nothing.
+    assert sum(g.norm() for g in through_partner) > 1e-2
+    assert sum(g.norm() for g in frozen) > 1e-2
+
+
+def test_a_frozen_teacher_is_not_trained_through():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    features = pairs.partner_features.clone().requires_grad_()
+    adapted = AdaptedTower(backbone.text_tower, LORA, 1).within(backbone)
+    # The tokens of partners are poison: a frozen teacher must not read them.
+    poisoned = replace(pairs, partner_tokens=[[10**6]] * 10, partner_features=features)
+    recipe = replace(RECIPE, align_loss="mse", teacher="frozen", align_weight=1.0)
+    loss = _loss(adapted, poisoned, [0, 1, 2], recipe)
+    with torch.no_grad():
+        text = adapted.encode_tokens([pairs.tokens[i] for i in (0, 1, 2)])
+    (gradient,) = torch.autograd.grad(loss, features)
+    expected = torch.zeros_like(features)
+    expected[:3] = 2 * (features[:3] - text).detach() / text.numel()
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_image_loss_needs_a_live_teacher():
+    assert recipe_with(align_loss="image").teacher == "live"
+    with pytest.raises(XcliptError, match="teacher 'frozen': `align_loss=image`"):
+        recipe_with(align_loss="image", teacher="frozen")
+
+
+def test_loss_is_contrastive_plus_weighted_alignment():
+    backbone = tiny_backbone()
+    pairs, _ = material(backbone)
+    batch = [4, 2, 7]
+    text = backbone.encode_tokens([pairs.tokens[i] for i in batch])
+    partner = pairs.partner_features[batch]
+    expected = contrastive(pairs.images[batch], text, 10) + 0.5 * ((text - partner) ** 2).mean()
+    recipe = replace(RECIPE, align_loss="mse", align_weight=0.5)
+    torch.testing.assert_close(_loss(backbone, pairs, batch, recipe), expected)
+
+
+def test_batches_cover_every_pair_once_an_epoch_and_are_full():
+    batches = [_batch(10, 4, seed=1, step=step) for step in range(3)]
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert set().union(*batches) == set(range(10))
+    assert all(len(set(batch)) == 4 for batch in batches)
+    assert _batch(10, 4, 1, 0) == _batch(10, 4, 1, 0) != _batch(10, 4, 1, 3)
+    assert sorted(_batch(3, 50, 1, 7)) == [0, 1, 2]
+
+
+def test_steps_follow_pairs_or_epochs():
+    assert [Recipe().steps(n) for n in (1, 10, 50, 500, 29_000)] == [20, 20, 42, 134, 500]
+    assert Recipe(epochs=50, batch_size=5).steps(50) == 500
+    assert Recipe(epochs=3, batch_size=50).steps(7) == 3
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_every_alignment_loss_comes_with_its_weight_and_a_teacher_that_it_can_learn_from(name):
+    row, recipe = ALIGNMENTS[name], recipe_with(align_loss=name)
+    assert recipe.align_weight == row.weight > 0
+    assert recipe.teacher == ("live" if row.moves_partner_alone else "frozen")
+
+
+def test_a_weight_that_is_given_stays():
+    assert recipe_with(align_loss="contrastive", align_weight=7).align_weight == 7
+    assert recipe_with(PAPER, align_loss="contrastive").align_weight == PAPER.align_weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"align_loss": "magic"}, "align_loss 'magic': choose mse, cosine"),
+        ({"teacher": "strict"}, "teacher 'strict': choose live, frozen"),
+        ({"partner_captions": "most"}, "partner_captions 'most': choose one, all"),
+        ({"epochs": 0}, "epochs '0': must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate '-1.0': must be at least 1e-12"),
+    ],
+)
+def test_recipes_are_checked(change, message):
+    with pytest.raises(XcliptError, match=message):
+        recipe_with(**change)

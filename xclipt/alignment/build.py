@@ -1,0 +1,268 @@
+"""The alignment set: which texts a delta is trained on, and which each one is pulled to."""
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from torch.nn import functional as F
+
+from xclipt.alignment.routines import (
+    TO_EN,
+    check_language,
+    inference_text,
+    translated_direction,
+)
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.data.dataset import Dataset
+from xclipt.data.pairs import CaptionPair, caption_pairs, of
+from xclipt.data.pictures import require_pictures
+from xclipt.data.splits import PAPER, protocol
+from xclipt.errors import UsageError, XcliptError
+from xclipt.translation.lookup import LookedUp, absent_error, look_up
+from xclipt.translation.store import Translator
+from xclipt.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class AlignmentRequest:
+    """Which pairs are wanted, for one language.
+
+    Attributes:
+        language: ISO 639-1 code.
+        shots: Pictures with one caption each; ``None`` is every caption of every picture.
+        routine: 1, 2, 3 or ``None``: :mod:`xclipt.alignment.routines`.
+        text: What is embedded at inference, ``target`` or ``to-en``; ``None`` is the routine's own,
+            ``target`` for ``None``.
+        seed: Decides which pictures are drawn.
+        split: To take pairs from; ``None`` is ``train``, or everything where there are no splits;
+            ``paper`` is the choice of the paper's code (:mod:`xclipt.data.splits`).
+        allow_missing: Go on with the pictures that are there.
+        translator: Engine, model or folder of the translations to take; ``None`` is the translator
+            that has most of them.
+        floor: Least cosine of a pair's texts in the frozen tower.
+        with_pictures: Take only pictures whose files are there, as training must; otherwise texts
+            alone, whether the pictures are there or not.
+        up_to: Where there are fewer pictures than ``shots``, take those.
+
+    Raises:
+        XcliptError: A value is out of range, or two contradict each other.
+    """
+
+    language: str
+    shots: int | None = 50
+    routine: int | None = 1
+    text: str | None = None
+    seed: int = 1
+    split: str | None = None
+    allow_missing: bool = False
+    translator: str | None = None
+    floor: float | None = None
+    with_pictures: bool = True
+    up_to: bool = False
+
+    def __post_init__(self) -> None:
+        inference_text(self.routine, self.text)
+        if self.shots is not None and self.shots < 1:
+            raise XcliptError("must be at least 1, or all", field="shots", value=self.shots)
+        if self.floor is not None and not -1 <= self.floor <= 1:
+            raise XcliptError("a cosine is between -1 and 1", field="floor", value=self.floor)
+        if self.floor is not None and self.routine is None:
+            raise UsageError("routine none has no pairs of texts to compare", field="floor")
+        if self.translator and not translated_direction(self.routine, self.inference, ""):
+            raise UsageError(
+                f"routine {self.routine or 'none'} with target text takes no translations",
+                field="translator",
+                value=self.translator,
+            )
+
+    @property
+    def inference(self) -> str:
+        """What a delta of these pairs embeds: ``target`` or ``to-en``."""
+        return inference_text(self.routine, self.text)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Pairs that came up and were not taken.
+
+    Attributes:
+        bad_translations: The guards of ``xclipt translate`` dropped the translation.
+        duplicates: Both texts are those of an earlier pair.
+        below_floor: Less similar than the floor.
+    """
+
+    bad_translations: int = 0
+    duplicates: int = 0
+    below_floor: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """By reason; only those that there were."""
+        return {reason: count for reason, count in asdict(self).items() if count}
+
+    def __str__(self) -> str:
+        counts = [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.bad_translations, "of dropped translations"),
+                (self.duplicates, "that repeat another pair"),
+                (self.below_floor, "below the floor"),
+            )
+            if count
+        ]
+        return ", ".join(counts)
+
+
+@dataclass(frozen=True)
+class AlignmentSet:
+    """Pairs in training order, and where they came from.
+
+    Attributes:
+        dataset: Name of the data set.
+        split: Its split, ``None`` for all of it.
+        translator: Who translated; ``None`` where human captions are all.
+    """
+
+    request: AlignmentRequest
+    dataset: str
+    split: str | None
+    pairs: tuple[CaptionPair, ...]
+    translator: Translator | None
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def sha256(self) -> str:
+        """Over the pairs: pictures' names, texts and partners, in order."""
+        digest = hashlib.sha256()
+        for pair in self.pairs:
+            digest.update(f"{pair.image}\t{pair.text}\t{pair.partner or ''}\n".encode())
+        return digest.hexdigest()
+
+
+def build_alignment(
+    workspace: Workspace, dataset: Dataset, request: AlignmentRequest
+) -> AlignmentSet:
+    """Choose the pairs of one language: what ``train-delta`` trains on, and ``align`` measures.
+
+    Pictures are taken in the order that the seed gives them. A pair whose translation was dropped,
+    that repeats an earlier one or that is below the floor gives its place to the next.
+
+    Raises:
+        XcliptError: The data does not hold what is asked, or texts that are needed were never
+            translated: the command that translates them is named.
+    """
+    check_language(request.routine, request.inference, request.language)
+    named = request.split or ("train" if "train" in dataset.splits else None)
+    view, split = protocol(dataset, named, request.shots, "train")
+    chosen = view.captions(request.language, split)
+    if request.with_pictures:
+        chosen = require_pictures(dataset, chosen, request.allow_missing)
+    # The paper's split is so many pictures that are named one by one, with all their captions.
+    shots = None if request.split == PAPER else request.shots
+    candidates = caption_pairs(
+        view,
+        request.language,
+        split,
+        seed=request.seed,
+        english=request.routine is not None,
+        every_caption=shots is None,
+        among={picture.image for picture in chosen},
+    )
+    enough = 1 if shots is None or request.up_to else shots
+    if enough > len(candidates):
+        raise XcliptError(
+            f"{dataset.name} has {len(candidates):,} pictures in "
+            f"'{request.language}'{of(named)}; give at most that, or all",
+            field="shots",
+            value=shots,
+        )
+    found = _translate(workspace.directory, candidates, request)
+    left_out: Counter[str] = Counter()
+    stream = _pairs(candidates, found, request.inference == TO_EN, left_out)
+    kept: list[CaptionPair] = []
+    absent = 0
+    while part := list(
+        itertools.islice(stream, None if shots is None else shots - len(kept) - absent)
+    ):
+        there = [pair for pair in part if pair is not None]
+        high = there if request.floor is None else _above(workspace, there, request.floor)
+        absent += len(part) - len(there)
+        left_out["below_floor"] += len(there) - len(high)
+        kept += high
+    counted = LeftOut(**left_out)
+    if absent:
+        direction = translated_direction(request.routine, request.inference, request.language)
+        assert direction is not None
+        what = "captions" if request.inference == TO_EN else "English captions"
+        total = len(kept) + absent
+        raise absent_error(
+            f"{absent:,} of the {total:,} {what} that are needed",
+            direction,
+            dataset.name,
+            request.translator,
+        )
+    if len(kept) < enough:
+        raise XcliptError(
+            f"{dataset.name} has {len(kept):,} usable pairs in "
+            f"'{request.language}'{of(named)} (left out: {counted})",
+            field="shots",
+            value=shots or "all",
+        )
+    if str(counted):
+        workspace.progress.note(
+            f"{dataset.name}: pairs left out in '{request.language}': {counted}"
+        )
+    return AlignmentSet(
+        request=request,
+        dataset=dataset.name,
+        split=named,
+        pairs=tuple(kept),
+        translator=found.translator if found else None,
+        left_out=counted,
+    )
+
+
+def _translate(
+    directory: ArtifactDirectory, candidates: Sequence[CaptionPair], request: AlignmentRequest
+) -> LookedUp | None:
+    direction = translated_direction(request.routine, request.inference, request.language)
+    if direction is None:
+        return None
+    sources = [
+        pair.text if request.inference == TO_EN else pair.partner or "" for pair in candidates
+    ]
+    return look_up(directory, sources, direction, request.translator)
+
+
+def _pairs(
+    candidates: Sequence[CaptionPair],
+    found: LookedUp | None,
+    to_en: bool,
+    left_out: Counter[str],
+) -> Iterator[CaptionPair | None]:
+    """Candidates with their translations put in; ``None`` for one that was never translated."""
+    taken: set[tuple[str, str | None]] = set()
+    for index, candidate in enumerate(candidates):
+        pair = candidate
+        if found:
+            if index in found.absent:
+                yield None
+                continue
+            text = found.texts[index]
+            if text is None:
+                left_out["bad_translations"] += 1
+                continue
+            pair = replace(pair, text=text) if to_en else replace(pair, partner=text)
+        if pair.partner is not None and (pair.text, pair.partner) in taken:
+            left_out["duplicates"] += 1
+            continue
+        taken.add((pair.text, pair.partner))
+        yield pair
+
+
+def _above(workspace: Workspace, pairs: list[CaptionPair], floor: float) -> list[CaptionPair]:
+    texts = workspace.encode_texts([pair.text for pair in pairs])
+    partners = workspace.encode_texts([pair.partner or "" for pair in pairs])
+    cosines = F.cosine_similarity(texts, partners, dim=-1).tolist()
+    return [pair for pair, cosine in zip(pairs, cosines, strict=True) if cosine >= floor]

@@ -1,0 +1,87 @@
+"""Alignment sets in the artifact directory: a manifest to read, and one line a pair.
+
+::
+
+    alignments/LANG/NAME/manifest.yaml       what it is; written last
+    alignments/LANG/NAME/pairs-HASH.jsonl    {"image", "text", "partner"} in training order
+"""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+import xclipt
+from xclipt.alignment.build import AlignmentSet
+from xclipt.alignment.routines import TO_EN
+from xclipt.alignment.similarity import PairSimilarity
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.artifacts.manifest import MANIFEST
+from xclipt.files import write_text
+
+FORMAT = 1
+
+
+def alignment_name(alignment: AlignmentSet) -> str:
+    """``multi30k-train-routine2-50shot-seed1``: what tells sets of one language apart."""
+    request = alignment.request
+    parts = [
+        re.sub(r"[^A-Za-z0-9._-]+", "-", alignment.dataset).strip("-.") or "data",
+        *([alignment.split] if alignment.split else []),
+        f"routine{request.routine}" if request.routine else "unaligned",
+        *([TO_EN] if request.routine is None and request.inference == TO_EN else []),
+        f"{request.shots}shot" if request.shots else "full",
+        f"seed{request.seed}",
+        *([f"floor{request.floor:g}"] if request.floor is not None else []),
+    ]
+    return "-".join(parts)[-100:].lstrip("._-")
+
+
+def store_alignment(
+    directory: ArtifactDirectory, alignment: AlignmentSet, similarity: PairSimilarity
+) -> Path:
+    """Write an alignment set, replacing one of the same name; returns its folder.
+
+    Raises:
+        XcliptError: The folder cannot be written to.
+    """
+    request = alignment.request
+    folder = directory.alignment_folder(request.language, alignment_name(alignment))
+    pairs = folder / f"pairs-{alignment.sha256[:12]}.jsonl"
+    write_text(
+        pairs,
+        "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in alignment.pairs),
+    )
+    plain = {
+        "format": FORMAT,
+        "language": request.language,
+        "name": folder.name,
+        "routine": request.routine,
+        "text": request.inference,
+        "dataset": alignment.dataset,
+        "split": alignment.split,
+        "shots": request.shots,
+        "seed": request.seed,
+        "floor": request.floor,
+        "translator": asdict(alignment.translator) if alignment.translator else None,
+        "pairs": {
+            "file": pairs.name,
+            "count": len(alignment.pairs),
+            "pictures": len({pair.image for pair in alignment.pairs}),
+            "sha256": alignment.sha256,
+        },
+        "left_out": alignment.left_out.counts(),
+        "backbone": dict(vars(directory.backbone)),
+        "gap": similarity.as_json(),
+        "xclipt": xclipt.__version__,
+    }
+    write_text(
+        folder / MANIFEST,
+        yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100),
+    )
+    for old in folder.glob("pairs-*.jsonl"):
+        if old != pairs:
+            old.unlink(missing_ok=True)
+    return folder

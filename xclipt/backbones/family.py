@@ -1,0 +1,74 @@
+"""What a family of published dual encoders is to the rest of xclipt: one row a family."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from xclipt.backbones.backbone import CaptionTokenizer
+from xclipt.backbones.text_tower import TextTower
+
+
+@dataclass(frozen=True)
+class ImageSide:
+    """An image tower with the preprocessing that belongs to it.
+
+    Attributes:
+        tower: Pixels ``(batch, 3, height, width)`` -> features ``(batch, dim)``.
+        read_pixels: One picture's file -> ``(3, height, width)``.
+        preprocessing: What decides the pixels, as plain values.
+        dim: Width of the features.
+        revision: The repository's, or ``local``.
+        files: The files that all this came from.
+    """
+
+    tower: nn.Module
+    read_pixels: Callable[[Path], Tensor]
+    preprocessing: Mapping[str, object]
+    dim: int
+    revision: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A published model that xclipt knows by a short name.
+
+    Attributes:
+        text: Hub id of the text tower.
+        image: Hub id of the image tower, or its name at open_clip.
+        outline: Makes the text tower on the meta device; needs neither weights nor a network.
+    """
+
+    text: str
+    image: str
+    outline: Callable[[], TextTower]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: how it is recognised by its ``config.json``, fetched and loaded.
+
+    Attributes:
+        name: What people call it, for messages.
+        marks: The entries of ``config.json`` that it is recognised by, for messages.
+        recognises: Whether a ``config.json`` is of this family.
+        files: What a folder must hold; of a tuple the first that is there.
+        optional_files: What is taken along where it is there.
+        load_text: Text tower and tokenizer from a folder.
+        load_images: The image tower that belongs to the folder.
+        outline: The text tower on the meta device, from the folder's ``config.json`` alone.
+        named: Published models by the name that ``backbone`` takes.
+    """
+
+    name: str
+    marks: str
+    recognises: Callable[[Mapping[str, Any]], bool]
+    files: tuple[str | tuple[str, ...], ...]
+    optional_files: tuple[str, ...]
+    load_text: Callable[[Path], tuple[TextTower, CaptionTokenizer]]
+    load_images: Callable[[Path], ImageSide]
+    outline: Callable[[Path], TextTower]
+    named: Mapping[str, NamedBackbone] = field(default_factory=dict)

@@ -1,0 +1,177 @@
+"""Files of published models: from a folder, the hub's cache or the hub, and what is in them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xclipt.errors import XcliptError
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The names of a checkpoint's weights, in the order in which they are looked for."""
+
+
+def fetch(
+    repo: str,
+    names: Sequence[str | tuple[str, ...]],
+    optional: Sequence[str] = (),
+    field: str = "backbone",
+) -> Path:
+    """The folder of one revision of ``repo`` that holds the files.
+
+    What is in the cache is not fetched again, and ``HF_HUB_OFFLINE`` is obeyed.
+
+    Args:
+        repo: ``owner/name``.
+        names: Files that must be there; of a tuple the first that the repository has.
+        optional: Files that are taken along where the repository has them.
+        field: The setting that would take a folder instead.
+
+    Raises:
+        XcliptError: A file cannot be had. Says which, and where a copy may lie.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def get(name: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(repo, name))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    def refused(name: str, why: str) -> XcliptError:
+        return XcliptError(
+            f"{repo}: no {name} ({why}); run `hf download {repo}` where there is a network and "
+            f"copy its cache to {constants.HF_HUB_CACHE} (HF_HOME moves it), or name a folder "
+            f"that holds a copy: `{field}=FOLDER`"
+        )
+
+    folder = None
+    for choice in names:
+        choices = (choice,) if isinstance(choice, str) else choice
+        why = "the repository has none"
+        found = None
+        for name in choices:
+            try:
+                found = get(name)
+            except LocalEntryNotFoundError:
+                why = "not in the cache, and the hub cannot be reached"
+            except Exception as error:  # whatever the network, the hub or the disk came up with
+                why = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            if found:
+                break
+        if found is None:
+            raise refused(" or ".join(choices), why)
+        folder = found.parent
+    assert folder is not None
+    for name in optional:
+        try:
+            get(name)
+        except Exception:
+            continue
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a model's folder.
+
+    Raises:
+        XcliptError: It is missing or is not a JSON object.
+    """
+    return read_json(folder / "config.json", "; copy the model's folder again")
+
+
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """A JSON object; ``remedy`` ends the message about a file that is none.
+
+    Raises:
+        XcliptError: It cannot be read, or is not one.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
+    except ValueError:
+        plain = None
+    if not isinstance(plain, dict):
+        raise XcliptError(f"{path}: not a JSON object{remedy}")
+    return plain
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a ``pytorch_model.bin``.
+
+    Raises:
+        XcliptError: It is damaged, or holds anything but tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped into memory
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
+    except Exception as error:
+        # weights_only refuses whatever would run code.
+        raise XcliptError(f"{path}: holds more than tensors ({first_line(error)})") from None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise XcliptError(f"{path}: not a mapping of names to tensors")
+    return state
+
+
+def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
+    """The fast tokenizer in ``folder``, refused if it is not the one of an embedding matrix.
+
+    Args:
+        rows: Rows of the tower's word embeddings.
+        config: The file that says so, for the message.
+
+    Raises:
+        XcliptError: There is no ``tokenizer.json``, or its vocabulary does not fit the matrix.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise XcliptError(f"{path}: not there; put the backbone's tokenizer beside its weights")
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise XcliptError(f"{path}: cannot read the tokenizer ({first_line(error)})") from None
+    words = len(tokenizer)
+    # Matrices are padded, to a multiple of 64 at the most; more than that is another vocabulary.
+    if not rows - 64 < words <= rows:
+        raise XcliptError(
+            f"{path}: {words:,} tokens do not fit the {rows:,} word embeddings that {config} "
+            "describes; this is another model's tokenizer"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of weights in a checkpoint's folder.
+
+    Raises:
+        XcliptError: There is none.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise XcliptError(f"{folder}: no weights ({' or '.join(WEIGHTS)}); put them there")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,0 +1,185 @@
+"""What the commands share: from option values to open workspaces, data sets and languages."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xclipt.cli.options import CommonOptions
+from xclipt.cli.terminal import Terminal
+from xclipt.errors import XcliptError
+from xclipt.progress import Progress, Task
+
+if TYPE_CHECKING:
+    from xclipt.artifacts.directory import ArtifactDirectory
+    from xclipt.data.dataset import Dataset
+    from xclipt.workspace import Workspace
+
+
+DATA_DIR = Path("data")
+"""Where data sets are put and looked for when no folder is named."""
+
+
+def data_root(common: CommonOptions) -> Path | None:
+    """The folder of data sets: the named one, else ``./data`` where it is there.
+
+    Raises:
+        XcliptError: The named one is not there.
+    """
+    if common.data_dir is None:
+        return DATA_DIR if DATA_DIR.is_dir() else None
+    if not common.data_dir.is_dir():
+        raise XcliptError(f"--data-dir {common.data_dir}: no such folder")
+    return common.data_dir
+
+
+class Invocation:
+    """One run of a command: its common options, the terminal, and what it has opened.
+
+    A context manager. The backbone is loaded when :attr:`workspace` is first asked for, so that a
+    mistyped language is refused before.
+
+    Args:
+        common: The options that every command has.
+        create: Make the artifact directory when it is not there.
+    """
+
+    def __init__(self, common: CommonOptions, *, create: bool = False) -> None:
+        self._common = common
+        self._create = create
+        self._terminal = Terminal(common.quiet)
+        self._datasets: list[Dataset] = []
+        self._remarks_made: set[str] = set()
+
+    def __enter__(self) -> "Invocation":
+        self._terminal.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pass_on_remarks()
+        self._terminal.__exit__(*exception)
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report to."""
+        return self._terminal
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone that :attr:`workspace` would load, found without loading it."""
+        from xclipt.workspace import backbone_name
+
+        return backbone_name(self._common.artifacts, self._common.backbone)
+
+    @cached_property
+    def workspace(self) -> "Workspace":
+        """The artifact directory with its backbone in memory."""
+        from xclipt.workspace import open_workspace
+
+        return open_workspace(
+            self._common.artifacts,
+            self._terminal,
+            backbone=self._common.backbone,
+            device=self._common.device,
+            dtype=self._common.dtype,
+            create=self._create,
+        )
+
+    @cached_property
+    def directory(self) -> "ArtifactDirectory":
+        """The artifact directory, without its backbone where it is there and none is named."""
+        there = self.directory_if_there
+        return there if there and not self._common.backbone else self.workspace.directory
+
+    @property
+    def directory_if_there(self) -> "ArtifactDirectory | None":
+        """The artifact directory as it is, ``None`` where it would have to be made."""
+        from xclipt.artifacts.directory import ArtifactDirectory
+
+        root = self._common.artifacts
+        return ArtifactDirectory.open(root) if ArtifactDirectory.is_at(root) else None
+
+    def open_data(self, name: str, *, download: bool = False) -> "Dataset":
+        """The data set of that name. What it has to remark, now or later, reaches the user."""
+        from xclipt.data.registry import open_dataset
+
+        if download:
+            _fetch(name, self._common.data_dir or DATA_DIR, self._terminal)
+        dataset = open_dataset(name, data_root(self._common))
+        self._datasets.append(dataset)
+        self._pass_on_remarks()
+        return dataset
+
+    def languages(self, asked: str, available: Sequence[str]) -> list[str]:
+        """ISO 639-1 codes from a code, a comma list or ``all``; aliases are shown as resolved.
+
+        Raises:
+            XcliptError: No such language.
+        """
+        from xclipt.languages import name, resolve
+
+        if asked == "all":
+            return list(available)
+        languages: list[str] = []
+        for code in filter(None, (part.strip() for part in asked.split(","))):
+            try:
+                language = resolve(code)
+            except XcliptError as error:
+                raise XcliptError(f"--lang {code}: {error}") from None
+            if language != code:
+                self._terminal.note(f"--lang {code} is {language} ({name(language)})")
+            if language not in languages:
+                languages.append(language)
+        if not languages:
+            raise XcliptError("--lang: name a language, a comma list, or all")
+        return languages
+
+    def language(self, asked: str) -> str:
+        """The ISO 639-1 code of one language; an alias is shown as resolved.
+
+        Raises:
+            XcliptError: No such language, or several.
+        """
+        found = self.languages(asked, [])
+        if len(found) != 1:
+            raise XcliptError(f"--lang {asked}: name one language")
+        return found[0]
+
+    def _pass_on_remarks(self) -> None:
+        for dataset in self._datasets:
+            for remark in dataset.notes:
+                if remark not in self._remarks_made:
+                    self._remarks_made.add(remark)
+                    self._terminal.note(remark)
+
+
+def _fetch(name: str, folder: Path, progress: Progress) -> None:
+    from xclipt.data.download import FileFetched, fetch
+
+    tasks: list[Task] = []
+
+    def listen(event: FileFetched) -> None:
+        # The count starts anew when the captions are done and the photographs begin.
+        if event.done == 1:
+            tasks.append(progress.start(f"Fetching {name}", event.total))
+        tasks[-1].advance(1, event.file.path)
+        if event.done == event.total:
+            tasks[-1].finish()
+
+    report = fetch(name, folder, listen)
+    progress.note(f"{name}: {report.fetched} files fetched, {report.present} there already")
+    for remark in report.notes:
+        progress.note(remark)
+
+
+def number_or_all(option: str, value: str) -> int | None:
+    """A positive number, or ``None`` for ``all``.
+
+    Raises:
+        XcliptError: It is neither.
+    """
+    if value == "all":
+        return None
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise XcliptError(f"{option} {value}: must be a positive number or all")
+    return int(value)

@@ -1,0 +1,90 @@
+"""What data sets read from a user's own files have in common: rows, checked as they come."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.formats.lines import empty_remark
+from xclipt.data.pictures import check_picture_name
+from xclipt.errors import XcliptError
+
+_USUAL_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class CaptionRow:
+    """Captions of one picture in one language, and where they were read.
+
+    ``source`` is the file or table, ``place`` the line or row in it.
+    """
+
+    image: str
+    language: str
+    captions: tuple[str, ...]
+    split: str | None
+    source: Path | str
+    place: str
+
+    @property
+    def where(self) -> str:
+        """Source and place, as an error begins."""
+        return f"{self.source}: {self.place}"
+
+
+class CollectedDataset(Dataset):
+    """Captions gathered row by row.
+
+    A split belongs to the picture: what one row says of it holds for all languages, and rows that
+    disagree are refused, since the same picture would be trained on and tested on.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.languages = ()
+        self.splits = ()
+        self._captions: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._split_of: dict[str, tuple[str, str]] = {}
+        self._empty: dict[Path | str, list[str]] = {}
+
+    def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
+        self._require(language, split)
+        return [
+            CaptionedPicture(image, captions)
+            for image, captions in self._captions[language].items()
+            if split is None or self._split_of.get(image, ("",))[0] == split
+        ]
+
+    def _add(self, row: CaptionRow) -> None:
+        check_picture_name(row.image, row.where)
+        if row.split:
+            known, place = self._split_of.setdefault(row.image, (row.split, row.where))
+            if known != row.split:
+                raise XcliptError(
+                    f"{row.where}: {row.image} is in split '{row.split}' here and in '{known}' "
+                    f"in {place}; give it one"
+                )
+        kept = tuple(text for text in map(str.strip, row.captions) if text)
+        for text in kept:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair
+                raise XcliptError(
+                    f"{row.where}: the caption is not valid Unicode; correct it"
+                ) from error
+        if empty := len(row.captions) - len(kept):
+            self._empty.setdefault(row.source, []).extend([row.place] * empty)
+        pictures = self._captions.setdefault(row.language, {})
+        if kept:
+            pictures[row.image] = pictures.get(row.image, ()) + kept
+
+    def _finish(self) -> None:
+        for source, places in self._empty.items():
+            self._note(empty_remark(source, len(places), places[0]))
+        for language, pictures in self._captions.items():
+            if not pictures:
+                raise XcliptError(f"{self.name}: no caption in '{language}'; add some or remove it")
+        self.languages = tuple(sorted(self._captions, key=lambda code: (code != "en", code)))
+        used = dict.fromkeys(split for split, _ in self._split_of.values())
+        usual = tuple(split for split in _USUAL_SPLITS if split in used)
+        self.splits = usual + tuple(split for split in used if split not in usual)

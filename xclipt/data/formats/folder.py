@@ -1,0 +1,121 @@
+"""A folder in xclipt's own layout: ``images/`` and one ``captions.LANG.jsonl`` a language."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xclipt.data.formats.collected import CaptionRow, CollectedDataset
+from xclipt.data.formats.lines import decode
+from xclipt.errors import XcliptError
+from xclipt.languages import resolve
+
+_LONGEST_LINK = 4096
+
+
+def caption_files(folder: Path) -> list[Path]:
+    """The caption files of a folder, by name; empty if it is not in xclipt's layout."""
+    return sorted(path for path in folder.glob("captions.*.jsonl") if path.is_file())
+
+
+class FolderDataset(CollectedDataset):
+    """Captions as JSON lines: ``{"image": "a.jpg", "captions": ["...", ...], "split": "train"}``.
+
+    ``split`` may be left out. All files are read at once, so that any bad line is named at the
+    start, whatever language is asked for later.
+
+    Raises:
+        XcliptError: The folder has no caption file, or a line of one is unusable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.resolve().name)
+        self.folder = path
+        files = caption_files(path)
+        if not files:
+            raise XcliptError(
+                f"{path}: no captions.LANG.jsonl in it; each line is "
+                '{"image": "a.jpg", "captions": ["..."]}'
+            )
+        self._images = _images_folder(path)
+        read_from: dict[str, Path] = {}
+        for file in files:
+            language = _language(file)
+            if language in read_from:
+                raise XcliptError(
+                    f"{file}: '{language}' again, as in {read_from[language].name}; keep one"
+                )
+            read_from[language] = file
+            self._read(file, language)
+        self._finish()
+
+    def picture_path(self, image: str) -> Path:
+        return self._images / image
+
+    def _read(self, file: Path, language: str) -> None:
+        try:
+            text = decode(file.read_bytes(), file)
+        except OSError as error:
+            raise XcliptError(f"{file}: cannot read ({error.strerror})") from error
+        seen: dict[str, int] = {}
+        for number, line in enumerate(text.split("\n"), 1):
+            if not line.strip():
+                continue
+            row = _row(line, language, file, number)
+            if row.image in seen:
+                raise XcliptError(
+                    f"{row.where}: {row.image} again, as in line {seen[row.image]}; "
+                    "put all its captions into one line"
+                )
+            seen[row.image] = number
+            self._add(row)
+        if not seen:
+            raise XcliptError(f"{file}: empty; add captions or remove the file")
+
+
+def _language(file: Path) -> str:
+    code = file.name.removeprefix("captions.").removesuffix(".jsonl")
+    try:
+        return resolve(code)
+    except XcliptError as error:
+        raise XcliptError(f"{file}: {error}") from error
+
+
+def _row(line: str, language: str, file: Path, number: int) -> CaptionRow:
+    where = f"{file}: line {number}"
+    try:
+        entry: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise XcliptError(f"{where} is not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise XcliptError(f'{where}: not an object with "image" and "captions"')
+    image, captions, split = entry.get("image"), entry.get("captions"), entry.get("split")
+    if not isinstance(image, str):
+        raise XcliptError(f'{where}: "image" must be the picture\'s file name')
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+        raise XcliptError(f'{where}: "captions" must be a list of strings')
+    if split is not None and not (isinstance(split, str) and split.strip()):
+        raise XcliptError(f'{where}: "split" must be a word, or left out')
+    return CaptionRow(
+        image, language, tuple(captions), split.strip() if split else None, file, f"line {number}"
+    )
+
+
+def _images_folder(folder: Path) -> Path:
+    images = folder / "images"
+    if not images.is_file():
+        return images
+    # A symbolic link that was unpacked where links are not kept (a zip archive, git with
+    # core.symlinks off) is a small file that holds the link's target.
+    try:
+        target = images.read_text("utf-8").strip() if images.stat().st_size < _LONGEST_LINK else ""
+    except (OSError, UnicodeDecodeError):
+        target = ""
+    if not target or not target.isprintable():
+        raise XcliptError(f"{images}: must be a folder with the pictures, and is another file")
+    resolved = (folder / target).resolve()
+    if not resolved.is_relative_to(folder.resolve().parent):
+        raise XcliptError(
+            f"{images}: points to {target}, outside the folder that {folder.name} lies in; "
+            "put a folder or a symbolic link there"
+        )
+    return resolved

@@ -1,0 +1,117 @@
+"""The split of the paper's code (Zhang, Wang & Wang 2023), for training and evaluation alike."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.errors import XcliptError
+
+PAPER, FULL = "paper", "full"
+"""What ``split`` may be beside a data set's own splits."""
+
+
+def paper_order(items: int, seed: int = 42) -> list[int]:
+    """The order that the paper's released code draws items in: ``torch.randperm`` with seed 42."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = torch.randperm(items, generator=generator).tolist()
+    return order
+
+
+class PaperSplit(Dataset):
+    """A view of a data set in three parts, ``train``, ``val`` and ``test``, that share no picture.
+
+    All pictures of a data set in one piece (of any language, in published order) are drawn in
+    :func:`paper_order`: the first ``shots`` train, the next ``shots`` validate, and the rest is the
+    test. Where there is a split to train on, ``shots`` are drawn from it, and the published ``val``
+    and ``test`` stay what they are.
+
+    Args:
+        dataset: The data set itself.
+        shots: Pictures to train on.
+
+    Raises:
+        XcliptError: ``shots`` is no number that the data set has pictures for.
+    """
+
+    splits = ("train", "val", "test")
+
+    def __init__(self, dataset: Dataset, shots: int | None) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.name = dataset.name
+        self.languages = dataset.languages
+        self.notes = dataset.notes
+        self.published = "train" in dataset.splits
+        source = "train" if self.published else None
+        images = list(
+            {p.image: None for code in dataset.languages for p in dataset.captions(code, source)}
+        )
+        most = len(images) if self.published else len(images) // 2
+        if shots is None or not 1 <= shots <= most:
+            raise XcliptError(
+                f"the paper's split of the {len(images):,} pictures of {self.name} takes a number "
+                f"from 1 to {most}",
+                field="shots",
+                value="all" if shots is None else shots,
+            )
+        drawn = [images[i] for i in paper_order(len(images))]
+        self._parts: dict[str, tuple[str | None, Collection[str] | None]] = {
+            "train": (source, frozenset(drawn[:shots])),
+        }
+        if self.published:
+            self._parts |= {
+                part: (split, None)
+                for part in ("val", "test")
+                for split in dataset.splits
+                if split.startswith(part)
+            }
+        else:
+            self._parts |= {
+                "val": (None, frozenset(drawn[shots : 2 * shots])),
+                "test": (None, frozenset(drawn[2 * shots :])),
+            }
+
+    def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
+        self._require(language, split)
+        if split is None:
+            return self.dataset.captions(language, None)
+        if split not in self._parts:
+            raise XcliptError(f"{self.name}: has no split '{split}' beside the one to train on")
+        source, images = self._parts[split]
+        listed = self.dataset.captions(language, source)
+        return [p for p in listed if images is None or p.image in images]
+
+    def picture_path(self, image: str) -> Path:
+        return self.dataset.picture_path(image)
+
+
+def protocol(
+    dataset: Dataset, split: str | None, shots: int | None, part: str
+) -> tuple[Dataset, str | None]:
+    """Where the captions of one part lie: the data set, or a view of it, and the split within.
+
+    Args:
+        dataset: The data set.
+        split: One of its own, ``paper``, ``full`` (all of a data set in one piece), or ``None``.
+        shots: Training pictures of the paper's split.
+        part: ``train``, ``val`` or ``test``: what to take of the paper's split.
+
+    Raises:
+        XcliptError: The data set has too few pictures, or is not in one piece.
+    """
+    if split is None or split in dataset.splits:
+        return dataset, split
+    if split == PAPER:
+        return PaperSplit(dataset, shots), part
+    if split == FULL:
+        if len(dataset.splits) > 1:
+            raise XcliptError(
+                f"is for data sets in one piece; {dataset.name} has the splits "
+                f"{', '.join(dataset.splits)}",
+                field="split",
+                value=split,
+            )
+        return dataset, None
+    return dataset, split

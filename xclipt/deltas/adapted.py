@@ -1,0 +1,136 @@
+"""A text tower with a delta in it: a copy that shares every frozen weight of the backbone's own.
+
+The backbone's tower is never touched: it is the frozen base whatever runs beside it.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from xclipt.backbones.backbone import Backbone, CaptionTokenizer
+from xclipt.backbones.text_tower import TextTower
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.errors import XcliptError
+
+
+def sharing_copy(tower: TextTower, spec: DeltaSpec) -> TextTower:
+    """The tower's modules anew, on the same weights but for those that the kind trains."""
+    own = {id(parameter) for parameter in spec.borrowed(tower).values()}
+    shared = {id(t): t for t in (*tower.parameters(), *tower.buffers()) if id(t) not in own}
+    # deepcopy takes what its memo holds for copied already.
+    return copy.deepcopy(tower, shared)
+
+
+class AdaptedTower:
+    """A delta in a copy of a text tower: its modules, and what of the tower is trained beside them.
+
+    Args:
+        tower: The backbone's own, or that of a blueprint; it stays as it is.
+        spec: Kind and settings.
+        seed: Decides the modules' random initial values.
+        tokenizer: The tower's; only a soft prompt that starts from a text asks for it.
+
+    Attributes:
+        spec: As it was given.
+        tower: The copy, in evaluation mode; all but the delta is frozen.
+
+    Raises:
+        XcliptError: The kind's settings do not suit the tower.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        spec: DeltaSpec,
+        seed: int = 0,
+        tokenizer: CaptionTokenizer | None = None,
+    ) -> None:
+        self.spec = spec
+        self.tower = sharing_copy(tower, spec)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            modules = spec.insert(self.tower, tokenizer)
+        inserted = {id(p) for p in modules.parameters()} if modules else set()
+        self._trained: dict[str, nn.Parameter] = {
+            name: parameter
+            for name, parameter in self.tower.encoder.named_parameters()
+            if id(parameter) in inserted
+        }
+        self._trained |= spec.borrowed(self.tower)
+        for parameter in self._trained.values():
+            parameter.requires_grad_(True)
+        self.tower.eval()
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers the delta holds."""
+        return sum(parameter.numel() for parameter in self._trained.values())
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained parameters, in the order of :meth:`tensors`."""
+        return list(self._trained.values())
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by their names within the encoder; the head's after ``head.``."""
+        return dict(self._trained)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of the trained tensors on the CPU, by the names of :meth:`named_parameters`."""
+        return {name: p.detach().cpu().clone() for name, p in self._trained.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the delta in place.
+
+        Raises:
+            XcliptError: Names or shapes are not this delta's.
+        """
+        if tensors.keys() != self._trained.keys():
+            differing = sorted(tensors.keys() ^ self._trained.keys())
+            raise XcliptError(
+                f"the delta's tensors do not fit this tower: {len(differing)} differ, first "
+                f"{differing[0]}"
+            )
+        for name, parameter in self._trained.items():
+            if tensors[name].shape != parameter.shape:
+                raise XcliptError(
+                    f"the delta's {name} is {tuple(tensors[name].shape)}, "
+                    f"the tower wants {tuple(parameter.shape)}"
+                )
+            parameter.copy_(tensors[name])
+
+    def within(self, backbone: Backbone) -> Backbone:
+        """The backbone with this tower in the place of its own."""
+        return replace(backbone, text_tower=self.tower)
+
+
+def require_fit(
+    where: object, tower: TextTower, spec: DeltaSpec, tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse tensors that are not finite or whose names or shapes a tower has no place for.
+
+    Args:
+        where: The delta's folder, for the message.
+        tower: May be on the meta device.
+
+    Raises:
+        XcliptError: Names the first tensor that does not fit.
+    """
+    wanted = {
+        name: tuple(parameter.shape)
+        for name, parameter in AdaptedTower(tower, spec).named_parameters().items()
+    }
+    there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differing = sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
+    if differing:
+        first = differing[0]
+        raise XcliptError(
+            f"{where}: {len(differing)} tensors do not fit this backbone, first {first}: "
+            f"{there.get(first, 'missing')}, the tower wants {wanted.get(first, 'none')}"
+        )
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise XcliptError(f"{where}: {name} holds values that are not finite; train it again")

@@ -1,0 +1,124 @@
+"""What every kind of delta is to the rest of xclipt: its settings, and what it does to a tower."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from xclipt.errors import XcliptError
+
+if TYPE_CHECKING:  # the command line reads the settings, and need not wait for torch
+    from torch import Tensor, nn
+
+    from xclipt.backbones.backbone import CaptionTokenizer
+    from xclipt.backbones.text_tower import TextTower
+
+HEAD = "head."
+"""What the names of a tuned text head's tensors start with; all others are the encoder's."""
+
+
+BESIDE = frozenset(("tune_head", "hard_prompt"))
+"""Settings that change no module: deltas that differ in them alone can start from each other."""
+
+
+def setting(default: Any, help: str, *, least: int | None = None) -> Any:
+    """A setting of one kind: a dataclass field that the command line makes an option of.
+
+    Args:
+        default: Its value unless another is given.
+        help: What it is, for the command line's help.
+        least: The smallest number that it may be.
+    """
+    return field(default=default, metadata={"help": help, "least": least})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaSpec(ABC):
+    """One kind of delta with its settings: what it is made of, before it is trained.
+
+    A kind is a frozen dataclass of its own :func:`setting` fields, and a row in
+    :data:`xclipt.deltas.kinds.KINDS`.
+
+    Attributes:
+        kind: What the kind is called.
+        not_foldable: Why its effect cannot be folded into the tower's weights; empty where it can.
+        train_layernorm: Train every output LayerNorm of the tower beside the delta.
+        tune_head: Train the text head too; its tensors are stored with the delta.
+        hard_prompt: Text that is put before every caption, in training and at inference.
+
+    Raises:
+        XcliptError: A setting is out of range.
+    """
+
+    kind: ClassVar[str]
+    not_foldable: ClassVar[str] = "nothing says how it folds into the tower's weights"
+
+    train_layernorm: bool = True
+    tune_head: bool = False
+    hard_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            least, value = entry.metadata.get("least"), getattr(self, entry.name)
+            if least is not None and value < least:
+                raise XcliptError(f"must be at least {least}", field=entry.name, value=value)
+
+    @abstractmethod
+    def insert(
+        self, tower: "TextTower", tokenizer: "CaptionTokenizer | None"
+    ) -> "nn.Module | None":
+        """Put the kind's modules into ``tower``, a copy that shares the backbone's weights.
+
+        Args:
+            tower: The copy.
+            tokenizer: The tower's, where it is at hand.
+
+        Returns:
+            The module whose parameters are the inserted ones; ``None`` without any.
+
+        Raises:
+            XcliptError: The settings do not suit the tower.
+        """
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What it is, in words for a card: ``A LoRA of the query and value projections``."""
+
+    def borrowed(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
+        """The tower's own parameters that are trained beside the modules, by their delta names."""
+        trained = {}
+        if self.train_layernorm:
+            for module_name, module in tower.encoder.named_modules():
+                if module_name.endswith(tower.module_names.layer_norms):
+                    for kind, parameter in module.named_parameters(recurse=False):
+                        trained[f"{module_name}.{kind}"] = parameter
+        return trained | self._head(tower)
+
+    def folded(
+        self, tensors: "Mapping[str, Tensor]", frozen: "Callable[[str], Tensor]"
+    ) -> "dict[str, Tensor]":
+        """The tower's weights that the delta changes, by the delta's own names for them.
+
+        Args:
+            tensors: The delta's.
+            frozen: The backbone's weight of a name.
+
+        Raises:
+            XcliptError: It cannot be folded.
+        """
+        raise XcliptError(f"a delta of kind '{self.kind}' cannot be folded: {self.not_foldable}")
+
+    @property
+    def architecture(self) -> Self:
+        """Equal for deltas whose modules have the same shapes and the same forward."""
+        return replace(self, hard_prompt="")
+
+    def prompted(self, caption: str) -> str:
+        """The caption as the tower is given it."""
+        return f"{self.hard_prompt} {caption}" if self.hard_prompt else caption
+
+    def _head(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
+        if not self.tune_head:
+            return {}
+        return {HEAD + name: p for name, p in tower.head.named_parameters()}

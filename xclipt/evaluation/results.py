@@ -1,0 +1,274 @@
+"""The result of ``eval``: what was measured, and how sure it is."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xclipt.alignment.routines import TARGET
+from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.metrics import Disparity, Retrieval
+
+
+def like_sizes(sizes: Collection[int]) -> bool:
+    """Whether recalls among so many pictures compare: the numbers differ by 10 % at most."""
+    return max(sizes) <= 1.1 * min(sizes)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference of two mean R@1 on the same pictures, with a paired 95 % interval."""
+
+    mean_r1: float
+    ci95: tuple[float, float]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.ci95[0] > 0 or self.ci95[1] < 0
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``no clear difference`` where it is not significant."""
+        if not self.significant:
+            return "no clear difference"
+        return "better" if self.mean_r1 > 0 else "worse"
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {"mean_R@1": self.mean_r1, "ci95": list(self.ci95), "verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class RecallRow:
+    """One language with one delta, or with none.
+
+    Attributes:
+        delta: The delta's name; ``None`` is the frozen base.
+        text: What was embedded: the language's captions (``target``) or their English translations
+            (``to-en``).
+        translator: Who translated them.
+        protocol: ``zero-shot`` without a delta, else how much it was trained on: ``50-shot``, or
+            ``full``.
+        n: Pictures, or in text mode English captions, that are ranked.
+        captions: Captions in the language.
+        left_out: Pictures that the language's deltas were trained or validated on.
+        t2i: From caption to picture (in text mode, to the English caption).
+        i2t: From picture (English caption) to caption.
+        mean_r1: Mean of both directions' R@1, per cent.
+        ci95: Bootstrap interval of ``mean_r1`` over pictures.
+        gain: Against the base on the text as it is; ``None`` for that itself.
+        gap_closed: Share of the base's gap to English that the delta closed, per cent; ``None``
+            for the base, without English, where the base is not behind it, and where English is
+            ranked over another number of pictures.
+    """
+
+    language: str
+    delta: str | None
+    protocol: str
+    n: int
+    captions: int
+    left_out: int
+    t2i: Retrieval
+    i2t: Retrieval
+    mean_r1: float
+    ci95: tuple[float, float]
+    gain: Gain | None
+    gap_closed: float | None = None
+    text: str = TARGET
+    translator: str | None = None
+
+    @property
+    def system(self) -> str:
+        """The delta's name, ``base``, or ``base to-en`` for the base on translated text."""
+        return self.delta or ("base" if self.text == TARGET else f"base {self.text}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        plain: dict[str, Any] = {
+            "language": self.language,
+            "delta": self.delta,
+            "text": self.text,
+            "protocol": self.protocol,
+            "n": self.n,
+            "t2i": self.t2i.as_json(),
+            "i2t": self.i2t.as_json(),
+            "mean_R@1": self.mean_r1,
+            "ci95": list(self.ci95),
+            "captions": self.captions,
+            "left_out": self.left_out,
+        }
+        if self.translator:
+            plain["translator"] = self.translator
+        if self.gain:
+            plain["gain"] = self.gain.as_json()
+            plain["gap_closed"] = self.gap_closed
+        return plain
+
+    def figures(self) -> dict[str, float]:
+        """All metrics by name: ``t2i R@1`` to ``i2t median_rank``, and ``mean R@1``."""
+        named = {
+            f"{direction} {metric}": value
+            for direction, retrieval in (("t2i", self.t2i), ("i2t", self.i2t))
+            for metric, value in retrieval.as_json().items()
+        }
+        return named | {"mean R@1": self.mean_r1}
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Two deltas of one language on the same pictures: the first less the second."""
+
+    language: str
+    delta: str
+    against: str
+    difference: Gain
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "language": self.language,
+            "delta": self.delta,
+            "against": self.against,
+            **self.difference.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """Deltas of one language that differ only in their seed.
+
+    Attributes:
+        delta: What their names have in common, without ``-seedN``.
+        seeds: How many there are.
+        mean_r1: Mean over seeds of mean R@1.
+        sd: Sample standard deviation over seeds of mean R@1.
+        gain: Mean over seeds of the gain against the base; its interval is over pictures.
+        metrics: Mean and sample standard deviation over seeds of every metric, by its name.
+    """
+
+    language: str
+    delta: str
+    seeds: int
+    mean_r1: float
+    sd: float
+    gain: Gain
+    metrics: Mapping[str, tuple[float, float]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "language": self.language,
+            "delta": self.delta,
+            "seeds": self.seeds,
+            "mean_R@1": self.mean_r1,
+            "sd": self.sd,
+            "gain": self.gain.as_json(),
+            "metrics": {
+                name: {"mean": mean, "sd": sd} for name, (mean, sd) in self.metrics.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class MeanGain:
+    """The mean over languages of :class:`Gain`."""
+
+    languages: tuple[str, ...]
+    gain: Gain
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {"languages": list(self.languages), **self.gain.as_json()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one ``eval``.
+
+    Attributes:
+        rows: The base, the base on translated text where that was measured, and then the deltas of
+            each language.
+        base: Disparity of mean R@1 without deltas.
+        deltas: The same with each language's delta, the base where it has none; ``None`` where
+            no language has one. Of several deltas it is the first, of seeds their mean.
+        mean_gain: Over the languages with a delta.
+        pairs: Differences between the deltas of a language that has several.
+        seeds: Over deltas that differ only in their seed.
+    """
+
+    dataset: str
+    split: str | None
+    mode: str
+    backbone: BackboneIdentity
+    rows: tuple[RecallRow, ...]
+    base: Disparity
+    deltas: Disparity | None
+    mean_gain: MeanGain | None
+    pairs: tuple[PairedDifference, ...] = ()
+    seeds: tuple[SeedSummary, ...] = ()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """In the order that they were asked for."""
+        return tuple(dict.fromkeys(row.language for row in self.rows))
+
+    @property
+    def unlike_sizes(self) -> bool:
+        """Whether the languages' recalls are of unlike tasks: see :func:`like_sizes`."""
+        return not like_sizes([row.n for row in self.rows])
+
+    @property
+    def english_is_trivial(self) -> bool:
+        """Whether English is 100 by construction: in text mode its captions find themselves."""
+        return self.mode == "text" and "en" in self.languages
+
+    def base_row(self, language: str) -> RecallRow:
+        """The language's row without a delta, on the text as it is."""
+        return next(r for r in self.rows if r.language == language and r.system == "base")
+
+    def delta_rows(self, language: str) -> tuple[RecallRow, ...]:
+        """The language's rows with a delta; none where it has none."""
+        return tuple(r for r in self.rows if r.language == language and r.delta)
+
+    def with_deltas(self, language: str) -> dict[str, float]:
+        """The language's metrics by name as :attr:`deltas` takes them.
+
+        Those of its first delta, their mean where deltas differ only in their seed, and those of
+        the base where it has no delta.
+        """
+        for summary in self.seeds:
+            if summary.language == language:
+                return {name: mean for name, (mean, _) in summary.metrics.items()}
+        return (self.delta_rows(language) or (self.base_row(language),))[0].figures()
+
+    def gain(self, language: str) -> Gain | None:
+        """What :meth:`with_deltas` gains on the base; ``None`` where there is no delta."""
+        for summary in self.seeds:
+            if summary.language == language:
+                return summary.gain
+        return next((row.gain for row in self.delta_rows(language)), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of the design's contract."""
+        translated = [row.as_json() for row in self.rows if row.system == "base to-en"]
+        plain: dict[str, Any] = {
+            "command": "eval",
+            "dataset": self.dataset,
+            "split": self.split,
+            "mode": self.mode,
+            "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
+            "rows": [row.as_json() for row in self.rows if row.system != "base to-en"],
+            "disparity": {
+                "base": self.base.as_json(),
+                "delta": self.deltas.as_json() if self.deltas else None,
+            },
+        }
+        if translated:
+            plain["base_to_en"] = translated
+        if self.mean_gain:
+            plain["mean_gain"] = self.mean_gain.as_json()
+        if self.pairs:
+            plain["pairs"] = [pair.as_json() for pair in self.pairs]
+        if self.seeds:
+            plain["seeds"] = [summary.as_json() for summary in self.seeds]
+        return plain

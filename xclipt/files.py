@@ -1,0 +1,163 @@
+"""Files: the one way to write them, what their content is known by, and the user's cache."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from xclipt.errors import XcliptError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; when the block ends well it becomes ``path``.
+
+    A reader sees the old file or the new one, never a part. After an exception nothing is left.
+
+    Raises:
+        XcliptError: The directory cannot be written to, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside, lock = _make_aside(path)
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot write ({error.strerror})") from error
+    try:
+        yield aside
+        _flush(aside)
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
+    finally:
+        aside.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Give an empty folder; when the block ends well its files are moved to ``folder``.
+
+    For files that other libraries write. What is in ``folder`` already is replaced where the names
+    are the same, and stays otherwise. Every file arrives whole, and none after an exception.
+
+    Raises:
+        XcliptError: The directory cannot be written to, or the disk is full.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
+    try:
+        yield aside
+        for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+            write_with(folder / path.relative_to(aside), path.replace)
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file that then becomes ``path``."""
+    with replacing(path) as aside:
+        write(aside)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers of ``folder/name`` left aside there; the living are spared.
+
+    A living writer holds a lock on its file. Where the system has no such locks, nothing is done.
+    ``name`` is a pattern: leave it open only for folders that nobody else writes to.
+    """
+    if fcntl is None:
+        return
+    for aside in folder.glob(f".{name}.*.tmp"):
+        try:
+            lock = os.open(aside, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(lock)
+
+
+def _make_aside(path: Path) -> tuple[Path, int | None]:
+    while True:
+        lock, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        if fcntl is None:
+            os.close(lock)
+            return Path(name), None
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if Path(name).exists():  # else somebody swept it before it was locked
+            return Path(name), lock
+        os.close(lock)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_key(text: str) -> bytes:
+    """SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def file_key(path: Path) -> bytes:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def picture_key(sha256: bytes) -> str:
+    """What a picture is known by in manifests and heads: the hash's first 16 hexadecimal digits."""
+    return sha256.hex()[:16]
+
+
+def cache_dir() -> Path:
+    """``XCLIPT_CACHE`` if it is set, else the platform's cache directory for xclipt."""
+    named = os.environ.get("XCLIPT_CACHE")
+    return Path(named).expanduser() if named else user_cache_path("xclipt")

@@ -1,1 +1,0 @@
-"""Using deltas from Python: many languages on one backbone in memory."""

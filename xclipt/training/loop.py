@@ -1,0 +1,276 @@
+"""The training loop: text in, trained delta tensors out. It knows nothing of files or data sets."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xclipt.backbones.backbone import Backbone
+from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.kind import HEAD
+from xclipt.metrics import mean_r1, retrieval_ranks, summarise
+from xclipt.progress import Task
+from xclipt.training.losses import ALIGNMENTS, contrastive
+from xclipt.training.recipe import SCHEDULES, Recipe
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """What is trained on, row by row of the same pair.
+
+    Attributes:
+        images: Image features ``(n, dim)``, not normalised.
+        tokens: Token ids of the trained texts.
+        partner_tokens: Token ids of the partners, or ``None`` without alignment.
+        partner_features: ``(n, dim)`` of the frozen tower, for a frozen teacher.
+    """
+
+    images: Tensor
+    tokens: Sequence[list[int]]
+    partner_tokens: Sequence[list[int]] | None = None
+    partner_features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Pictures and captions to validate on.
+
+    Attributes:
+        images: Image features ``(n, dim)``.
+        tokens: Token ids of the captions.
+        picture_index: ``(captions,)`` which picture each caption belongs to.
+        unprompted: The captions as the frozen backbone is given them, where a hard prompt makes a
+            difference.
+    """
+
+    images: Tensor
+    tokens: Sequence[list[int]]
+    picture_index: Tensor
+    unprompted: Sequence[list[int]] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Validation figures after a step: ``mean_r1`` in per cent, ``mrr`` the mean of both ways."""
+
+    step: int
+    mean_r1: float
+    mrr: float
+
+
+@dataclass
+class TrainingState:
+    """All that the next step depends on, so that a training can go on where it was cut off."""
+
+    step: int = 0
+    optimiser: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[Evaluated] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training.
+
+    Attributes:
+        tensors: The weights that were best on validation, else the last.
+        steps: Steps that were run.
+        chosen: The evaluation of ``tensors``, ``None`` without validation.
+        base: The frozen backbone on the same validation pictures.
+        history: Every evaluation.
+        losses: The loss of every step.
+    """
+
+    tensors: dict[str, Tensor]
+    steps: int
+    chosen: Evaluated | None
+    base: Evaluated | None
+    history: tuple[Evaluated, ...]
+    losses: tuple[float, ...]
+
+    def beats_base(self, recipe: Recipe) -> bool:
+        """Whether validation, where there was any, puts the delta above the frozen backbone."""
+        if self.chosen is None or self.base is None:
+            return True
+        return _score(self.chosen, recipe) > _score(self.base, recipe)
+
+
+def fit(
+    backbone: Backbone,
+    delta: AdaptedTower,
+    pairs: TrainingPairs,
+    recipe: Recipe,
+    seed: int,
+    validation: ValidationSet | None,
+    state: TrainingState,
+    save: Callable[[TrainingState], None],
+    task: Task,
+    started: bool = False,
+) -> Outcome:
+    """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
+
+    ``backbone`` is the frozen one, and stays so.
+
+    Batches are a function of ``(seed, step)`` alone, and the towers run without dropout: a
+    training that is resumed from a saved ``state`` ends in the same bytes as one that was not.
+    Step 0's evaluation is the frozen backbone's; a second one follows where the delta was
+    ``started`` from trained weights, which may be the best that there are.
+    """
+    adapted = delta.within(backbone)
+    total = recipe.steps(len(pairs.tokens))
+    schedule = SCHEDULES[recipe.schedule]
+    evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else set()
+    names = delta.named_parameters()
+    optimiser = torch.optim.AdamW(_groups(names, recipe), weight_decay=recipe.weight_decay)
+    if state.step:
+        delta.load(state.weights)
+        _load_optimiser(optimiser, names, state.optimiser, state.step)
+        task.advance(state.step)
+    if validation and not state.history:
+        unprompted = replace(validation, tokens=validation.unprompted or validation.tokens)
+        state.history.append(_evaluate(backbone, unprompted, 0))
+        if started:
+            state.history.append(_evaluate(adapted, validation, 0))
+            state.best = delta.tensors()
+
+    while state.step < total and not _out_of_patience(state.history, recipe):
+        batch = _batch(len(pairs.tokens), recipe.batch_size, seed, state.step)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * schedule(state.step, total, recipe.warmup)
+        loss = _loss(adapted, pairs, batch, recipe)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        state.step += 1
+        state.losses.append(loss.item())
+        if validation and state.step in evaluate_at:
+            state.history.append(_evaluate(adapted, validation, state.step))
+            if _best(state.history[1:], recipe) is state.history[-1]:
+                state.best = delta.tensors()
+        if state.step in evaluate_at and state.step < total:
+            state.weights = delta.tensors()
+            state.optimiser = _optimiser_tensors(optimiser, names)
+            save(state)
+        task.advance(1, _detail(state))
+    trained = state.history[1:]
+    return Outcome(
+        tensors=state.best if trained else delta.tensors(),
+        steps=state.step,
+        chosen=_best(trained, recipe) if trained else None,
+        base=state.history[0] if state.history else None,
+        history=tuple(state.history),
+        losses=tuple(state.losses),
+    )
+
+
+def _loss(backbone: Backbone, pairs: TrainingPairs, batch: list[int], recipe: Recipe) -> Tensor:
+    images = pairs.images[batch].to(backbone.device)
+    rows = [pairs.tokens[i] for i in batch]
+    aligned = recipe.align_weight > 0 and pairs.partner_tokens is not None
+    live = aligned and recipe.teacher == "live"
+    if live and pairs.partner_tokens is not None:
+        rows += [pairs.partner_tokens[i] for i in batch]
+    features = backbone.embed_tokens(rows)
+    text = features[: len(batch)]
+    loss = contrastive(images, text, recipe.logit_scale)
+    if not aligned:
+        return loss
+    if live:
+        partner = features[len(batch) :]
+    else:
+        assert pairs.partner_features is not None
+        partner = pairs.partner_features[batch].to(backbone.device)
+    align = ALIGNMENTS[recipe.align_loss].loss(text, partner, images, recipe.logit_scale)
+    return loss + recipe.align_weight * align
+
+
+def _evaluate(backbone: Backbone, validation: ValidationSet, step: int) -> Evaluated:
+    features = backbone.encode_tokens(validation.tokens)
+    ranks = retrieval_ranks(validation.images, features, validation.picture_index)
+    mrr = (summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr) / 2
+    return Evaluated(step, mean_r1(ranks), mrr)
+
+
+def _score(evaluated: Evaluated, recipe: Recipe) -> float:
+    return evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
+
+
+def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
+    if recipe.choose_by == "recall":
+        return max(history, key=lambda evaluated: (_score(evaluated, recipe), evaluated.step))
+    # Reciprocal rank moves with every query, R@1 only with few: on small validation sets it is
+    # the steadier judge. The earliest of equals wins.
+    return max(history, key=lambda evaluated: (_score(evaluated, recipe), -evaluated.step))
+
+
+def _out_of_patience(history: Sequence[Evaluated], recipe: Recipe) -> bool:
+    trained, patience = history[1:], recipe.patience
+    return len(trained) > patience and _best(trained, recipe) not in trained[-patience:]
+
+
+def _groups(names: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    head = [p for name, p in names.items() if name.startswith(HEAD)]
+    rest = [p for name, p in names.items() if not name.startswith(HEAD)]
+    peaks = (recipe.learning_rate, recipe.head_learning_rate or recipe.learning_rate)
+    return [
+        {"params": parameters, "lr": peak, "peak": peak}
+        for parameters, peak in zip((rest, head), peaks, strict=True)
+        if parameters
+    ]
+
+
+def _evaluation_steps(total: int, evaluations: int) -> set[int]:
+    return {round(total * (i + 1) / evaluations) for i in range(evaluations)}
+
+
+def _batch(pairs: int, size: int, seed: int, step: int) -> list[int]:
+    size = min(size, pairs)
+    per_epoch = -(-pairs // size)
+    epoch, position = divmod(step, per_epoch)
+    order = list(range(pairs))
+    random.Random(f"{seed}-{epoch}").shuffle(order)
+    # The last batch of an epoch is filled up from its start, so that every step has as many
+    # negatives to learn from.
+    return (order + order)[position * size : (position + 1) * size]
+
+
+def _optimiser_tensors(
+    optimiser: torch.optim.Optimizer, names: dict[str, torch.nn.Parameter]
+) -> dict[str, Tensor]:
+    return {
+        f"{moment}.{name}": optimiser.state[parameter][moment].detach().cpu().clone()
+        for name, parameter in names.items()
+        if parameter in optimiser.state  # not where no gradient has reached it
+        for moment in ("exp_avg", "exp_avg_sq")
+    }
+
+
+def _load_optimiser(
+    optimiser: torch.optim.Optimizer,
+    names: dict[str, torch.nn.Parameter],
+    tensors: dict[str, Tensor],
+    step: int,
+) -> None:
+    for name, parameter in names.items():
+        if f"exp_avg.{name}" not in tensors:
+            continue
+        optimiser.state[parameter] = {
+            "step": torch.tensor(float(step)),
+            "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
+            "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
+        }
+
+
+def _detail(state: TrainingState) -> str:
+    recent = state.losses[-10:]
+    detail = f"loss {sum(recent) / len(recent):.3f}"
+    if state.history:
+        detail += (
+            f"  val R@1 {state.history[-1].mean_r1:.1f} % (base {state.history[0].mean_r1:.1f})"
+        )
+    return detail

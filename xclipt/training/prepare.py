@@ -1,0 +1,285 @@
+"""From a data set to all that a training depends on: pairs, features, validation pictures."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import xclipt
+from xclipt.alignment.build import AlignmentSet, build_alignment
+from xclipt.alignment.routines import TO_EN
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.artifacts.manifest import TrainingData
+from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.pairs import picture_order
+from xclipt.data.pictures import require_pictures
+from xclipt.data.splits import PAPER, PaperSplit
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.errors import XcliptError
+from xclipt.files import picture_key
+from xclipt.training.loop import TrainingPairs, ValidationSet
+from xclipt.training.recipe import Recipe
+from xclipt.training.request import TrainingRequest
+from xclipt.training.warm_start import AUTO, WarmStart, WarmStarts
+from xclipt.translation.lookup import captions_in_english
+from xclipt.translation.store import Translator
+from xclipt.workspace import Workspace
+
+_MOST_VALIDATION_PICTURES = 300
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training depends on.
+
+    Attributes:
+        request: As it was asked.
+        name: The delta's.
+        folder: Where it will be.
+        spec: Kind and settings.
+        start: What it begins from; ``None`` is the kind's own beginning.
+        pairs: What is trained on.
+        validation: What is validated on, if anything.
+        data: The same two as the manifest tells of them.
+        translator: Who translated, where anything is.
+        versions: The packages that the result depends on.
+        key: SHA-256 over everything that the result depends on.
+    """
+
+    request: TrainingRequest
+    name: str
+    folder: Path
+    spec: DeltaSpec
+    start: WarmStart | None
+    pairs: TrainingPairs
+    validation: ValidationSet | None
+    data: TrainingData
+    translator: Translator | None
+    versions: dict[str, str]
+    key: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pictures with captions to validate on: never those that are trained on.
+
+    Attributes:
+        split: Where they are from: ``val``, ``paper``, or ``None`` for what is left of a data set
+            without splits.
+        captions: As the delta will be given them at inference: for ``to-en`` translated.
+        picture_index: Index of the picture that each caption belongs to.
+    """
+
+    split: str | None
+    images: tuple[str, ...]
+    captions: tuple[str, ...]
+    picture_index: tuple[int, ...]
+
+
+def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> Prepared:
+    """Choose pairs and validation pictures, and encode what stays frozen.
+
+    Raises:
+        XcliptError: The data does not hold what is asked, or a start is not there or does not fit.
+    """
+    backbone, directory, recipe = workspace.backbone, workspace.directory, request.recipe
+    name = request.delta_name()
+    folder = directory.delta_folder(request.language, name)
+    starts = WarmStarts(directory, backbone.warm_start)
+    spec = request.delta_spec(starts)
+    start = starts.choose(
+        recipe.start, spec, request.alignment.routine, backbone.identity.fingerprint
+    )
+    if start is None and recipe.start == AUTO:
+        _note_missed_start(workspace, request, spec, starts)
+    _require_split(dataset, request.alignment.split)
+    alignment = build_alignment(workspace, dataset, request.alignment)
+    held = hold_out(directory, dataset, alignment, request.validation_pictures)
+
+    trained = [pair.image for pair in alignment.pairs]
+    row = {image: i for i, image in enumerate(dict.fromkeys([*trained, *held.images]))}
+    pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
+    content = {image: pictures.keys[i].hex() for image, i in row.items()}
+    data = TrainingData(
+        dataset=dataset.name,
+        split=alignment.split,
+        shots=request.alignment.shots,
+        pairs=len(alignment.pairs),
+        sha256=_data_sha256(alignment, content),
+        validation_split=held.split,
+        validation_pictures=len(held.images),
+        pictures=tuple(
+            dict.fromkeys([*map(picture_key, pictures.keys), *(start.pictures if start else ())])
+        ),
+        alignment_sha256=alignment.sha256,
+        floor=request.alignment.floor,
+        left_out=alignment.left_out.counts(),
+    )
+
+    tokens, prompted = backbone.tokenizer, spec.prompted
+    aligned = request.alignment.routine is not None and recipe.align_weight > 0
+    partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
+    validation = None
+    if held.images:
+        validation = ValidationSet(
+            images=pictures.features[[row[image] for image in held.images]],
+            tokens=tokens([*map(prompted, held.captions)]),
+            picture_index=torch.tensor(held.picture_index),
+            unprompted=tokens(held.captions) if spec.hard_prompt else None,
+        )
+    versions = _versions()
+    return Prepared(
+        request=request,
+        name=name,
+        folder=folder,
+        spec=spec,
+        start=start,
+        pairs=TrainingPairs(
+            images=pictures.features[[row[image] for image in trained]],
+            tokens=tokens([prompted(pair.text) for pair in alignment.pairs]),
+            partner_tokens=tokens([*map(prompted, partners)]) if aligned else None,
+            partner_features=frozen_partners(workspace, dataset, alignment, recipe)
+            if aligned and recipe.teacher == "frozen"
+            else None,
+        ),
+        validation=validation,
+        data=data,
+        translator=alignment.translator,
+        versions=versions,
+        key=_sha256_of(
+            {
+                "backbone": backbone.identity.fingerprint,
+                "request": asdict(replace(request, even_if_worse=False)),
+                "kind": spec.kind,
+                "setting": asdict(spec),
+                "data": asdict(data),
+                "validation captions": held.captions,
+                "translator": asdict(alignment.translator) if alignment.translator else None,
+                "start": start.sha256 if start else None,
+                "dtype": str(backbone.dtype),
+                "versions": versions,
+            }
+        ),
+    )
+
+
+def hold_out(
+    directory: ArtifactDirectory, dataset: Dataset, alignment: AlignmentSet, wanted: int | None
+) -> HeldOut:
+    """Choose validation pictures for a training on ``alignment``.
+
+    Args:
+        wanted: At most so many of the split ``val``; of a data set without splits, so many are
+            held out. ``None`` is 300, or 0 without splits.
+
+    Raises:
+        XcliptError: There are fewer, or a delta for translated text lacks their translations.
+    """
+    request = alignment.request
+    split, pictures = _validation_pictures(dataset, alignment, wanted)
+    captions: Sequence[str] = [caption for p in pictures for caption in p.captions]
+    if request.inference == TO_EN and captions:
+        translator = alignment.translator.name if alignment.translator else request.translator
+        captions, _, _ = captions_in_english(
+            directory, captions, request.language, dataset.name, translator
+        )
+    return HeldOut(
+        split=split,
+        images=tuple(p.image for p in pictures),
+        captions=tuple(captions),
+        picture_index=tuple(i for i, p in enumerate(pictures) for _ in p.captions),
+    )
+
+
+def frozen_partners(
+    workspace: Workspace, dataset: Dataset, alignment: AlignmentSet, recipe: Recipe
+) -> Tensor:
+    """The partners' features ``(pairs, dim)`` of the frozen tower, not normalised.
+
+    With ``recipe.partner_captions`` ``all`` each is the mean over all English captions of the
+    pair's picture: people describe different things, and what they agree on is the steadier aim.
+    Routine 2's partners are translations that were made for single captions, and stay as they are.
+    """
+    groups: list[tuple[str, ...]] = [(pair.partner or "",) for pair in alignment.pairs]
+    if recipe.partner_captions == "all" and alignment.request.routine != 2:
+        english = {p.image: p.captions for p in dataset.captions("en", None)}
+        groups = [
+            english.get(pair.image, group)
+            for pair, group in zip(alignment.pairs, groups, strict=True)
+        ]
+    features = workspace.encode_texts([caption for group in groups for caption in group])
+    parts = torch.split(features, [len(group) for group in groups])
+    return torch.stack([part.mean(0) for part in parts])
+
+
+def _note_missed_start(
+    workspace: Workspace, request: TrainingRequest, spec: DeltaSpec, starts: WarmStarts
+) -> None:
+    shipped = starts.setting(AUTO, request.alignment.routine)
+    if shipped is not None and shipped.kind == spec.kind:
+        workspace.progress.note(
+            f"{request.language}: starts from the identity; leave out `rank`, `alpha`, `modules` "
+            f"and `train_layernorm` to start from the {spec.kind} that comes with xclipt"
+        )
+
+
+def _require_split(dataset: Dataset, split: str | None) -> None:
+    # Without a split to train on, what is trained on is the user's choice to make.
+    if split is None and dataset.splits and "train" not in dataset.splits:
+        raise XcliptError(
+            f"has no split 'train', name one of {', '.join(dataset.splits)}: `split=NAME`",
+            field="dataset",
+            value=dataset.name,
+        )
+
+
+def _validation_pictures(
+    dataset: Dataset, alignment: AlignmentSet, wanted: int | None
+) -> tuple[str | None, list[CaptionedPicture]]:
+    request = alignment.request
+    if request.split == PAPER:
+        view = PaperSplit(dataset, request.shots)
+        if not view.published:
+            drawn = view.captions(request.language, "val")
+            return PAPER, require_pictures(dataset, drawn, request.allow_missing)
+    if "val" in dataset.splits and alignment.split != "val":
+        limit = _MOST_VALIDATION_PICTURES if wanted is None else wanted
+        captioned = dataset.captions(request.language, "val") if limit else []
+        present = require_pictures(dataset, captioned, request.allow_missing)
+        return "val", picture_order(present, seed=0)[:limit]
+    if dataset.splits:
+        return None, []
+    everything = dataset.captions(request.language, None)
+    there = require_pictures(dataset, everything, request.allow_missing)
+    trained = {pair.image for pair in alignment.pairs}
+    left = [p for p in picture_order(there, request.seed) if p.image not in trained]
+    limit = wanted or 0
+    if limit > len(left):
+        raise XcliptError(
+            f"only {len(left)} pictures of {dataset.name} are left beside those trained on",
+            field="validation_pictures",
+            value=limit,
+        )
+    return None, left[:limit]
+
+
+def _data_sha256(alignment: AlignmentSet, content: dict[str, str]) -> str:
+    digest = hashlib.sha256()
+    for pair in alignment.pairs:
+        digest.update(f"{content[pair.image]}\t{pair.text}\t{pair.partner or ''}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256_of(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {"xclipt": xclipt.__version__} | {
+        package: version(package) for package in ("torch", "transformers", "opendelta")
+    }

@@ -1,0 +1,72 @@
+"""What a user asks of a training, for one language."""
+
+from dataclasses import dataclass, field, replace
+
+from xclipt.alignment.build import AlignmentRequest
+from xclipt.alignment.routines import TO_EN
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.kinds import PartialSpec
+from xclipt.training.recipe import DEFAULT, Recipe
+from xclipt.training.warm_start import WarmStarts
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One delta to train.
+
+    >>> import xclipt
+    >>> xclipt.TrainingRequest(xclipt.AlignmentRequest("fr", shots=10)).delta_name()
+    'lora-10shot-seed1'
+
+    Attributes:
+        alignment: The pairs to train on; its ``seed`` is that of initial values and batches too.
+        delta: Kind and settings: a whole specification, or only what is named of one, whose other
+            settings are then those of what the training begins from.
+        recipe: The optimisation.
+        name: The delta's; ``None`` makes one from kind, shots and seed.
+        validation_pictures: At most so many of the split ``val``; of a data set without splits,
+            so many are held out. ``None`` is 300, or 0 without splits.
+        even_if_worse: Make the delta current even where validation puts it below the base.
+    """
+
+    alignment: AlignmentRequest
+    delta: DeltaSpec | PartialSpec = field(default_factory=PartialSpec)
+    recipe: Recipe = DEFAULT
+    name: str | None = None
+    validation_pictures: int | None = None
+    even_if_worse: bool = False
+
+    @property
+    def language(self) -> str:
+        """ISO 639-1 code."""
+        return self.alignment.language
+
+    @property
+    def seed(self) -> int:
+        """Decides the choice of pictures, the initial values and the order of batches."""
+        return self.alignment.seed
+
+    def in_language(self, language: str) -> "TrainingRequest":
+        """The same of another language."""
+        return replace(self, alignment=replace(self.alignment, language=language))
+
+    def delta_name(self) -> str:
+        """``lora-10shot-seed1`` and the like, unless a name was given."""
+        if self.name:
+            return self.name
+        pairs = self.alignment
+        amount = f"{pairs.shots}shot" if pairs.shots else "full"
+        routine = {1: "", None: "-unaligned"}.get(pairs.routine, f"-routine{pairs.routine}")
+        if pairs.routine is None and pairs.inference == TO_EN:
+            routine += "-to-en"
+        return f"{self.delta.kind}-{amount}{routine}-seed{pairs.seed}"
+
+    def delta_spec(self, starts: WarmStarts) -> DeltaSpec:
+        """What the delta is: :attr:`delta`, completed by what the training begins from.
+
+        Raises:
+            XcliptError: A setting is unknown or out of range, or what it begins from is not there.
+        """
+        if isinstance(self.delta, DeltaSpec):
+            return self.delta
+        return self.delta.completed(starts.setting(self.recipe.start, self.alignment.routine))
