@@ -7,21 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from tests.factories.datasets import Given, many
+from tests.factories.noting import Noting
 from tests.factories.tiny import workspace_in
 from xclipt.alignment.build import AlignmentRequest, build_alignment
 from xclipt.alignment.routines import inference_text
 from xclipt.errors import UsageError, XcliptError
-from xclipt.progress import Silent
 from xclipt.translation.store import Translation, TranslationStore, Translator
 from xclipt.workspace import Workspace
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @pytest.fixture

@@ -110,6 +110,20 @@ def test_what_xclipts_lora_is_not(backbone, other, tmp_path, changes, message):
     assert other.languages() == []
 
 
+def test_settings_that_nobody_knows_are_told_with_the_folder(backbone, other, tmp_path):
+    foreign_peft(backbone, tmp_path / "theirs")
+    path = tmp_path / "theirs/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 0}))
+    with pytest.raises(XcliptError, match="theirs: rank '0': must be at least 1"):
+        import_delta(other, tmp_path / "theirs", language="fr")
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2))
+    export = export_delta(delta, "native", tmp_path / "out", lambda: backbone)
+    path = export.path / "manifest.yaml"
+    path.write_text(path.read_text().replace("kind: lora", "kind: nonsense"))
+    with pytest.raises(XcliptError, match=r"manifest\.yaml: kind 'nonsense': choose lora"):
+        import_delta(other, export.path)
+
+
 def test_deltas_that_opendelta_saved(backbone, other, tmp_path):
     import copy
 

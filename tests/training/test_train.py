@@ -1,10 +1,8 @@
 """Training on the builtin backbone: what it leaves alone, kills, and several at once."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,24 +85,43 @@ def weights(artifacts: Path, language: str) -> bytes:
     return (delta.folder / delta.manifest.weights.file).read_bytes()
 
 
+DYING = """
+import os, signal, sys
+from importlib import import_module
+from xclipt.cli.app import main
+
+owner, name, left = import_module(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+original = getattr(owner, name)
+
+def dying(*arguments, **settings):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **settings)
+
+setattr(owner, name, dying)
+main(sys.argv[4:])
+"""
+"""A program that is killed when it calls a function for the so-manieth time."""
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
-    started = time.monotonic()
     subprocess.run(command(tmp_path / "whole", "fr"), check=True)
-    whole_seconds = time.monotonic() - started
     artifacts = tmp_path / "killed"
-    interrupted = 0
-    # What is taken up has less left to do: late kills alone would come after its end.
-    for share in (0.4, 0.5, 0.6, 0.75):
-        process = subprocess.Popen(command(artifacts, "fr"))
-        time.sleep(whole_seconds * share)
-        if process.poll() is None:
-            interrupted += 1
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        if (artifacts / "xclipt.yaml").exists():
+    for moment in (
+        ("xclipt.files", "_flush", 1),  # while the directory is made
+        ("xclipt.training.loop", "_batch", 3),
+        ("xclipt.training.checkpoint", "write_with", 2),
+        ("xclipt.files", "_flush", 1),  # while a checkpoint is written
+        ("xclipt.artifacts.directory", "write_text", 1),  # the weights are there, no manifest
+        ("xclipt.artifacts.directory", "write_text", 2),  # nor what is current
+    ):
+        started = [sys.executable, "-c", DYING, *map(str, moment), *command(artifacts, "fr")[3:]]
+        assert subprocess.run(started, check=False).returncode == -signal.SIGKILL, moment
+        if ArtifactDirectory.is_at(artifacts):
             ArtifactDirectory.open(artifacts).deltas("fr")
-    assert interrupted >= 2
     subprocess.run(command(artifacts, "fr"), check=True)
     assert weights(artifacts, "fr") == weights(tmp_path / "whole", "fr")
     left = [path.name for path in (artifacts / "deltas/fr/lora-8shot-seed1").iterdir()]

@@ -1,5 +1,6 @@
 """What a delta starts from: the shipped start, another delta, or nothing."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -186,7 +187,9 @@ def test_a_file_that_is_no_start_is_refused(starts, backbone, tmp_path):
     (tmp_path / "empty.safetensors").write_bytes(b"")
     (tmp_path / "text.safetensors").write_bytes(b"not a start")
     (tmp_path / "cut.safetensors").write_bytes(WARM_START.read_bytes()[:1000])
-    for name in ("plain", "empty", "text", "cut", "missing"):
+    fits = {"fits": json.dumps({"backbone": OTHER, "kind": "nonsense", "setting": {}})}
+    save_file({"a": torch.zeros(1)}, tmp_path / "newer.safetensors", fits)
+    for name in ("plain", "newer", "empty", "text", "cut", "missing"):
         file = str(tmp_path / f"{name}.safetensors")
         for attempt in (
             lambda file=file: starts.choose(file, LoraSpec(), 1, OTHER),

@@ -143,7 +143,7 @@ def _own_manifest(
         raise XcliptError(
             f"{folder} is a delta for {manifest.language}", field="language", value=language
         )
-    spec = spec_from(manifest.kind, manifest.setting)
+    spec = StoredDelta(manifest, folder, current=False).spec
     described = {key: getattr(spec, key, None) for key in read.setting}
     changed = manifest.kind != read.kind or described != read.setting
     if changed or pack(read.tensors)[0].sha256 != manifest.weights.sha256:
@@ -167,7 +167,10 @@ def _foreign_manifest(
             f"{folder}: has no {MANIFEST} of xclipt's, so neither its language nor its backbone is "
             "known; give `language=LANG` if you know that it was trained on this backbone"
         )
-    spec = spec_from(read.kind, read.setting)
+    try:
+        spec = spec_from(read.kind, read.setting)
+    except XcliptError as error:
+        raise XcliptError(f"{folder}: {error}") from None
     return DeltaManifest(
         language=language,
         name=folder.resolve().name,

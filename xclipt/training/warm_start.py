@@ -186,7 +186,7 @@ def _read_setting(path: Path) -> DeltaSpec:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, XcliptError) as error:
         reason = str(error).splitlines()[0]
         raise XcliptError(
             f"cannot be read as a start ({reason})", field="start", value=path
