@@ -70,8 +70,8 @@ TrainingSplit = Annotated[
     str,
     typer.Option(
         "--split",
-        help="Train on this split. full: on train where there is one, else on everything; "
-        "paper: on the pictures that the paper drew.",
+        help="Split to take pairs from. full: train where there is one, else everything; "
+        "paper: the pictures that the paper's code draws.",
         rich_help_panel=DATA,
     ),
 ]

@@ -241,32 +241,32 @@ def train_delta_command(
         partner_captions=partner_captions,
         start=start,
     )
-    pairs = AlignmentRequest(
-        language="",  # each in its turn, below
-        shots=number_or_all("--shots", shots),
-        routine=ROUTINES[routine],
-        text=text,
-        seed=common.seed,
-        split=None if split == "full" else split,
-        allow_missing=allow_missing,
-        translator=translations,
-        floor=floor,
-    )
-    request = TrainingRequest(
-        alignment=pairs,
-        delta=spec,
-        recipe=changed,
-        name=name,
-        validation_pictures=validate_on,
-        even_if_worse=even_if_worse,
-    )
+
+    def request(language: str) -> TrainingRequest:
+        return TrainingRequest(
+            alignment=AlignmentRequest(
+                language=language,
+                shots=number_or_all("--shots", shots),
+                routine=ROUTINES[routine],
+                text=text,
+                seed=common.seed,
+                split=None if split == "full" else split,
+                allow_missing=allow_missing,
+                translator=translations,
+                floor=floor,
+            ),
+            delta=spec,
+            recipe=changed,
+            name=name,
+            validation_pictures=validate_on,
+            even_if_worse=even_if_worse,
+        )
+
     with Invocation(common, create=True) as run:
-        if dry_run and lang != "all":
-            languages = run.languages(lang, [])
-        else:
+        if lang == "all" or not dry_run:
             data = run.open_data(dataset, download=download)
-            languages = run.languages(lang, [code for code in data.languages if code != "en"])
-        requests = [request.in_language(language) for language in languages]
+        every = [code for code in data.languages if code != "en"] if lang == "all" else []
+        requests = [request(language) for language in run.languages(lang, every)]
         if dry_run:
             plans = plan(run.backbone_name, requests, run.directory_if_there)
             _print_plan(run.backbone_name, plans, requests, common)

@@ -1,6 +1,6 @@
 """What a user asks of a training, for one language."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.alignment.routines import TO_EN
@@ -45,10 +45,6 @@ class TrainingRequest:
     def seed(self) -> int:
         """Decides the choice of pictures, the initial values and the order of batches."""
         return self.alignment.seed
-
-    def in_language(self, language: str) -> "TrainingRequest":
-        """The same of another language."""
-        return replace(self, alignment=replace(self.alignment, language=language))
 
     def delta_name(self) -> str:
         """``lora-10shot-seed1`` and the like, unless a name was given."""
