@@ -34,7 +34,8 @@ def test_peft_gives_the_same_features(backbone, spec, tmp_path):
     stored = store_shaken(tmp_path / "artifacts", backbone, spec)
     export = export_delta(stored, "peft", tmp_path / "out", no_backbone)
     assert set(export.files) == {
-        *("adapter_model.safetensors", "adapter_config.json", "README.md", "manifest.yaml")
+        *("adapter_model.safetensors", "adapter_config.json", "README.md", "manifest.yaml"),
+        "SHA256SUMS",
     }
     assert export.bytes == sum(path.stat().st_size for path in export.path.iterdir())
     encoder = AutoModel.from_pretrained(converted_text_tower(Silent()), add_pooling_layer=False)

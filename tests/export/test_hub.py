@@ -18,7 +18,9 @@ from xclipt.export.importing import import_delta
 def test_the_card_and_the_way_back(backbone, stored, tmp_path):
     ours = features(backbone, stored, CAPTIONS)
     export = export_delta(stored, "hub", tmp_path / "out", lambda: None)
-    assert set(export.files) == {"README.md", "manifest.yaml", stored.manifest.weights.file}
+    assert set(export.files) == {
+        *("README.md", "manifest.yaml", "SHA256SUMS", stored.manifest.weights.file)
+    }
     card = ModelCard.load(export.path / "README.md")
     front = card.data.to_dict()
     assert front["language"] == "fr" and "lora" in front["tags"]
@@ -50,7 +52,9 @@ def test_a_backbones_folder_is_not_told(small, tmp_path, spec):
 
 
 def test_without_validation_it_promises_nothing(stored, tmp_path):
-    bare = replace(stored.manifest, validation={"pictures": 0})
-    export = export_delta(replace(stored, manifest=bare), "hub", tmp_path / "out", lambda: None)
+    bare = replace(stored.manifest, validation={"pictures": 0}, name="bare")
+    directory = ArtifactDirectory.open(stored.folder.parents[2])
+    again = directory.write_delta(*bare.packed(stored.tensors()), make_current=False)
+    export = export_delta(again, "hub", tmp_path / "out", lambda: None)
     card = ModelCard.load(export.path / "README.md")
     assert card.data.eval_results is None and "without validation pictures" in card.text

@@ -24,7 +24,9 @@ def test_a_lora_on_the_builtin_backbone(backbone, stored, tmp_path):
 
     ours = features(backbone, stored, CAPTIONS)
     export = export_delta(stored, "opendelta", tmp_path / "out", lambda: backbone)
-    assert set(export.files) == {"pytorch_model.bin", "config.json", "README.md", "manifest.yaml"}
+    assert set(export.files) == {
+        *("pytorch_model.bin", "config.json", "README.md", "manifest.yaml", "SHA256SUMS")
+    }
     encoder = AutoModel.from_pretrained(converted_text_tower(Silent()), add_pooling_layer=False)
     import_opendelta().AutoDeltaModel.from_finetuned(str(export.path), backbone_model=encoder)
     ids, mask = backbone.tokenizer.pad(backbone.tokenizer(CAPTIONS), backbone.device)

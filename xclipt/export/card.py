@@ -1,6 +1,7 @@
 """What the cards of all exports say of a delta."""
 
 from xclipt.alignment.routines import TO_EN
+from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.builtin import PREFIX
 from xclipt.backbones.text_tower import TextTower
@@ -40,9 +41,19 @@ def card_fields(job: ExportJob) -> dict[str, object]:
         "backbone": manifest.backbone["id"],
         "fingerprint": manifest.backbone["fingerprint"],
         "what": f"{spec.description}{beside}",
+        "origin": f"{spec.description}{beside}{_origin(manifest)}",
         "version": manifest.versions["xclipt"],
         "pairs": f"{manifest.data.pairs:,}",
         "dataset": manifest.data.dataset,
         "prompt": f"\nPut `{prefix}` before every caption." if prefix else "",
         "translated": _TRANSLATED.format(**translator) if manifest.text == TO_EN else "",
     }
+
+
+def _origin(manifest: DeltaManifest) -> str:
+    xclipt, data = f"xclipt {manifest.versions['xclipt']}", manifest.data
+    captions = f"{data.pairs:,} captioned pictures of `{data.dataset}`"
+    if manifest.kept_start and manifest.start:
+        start = f"`{manifest.start['name']}`"
+        return f" ({xclipt}): the start {start}, unchanged, since {captions} did not improve on it"
+    return f", trained with {xclipt} on {captions}"

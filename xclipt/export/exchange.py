@@ -115,3 +115,14 @@ def own_manifest(folder: Path) -> DeltaManifest | None:
     """
     path = folder / MANIFEST
     return DeltaManifest.read(path) if path.exists() else None
+
+
+def within_encoder(tensors: Mapping[str, Tensor], tower: TextTower) -> dict[str, Tensor]:
+    """The tensors by their names within the encoder.
+
+    Another library may have wrapped what holds the encoder: transformers 4 has CLIP's one level
+    deeper, so that every name begins with the prefix of the published checkpoint.
+    """
+    prefix = tower.published.encoder_prefix
+    whole = all(name.startswith(prefix) for name in tensors)
+    return {name.removeprefix(prefix) if whole else name: t for name, t in tensors.items()}

@@ -14,6 +14,7 @@ from xclipt.export.native import write_hub, write_native
 from xclipt.export.onnx import write_onnx
 from xclipt.export.opendelta import write_opendelta
 from xclipt.export.peft import write_peft
+from xclipt.files import write_sums
 
 FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
     "native": write_native,
@@ -82,6 +83,7 @@ def export_delta(
             "that is where the delta itself is; name another folder", field="out", value=out
         )
     files = FORMATS[format](ExportJob(delta, folder, load_backbone or delta.load_backbone))
+    files.append(write_sums(folder, files))
     return Export(
         language=delta.manifest.language,
         delta=delta.manifest.name,

@@ -8,7 +8,7 @@ from typing import Any
 
 import xclipt
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, pack
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.backbones.model_files import read_json
 from xclipt.backbones.registry import blueprint
@@ -81,20 +81,20 @@ def import_delta(
     read = _read(folder, outline.text_tower)
     code = resolve(language) if language else None
     if read.manifest is None:
-        manifest = _foreign_manifest(
+        described = _foreign_manifest(
             directory.backbone, outline.text_parameters, folder, read, code
         )
     else:
-        manifest = _own_manifest(directory, folder, read, read.manifest, code)
+        described = _own_manifest(directory, folder, read, read.manifest, code)
     if name is not None:
-        manifest = replace(manifest, name=name)
+        described = replace(described, name=name)
+    manifest, data = described.packed(read.tensors)
     where = directory.delta_folder(manifest.language, manifest.name)
     spec = spec_from(manifest.kind, manifest.setting)
     require_fit(folder, outline.text_tower, spec, read.tensors)
-    weights, data = pack(read.tensors)
     if (where / MANIFEST).exists():
         there = directory.delta(manifest.language, manifest.name)
-        if there.manifest.weights.sha256 != weights.sha256:
+        if there.manifest.weights.sha256 != manifest.weights.sha256:
             raise XcliptError(
                 f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
                 f"with xclipt remove {manifest.language} {manifest.name}"
@@ -146,7 +146,7 @@ def _own_manifest(
     spec = StoredDelta(manifest, folder, current=False).spec
     described = {key: getattr(spec, key, None) for key in read.setting}
     changed = manifest.kind != read.kind or described != read.setting
-    if changed or pack(read.tensors)[0].sha256 != manifest.weights.sha256:
+    if changed or manifest.packed(read.tensors)[0].weights != manifest.weights:
         raise XcliptError(
             f"{folder}: its weights or settings are not those that {MANIFEST} describes; if they "
             f"were trained on, delete {MANIFEST} there and import it as a new delta with "
@@ -171,12 +171,12 @@ def _foreign_manifest(
         spec = spec_from(read.kind, read.setting)
     except XcliptError as error:
         raise XcliptError(f"{folder}: {error}") from None
-    return DeltaManifest(
+    described, _ = DeltaManifest.of(
+        read.tensors,
         language=language,
         name=folder.resolve().name,
         kind=read.kind,
         setting=asdict(spec),
-        weights=pack(read.tensors)[0],
         backbone=dict(vars(backbone)),
         backbone_parameters=text_parameters,
         routine=None,
@@ -190,3 +190,4 @@ def _foreign_manifest(
         versions={"xclipt": xclipt.__version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return described

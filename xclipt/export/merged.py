@@ -25,7 +25,7 @@ _BESIDE = (
 _CARD = """\
 # {name}: {backbone} in {language}
 
-{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`, folded into the
+{origin}, folded into the
 text tower of {backbone} (fingerprint `{fingerprint}`).
 {prompt}{translated}
 """

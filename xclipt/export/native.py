@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
 from xclipt.backbones.registry import hub_id
@@ -33,7 +31,7 @@ def write_delta_files(job: ExportJob, manifest: DeltaManifest) -> list[Path]:
         XcliptError: The delta is damaged, or the folder cannot be written to.
     """
     weights, described = job.folder / manifest.weights.file, job.folder / MANIFEST
-    write_bytes(weights, save(job.delta.tensors()))
+    write_bytes(weights, manifest.packed(job.delta.tensors())[1])
     write_text(described, manifest.to_yaml())
     for old in job.folder.glob("delta-*.safetensors"):
         if old.name != weights.name:
@@ -77,7 +75,7 @@ xclipt checks that, and the hash of the weights.{translated}
 ## How it was made
 
 Trained with xclipt {version} on {pairs} image-caption pairs of `{dataset}`{split}, {steps:,} steps
-in {seconds:.0f} s, seed {seed}. {routine} The method is that of
+in {seconds:.0f} s, seed {seed}. {routine}{kept} The method is that of
 [Zhang, Wang & Wang 2023](https://arxiv.org/abs/2305.03510).
 
 | setting | value |
@@ -95,6 +93,10 @@ The full record is in `manifest.yaml`.
 {licence}
 """
 
+_KEPT = (
+    " No step was better on the validation pictures than the start `{name}`: this delta is that "
+    "start, unchanged."
+)
 _ROUTINES = {
     1: "Captions in {language} were aligned with the human English captions of the same pictures.",
     2: "Captions in {language} were aligned with machine translations of the English captions.",
@@ -140,6 +142,7 @@ def _card(job: ExportJob, shown: str) -> str:
         seconds=manifest.seconds,
         seed=manifest.seed,
         routine=_ROUTINES[manifest.routine].format(**fields),
+        kept=_KEPT.format(**manifest.start) if manifest.kept_start and manifest.start else "",
         recipe="\n".join(f"| {key} | {_cell(value)} |" for key, value in recipe.items()),
         measured=_measured(manifest.validation, data.dataset),
         licence=_licence(data.dataset),

@@ -15,7 +15,7 @@ from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.soft_prompt import SoftPromptSpec
-from xclipt.errors import XcliptError
+from xclipt.errors import FailedError, XcliptError
 from xclipt.export.card import card_fields
 from xclipt.export.exchange import ExportJob
 from xclipt.files import staged
@@ -36,7 +36,7 @@ _CHECKED = (
 _CARD = """\
 # {name}: {backbone} in {language}, as ONNX
 
-{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`, in the text
+{origin}, in the text
 tower of {backbone} (fingerprint `{fingerprint}`).
 
 ```python
@@ -102,7 +102,7 @@ def write_onnx(job: ExportJob) -> list[Path]:
             _difference(session, tower, _tokens(backbone, captions, limit)) for captions in _CHECKED
         )
         if not worst <= TOLERANCE:
-            raise XcliptError(
+            raise FailedError(
                 f"onnxruntime's features differ from PyTorch's by {worst:.1e}, more than "
                 f"{TOLERANCE:.0e}; nothing was written",
                 field="format",
@@ -162,7 +162,7 @@ def _exported(tower: TextTower, example: tuple[torch.Tensor, ...], limit: int) -
             )
     except Exception as error:  # the exporter's are as many as its passes
         reason = str(error).strip().split("\n", 1)[0]
-        raise XcliptError(
+        raise FailedError(
             f"torch.onnx cannot export the tower ({reason})", field="format", value="onnx"
         ) from error
     finally:

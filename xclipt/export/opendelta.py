@@ -20,7 +20,7 @@ from xclipt.deltas.lora import LoraSpec, updated_modules
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
-from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require
+from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
 from xclipt.files import staged
 
@@ -43,7 +43,7 @@ _COMPACTER = {
 _CARD = """\
 # {name}: a {language} delta for {backbone}
 
-{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`.
+{origin}.
 
 ```python
 from opendelta import AutoDeltaModel
@@ -149,7 +149,7 @@ def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
     weights = folder / _WEIGHTS
     if not weights.is_file():
         raise XcliptError(f"{weights}: not there; copy the whole folder of save_finetuned")
-    tensors = dict(read_weights(weights))
+    tensors = within_encoder(read_weights(weights), tower)
     kind, setting = _setting(path, config, manifest is not None)
     if _PROMPT in tensors:
         tensors |= without_start(weights, tensors.pop(_PROMPT))
@@ -164,7 +164,6 @@ def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
 def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[str, Any]]:
     kind = config.get("delta_type")
     if kind == "lora":
-        require(path, config, {"lora_dropout": (0.0, None)})
         setting = {"rank": config.get("lora_r"), "alpha": config.get("lora_alpha")}
     elif kind == "adapter":
         require(path, config, {"non_linearity": ("gelu_new",)})

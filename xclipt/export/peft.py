@@ -1,7 +1,10 @@
 """Hugging Face PEFT's format, for a plain transformers model of the same text tower."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -13,7 +16,7 @@ from xclipt.deltas.lora import LoraSpec, updated_modules
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
-from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require
+from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
 from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
 from xclipt.files import write_bytes
 
@@ -24,7 +27,7 @@ _PREFIX = "base_model.model."
 _CARD = """\
 # {name}: a {language} delta for {backbone}
 
-{what}, trained with xclipt {version} on {pairs} captioned pictures of `{dataset}`.
+{origin}.
 
 ```python
 from peft import PeftModel
@@ -34,10 +37,47 @@ encoder = {encoder}
 encoder = PeftModel.from_pretrained(encoder, "{name}")
 ```
 
+Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24: the features are the same.
+
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
 fingerprint was `{fingerprint}`. {pooling} and apply the
 backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
 {use}"""
+
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none", None),
+    **dict.fromkeys(("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), (False, None)),
+    **dict.fromkeys(
+        (
+            *("alora_invocation_tokens", "alpha_pattern", "arrow_config", "kasa_config"),
+            *("layer_replication", "monteclora_config", "rank_pattern", "target_parameters"),
+            *("trainable_token_indices", "use_bdlora", "velora_config"),
+        ),
+        (None,),
+    ),
+}
+"""Fields that change the features or add tensors, and the values at which they do not."""
+
+_READ = frozenset({"init_lora_weights", "lora_alpha", "r", "use_rslora"})
+_HARMLESS = frozenset(
+    {
+        # what it was made for and with
+        *("auto_mapping", "base_model_name_or_path", "peft_version", "revision", "task_type"),
+        # where it goes, which the names of the tensors say
+        *("ensure_weight_tying", "exclude_modules", "layers_pattern", "layers_to_transform"),
+        *("modules_to_save", "target_modules"),
+        # how it is initialised or trained; init_lora_weights tells what that does to the base
+        *("corda_config", "eva_config", "inference_mode", "loftq_config", "lora_dropout"),
+        "lora_ga_config",
+        # of use to other fields or other layers alone
+        *("megatron_config", "megatron_core", "qalora_group_size", "runtime_config"),
+    }
+)
+
+_FAITHFUL = frozenset({"true", "false", "none", "eva", "gaussian", "mica", "orthogonal"})
+"""Values of ``init_lora_weights``, in lower case, that leave the base weights as they are."""
+_CONVERTIBLE = ("corda", "lora_ga", "olora", "pissa")
 
 _REFUSED = {
     "adapter": "PEFT has no bottleneck adapters",
@@ -153,30 +193,48 @@ def read_peft(folder: Path, tower: TextTower) -> ReadDelta:
         prompt = without_start(weights, tensors["prompt_embeddings"])
         (vectors,) = prompt.values()
         return ReadDelta("peft", manifest, "soft-prompt", {"tokens": len(vectors)}, prompt)
-    require(
-        path,
-        config,
-        {
-            "peft_type": ("LORA",),
-            "bias": ("none", None),
-            "use_rslora": (False, None),
-            "use_dora": (False, None),
-            "rank_pattern": ({}, None),
-            "alpha_pattern": ({}, None),
-            "fan_in_fan_out": (False, None),
-        },
+    _require_plain_lora(path, config)
+    named = within_encoder(
+        {_own_name(name, weights): tensor for name, tensor in tensors.items()}, tower
     )
-    named = {_own_name(name, weights): tensor for name, tensor in tensors.items()}
     setting = {
-        "rank": config.get("r"),
-        "alpha": config.get("lora_alpha"),
+        **_scale(path, config),
         "modules": updated_modules(named, tower.module_names),
         "train_layernorm": any(".lora." not in name for name in named),
     }
-    for key in ("rank", "alpha"):
-        if not isinstance(setting[key], int):
-            raise XcliptError(f"{path}: {key} is {setting[key]!r}; xclipt takes a whole number")
     return ReadDelta("peft", manifest, "lora", setting, named)
+
+
+def _require_plain_lora(path: Path, config: Mapping[str, Any]) -> None:
+    require(path, {key: value or None for key, value in config.items()}, _NEUTRAL)
+    start = str(config.get("init_lora_weights"))
+    if start.lower() not in _FAITHFUL:
+        effect, remedy = "may change", "train it again with init_lora_weights=True"
+        if start.lower().startswith(_CONVERTIBLE):
+            effect = "changes"
+            remedy = "save it again with PEFT's path_initial_model_for_weight_conversion"
+        raise XcliptError(
+            f"{path}: init_lora_weights is {start!r}, which {effect} the base weights; {remedy}"
+        )
+    for key, value in config.items():
+        if value and key not in {*_NEUTRAL, *_READ, *_HARMLESS}:
+            raise XcliptError(
+                f"{path}: {key} is {value!r}; this xclipt does not know it, and it may change the "
+                "features; delete it there if it does not"
+            )
+
+
+def _scale(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """Rank and alpha; ``alpha / sqrt(r)`` of a rank-stabilised LoRA becomes ``alpha / r``."""
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    said = f"lora_alpha is {alpha!r}"
+    if config.get("use_rslora") and isinstance(rank, int) and isinstance(alpha, int | float):
+        alpha = round(alpha * math.sqrt(max(rank, 0)), 9)
+        said += f" with use_rslora, {alpha:g} without"
+    for text, value in ((f"r is {rank!r}", rank), (said, alpha)):
+        if not isinstance(value, int | float) or value % 1:
+            raise XcliptError(f"{path}: {text}; xclipt takes a whole number")
+    return {"rank": int(rank or 0), "alpha": int(alpha or 0)}
 
 
 def _own_name(name: str, path: Path) -> str:
