@@ -169,7 +169,7 @@ def test_export_delta_to_peft_in_a_chosen_folder(trained, artifacts, tmp_path):
 def test_status(trained, artifacts, data_root):
     run = run_xclipt("status", "--artifacts", artifacts, "--data-dir", data_root)
     assert run.code == 0
-    for expected in ("builtin", "lora-10shot-seed1 *", "0.157 %", "emoji", "xtd", "flickr8k"):
+    for expected in ("builtin", "lora-10shot-seed1 *", "emoji", "xtd", "flickr8k"):
         assert expected in run.out
     document = run_xclipt("status", "--artifacts", artifacts, "--json").json()
     assert [delta["language"] for delta in document["deltas"]] == ["fr", "ja"]

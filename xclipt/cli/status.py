@@ -4,9 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from xclipt.cli.invocation import data_root
+from xclipt.cli.invocation import Invocation, data_root
 from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.terminal import print_json, print_line, print_table, size_cells, validation_cells
+from xclipt.cli.terminal import (
+    delta_table,
+    kept_cell,
+    print_json,
+    print_line,
+    print_table,
+    size,
+    validation_cells,
+)
 
 if TYPE_CHECKING:
     from xclipt.artifacts.directory import StoredDelta
@@ -18,10 +26,9 @@ def status_command(common: CommonOptions) -> None:
 
     Example: xclipt status --artifacts xclipt-artifacts
     """
-    from xclipt.artifacts.directory import ArtifactDirectory
     from xclipt.data.registry import data_at_hand
 
-    directory = ArtifactDirectory.open(common.artifacts)
+    directory = Invocation(common).existing
     deltas = [delta for language in directory.languages() for delta in directory.deltas(language)]
     data = data_at_hand(data_root(common))
     if common.json:
@@ -64,16 +71,18 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
         "shots": manifest.data.shots,
         "pairs": manifest.data.pairs,
         "validation": manifest.validation,
+        "chosen_step": manifest.validation.get("step"),
+        "kept_start": manifest.kept_start,
         "created": manifest.created,
     }
 
 
 def _table(deltas: list["StoredDelta"]) -> Table:
-    table = Table(title="Deltas (* is current)", title_justify="left")
-    for column in ("language", "delta", "kind", "data"):
-        table.add_column(column)
-    for column in ("pairs", "parameters", "share", "size", "val R@1 base", "delta"):
-        table.add_column(column, justify="right")
+    table = delta_table(
+        "Deltas (* is current), their kept steps, and mean R@1 on validation pictures",
+        ("lang", "delta", "kind", "data"),
+        ("pairs", "kept", "size", "base", "delta"),
+    )
     for delta in deltas:
         manifest = delta.manifest
         table.add_row(
@@ -82,7 +91,8 @@ def _table(deltas: list["StoredDelta"]) -> Table:
             manifest.kind,
             manifest.data.dataset,
             f"{manifest.data.pairs:,}",
-            *size_cells(manifest.weights.parameters, manifest.percent, manifest.weights.bytes),
+            kept_cell(manifest),
+            size(manifest.weights.bytes),
             *validation_cells(manifest.validation),
         )
     return table

@@ -3,9 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -13,6 +14,9 @@ from rich.table import Table
 
 from xclipt.cli.wording import worded
 from xclipt.progress import Silent, Task
+
+if TYPE_CHECKING:
+    from xclipt.artifacts.manifest import DeltaManifest
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -109,6 +113,18 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
+def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """A table of deltas that fits 80 columns: its columns of text, then those of figures."""
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for column in texts:
+        table.add_column(column, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
 def print_line(line: str) -> None:
     """One line on stdout."""
     sys.stdout.write(f"{line}\n")
@@ -125,6 +141,14 @@ def size_cells(parameters: int, percent: float, count: int) -> tuple[str, str, s
     """Parameters, their share of the text tower's, and the file's size from its bytes."""
     share = f"{percent:.3f} %" if percent >= 0.001 else f"{percent:.2g} %"
     return f"{parameters:,}", share, size(count)
+
+
+def kept_cell(manifest: "DeltaManifest") -> str:
+    """Which step's weights were kept: ``12 of 40``, ``start``, or ``all 40``."""
+    if manifest.kept_start:
+        return "start"
+    step = manifest.validation.get("step")
+    return f"{step} of {manifest.steps}" if step is not None else f"all {manifest.steps}"
 
 
 def validation_cells(validation: Mapping[str, Any]) -> tuple[str, str]:
