@@ -47,7 +47,7 @@ assert planned["setting"]["norms"] == 8
 assert run("export-delta", "--lang", "fr", *common)["exports"][0]["format"] == "native"
 for format in ("peft", "opendelta", "merged"):
     refused = run_xclipt("export-delta", "--lang", "fr", "--format", format, *common)
-    assert refused.code == 1 and "Traceback" not in refused.err and format in refused.err
+    assert refused.code == 2 and "Traceback" not in refused.err and format in refused.err
 
 # The engine.
 (report,) = run("translate", "--lang", "fr", "--engine", "glossary", "--model", words,

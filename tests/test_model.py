@@ -23,6 +23,7 @@ from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import FallbackWarning, XcliptError
 from xclipt.model import Model, TextLanguage
+from xclipt.verify import accept
 
 MIXED = [(text, code) for code, texts in TEXTS.items() for text in texts]
 
@@ -156,6 +157,7 @@ def test_deltas_of_translated_text_are_refused(tmp_path):
     model = tiny_model(tmp_path, "fr")
     path = tmp_path / "artifacts/deltas/fr/noise/manifest.yaml"
     path.write_text(path.read_text().replace("text: target", "text: to-en"))
+    accept(model.workspace.directory)
     with pytest.raises(XcliptError, match=r"deltas/fr/noise: was trained on translations"):
         model.encode_text(["un chat"], "fr")
 

@@ -11,7 +11,7 @@ LAYERS = (
     *("errors", "progress", "files", "languages", "metrics", "detection"),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "alignment", "training", "evaluation", "model", "search"),
-    *("export", "report", "cli"),
+    *("export", "verify", "report", "cli"),
 )
 """Packages and modules from the bottom up: each imports only what stands before it."""
 

@@ -1,5 +1,7 @@
 """What xclipt raises for anything a user can put right, and what it warns of."""
 
+import math
+
 
 class XcliptError(Exception):
     """One line that names the file or setting at fault and what to do about it.
@@ -29,6 +31,21 @@ class XcliptError(Exception):
 
 class UsageError(XcliptError):
     """The same of settings that contradict each other: wrong usage whatever the data."""
+
+
+def require_finite(settings: object) -> None:
+    """Refuse a dataclass one of whose fields is infinite or no number.
+
+    Raises:
+        XcliptError: Names the field.
+    """
+    for field, value in vars(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise XcliptError("must be a finite number", field=field, value=value)
+
+
+class FailedError(XcliptError):
+    """Something went wrong in what a setting names, such as a program: the setting is not wrong."""
 
 
 class FallbackWarning(UserWarning):

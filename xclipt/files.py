@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+SUMS = "SHA256SUMS"
+"""The file that lists what an export consists of."""
 
 
 @contextmanager
@@ -155,6 +159,29 @@ def file_key(path: Path) -> bytes:
 def picture_key(sha256: bytes) -> str:
     """What a picture is known by in manifests and heads: the hash's first 16 hexadecimal digits."""
     return sha256.hex()[:16]
+
+
+def write_sums(folder: Path, files: Sequence[Path]) -> Path:
+    """Write ``SHA256SUMS``, as ``sha256sum -c`` reads it, for files below ``folder``."""
+    sums = [f"{file_key(path).hex()}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_text(folder / SUMS, "".join(sums))
+    return folder / SUMS
+
+
+def check_sums(folder: Path) -> str:
+    """What of ``SHA256SUMS`` in ``folder`` does not hold, by the first file; else empty."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            known, _, name = line.partition("  ")
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                return f"{SUMS} names a file elsewhere; export it again"
+            if file_key(path).hex() != known:
+                return f"{name} is not what was written; export it again"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"cannot be read ({error}); export it again"
+    return ""
 
 
 def cache_dir() -> Path:

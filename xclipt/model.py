@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xclipt.artifacts.loaded import DeltaCache, LoadedDelta
-from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.lora import LoraSpec
@@ -102,6 +102,7 @@ class Model:
 
         Raises:
             XcliptError: No such language, no delta for it, or a delta that cannot be used.
+            NonFiniteError: Backbone or delta make no numbers of a text: whose, and of which.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if fallback not in ("error", "base"):
@@ -118,9 +119,15 @@ class Model:
             rows = self._backbone.tokenizer(prompted)
         features = torch.empty(len(texts), self.dim)
         for members in _groups(chosen):
-            features[members] = self._encode_group(
-                [chosen[i] for i in members], [rows[i] for i in members]
-            )
+            try:
+                features[members] = self._encode_group(
+                    [chosen[i] for i in members], [rows[i] for i in members]
+                )
+            except NonFiniteError as error:
+                first = members[error.position]
+                delta = chosen[first]
+                whose = f"{delta.language}/{delta.name}" if delta else None
+                raise self.workspace.not_finite(prompted[first], whose) from None
         return _normalised(features)
 
     def encode_image(self, paths: str | Path | Sequence[str | Path]) -> NDArray[np.float32]:
@@ -128,6 +135,7 @@ class Model:
 
         Raises:
             XcliptError: A file is missing or is not a picture.
+            NonFiniteError: The backbone is damaged.
         """
         several = [paths] if isinstance(paths, str | Path) else paths
         return _normalised(self._backbone.encode_pictures([Path(path) for path in several]))
@@ -141,6 +149,25 @@ class Model:
             XcliptError: No such language, or a delta that cannot be used.
         """
         return [found for found, _ in self._resolved(list(texts), language)]
+
+    def note_cut(
+        self, source: str, texts: Sequence[str], language: str | Sequence[str | None] | None = None
+    ) -> None:
+        """Remark how many texts :meth:`encode_text` encodes the beginning of alone.
+
+        Args:
+            source: Where the texts are from.
+            texts: As for :meth:`encode_text`.
+            language: The same.
+        """
+        resolved = self._resolved(texts, language)
+        self.workspace.note_cut(
+            source,
+            [
+                ([text], delta.spec if delta else None)
+                for text, (_, delta) in zip(texts, resolved, strict=True)
+            ],
+        )
 
     def warm(self, languages: Iterable[str] | None = None) -> None:
         """Read deltas now, all by default, so that no later call waits for the disk.

@@ -1,6 +1,7 @@
 """An artifact directory with its backbone in memory: what every command works in."""
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.features import cached_features
-from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import load_backbone
 from xclipt.data.pictures import find_broken
+from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, text_key
 from xclipt.progress import Progress, Silent
@@ -42,6 +44,7 @@ class Workspace:
 
         Raises:
             XcliptError: A file is missing, or some are no pictures: they are counted and named.
+            NonFiniteError: The backbone is damaged.
         """
         keys = []
         for path in paths:
@@ -54,6 +57,8 @@ class Workspace:
             wanted = [paths[i] for i in rows]
             try:
                 return self.backbone.encode_pictures(wanted, self.progress)
+            except NonFiniteError:
+                raise
             except XcliptError as error:
                 raise _naming_all_broken(paths, error) from None
 
@@ -67,8 +72,10 @@ class Workspace:
 
         Raises:
             XcliptError: The delta is damaged or does not fit.
+            NonFiniteError: Backbone or delta make no numbers of a caption: whose, and of which.
         """
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
+        whose = f"{delta.manifest.language}/{delta.manifest.name}" if delta else None
         if delta:
             captions = [delta.spec.prompted(caption) for caption in captions]
 
@@ -77,7 +84,11 @@ class Workspace:
             return delta.within(self.backbone) if delta else self.backbone
 
         def compute(rows: list[int]) -> Tensor:
-            return backbone().encode_texts([captions[i] for i in rows], self.progress)
+            wanted = [captions[i] for i in rows]
+            try:
+                return backbone().encode_texts(wanted, self.progress)
+            except NonFiniteError as error:
+                raise self.not_finite(wanted[error.position], whose) from None
 
         return cached_features(
             self.directory.features(space, self.backbone.dim),
@@ -85,6 +96,41 @@ class Workspace:
             compute,
             self.progress,
         )
+
+    def not_finite(self, text: str, delta: str | None = None) -> NonFiniteError:
+        """The error of a text that has no finite features.
+
+        Args:
+            text: As the tower was given it.
+            delta: Whose features they are; it is not blamed for what the frozen backbone does too.
+        """
+        if delta:
+            try:
+                self.backbone.encode_texts([text])
+            except NonFiniteError:
+                delta = None
+        return self.backbone.not_finite(reprlib.repr(text), delta)
+
+    def note_cut(
+        self, source: str, texts: Iterable[tuple[Sequence[str], DeltaSpec | None]]
+    ) -> None:
+        """Remark once how many different texts the text tower sees the beginning of alone.
+
+        Args:
+            source: Where the texts are from.
+            texts: Captions with the delta that they are encoded with, if any.
+        """
+        seen: set[str] = set()
+        cut: set[str] = set()
+        for captions, spec in texts:
+            prompted = [spec.prompted(text) for text in captions] if spec else captions
+            seen |= set(captions)
+            cut |= {captions[i] for i in self.backbone.cut(prompted, spec.positions if spec else 0)}
+        if cut:
+            self.progress.note(
+                f"{source}: {len(cut):,} of {len(seen):,} texts do not fit the text tower's "
+                f"{self.backbone.tokenizer.max_length} tokens and are cut"
+            )
 
 
 def _naming_all_broken(paths: Sequence[Path], error: XcliptError) -> XcliptError:

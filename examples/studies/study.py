@@ -5,7 +5,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -156,14 +156,14 @@ def delta_of(kind: str, **settings: Any) -> PartialSpec:
 def trained(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
     """The delta of a request: from the directory if it is there and was made so, else trained."""
     directory = workspace.directory
-    language, name = request.language, request.delta_name()
+    language, name = request.language, request.delta_name(dataset.name)
     if (directory.delta_folder(language, name) / MANIFEST).is_file():
         stored = directory.delta(language, name)
         spec = request.delta_spec(WarmStarts(directory, workspace.backbone.warm_start))
         if stored.manifest.recipe == asdict(request.recipe) and stored.spec == spec:
             return stored
     workspace.progress.note(f"{language}: {name}")
-    return train_delta(workspace, dataset, request)
+    return train_delta(workspace, dataset, replace(request, force=True))
 
 
 def resamples(photographs: int, seed: int = 0) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Which pairs a routine trains on, from translations that are known word by word."""
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -102,6 +103,27 @@ def test_pairs_that_repeat_are_taken_once(workspace):
     made = build_alignment(workspace, dataset, request(1, shots=2))
     assert {(p.text, p.partner) for p in made.pairs} == {("bir", "one"), ("bir", "two")}
     assert len(build_alignment(workspace, dataset, request(None, shots=3)).pairs) == 3
+
+
+def test_texts_that_are_cut_are_counted_once(workspace):
+    long = "un " * 15
+    captions = {"0.jpg": "a cat", "1.jpg": f"{long} cat", "2.jpg": "a dog"}
+    dataset = Given(
+        {
+            "en": {image: (text,) for image, text in captions.items()},
+            "tr": {image: (f"{long}{i}",) for i, image in enumerate(captions)},
+        }
+    )
+    build_alignment(workspace, dataset, request(1, shots=3))
+    assert workspace.progress.notes == [
+        "given in 'tr': 4 of 6 texts do not fit the text tower's 16 tokens and are cut"
+    ]
+
+
+@pytest.mark.parametrize("floor", [math.nan, math.inf, -math.inf])
+def test_the_floor_is_a_number(floor):
+    with pytest.raises(XcliptError, match=r"floor '.*': a cosine is between -1 and 1"):
+        request(1, floor=floor)
 
 
 def test_the_floor_is_the_frozen_towers_cosine(workspace):

@@ -151,7 +151,7 @@ def test_settings_that_nobody_knows_are_told_with_the_manifest(directory):
 def test_newer_manifests_ask_for_an_upgrade(directory):
     stored = store(directory, manifest(), TENSORS)
     path = stored.folder / "manifest.yaml"
-    path.write_text(path.read_text().replace("format: 1", "format: 2"))
+    path.write_text(path.read_text().replace("format: 2", "format: 3"))
     with pytest.raises(XcliptError, match="upgrade xclipt"):
         directory.current("fr")
 

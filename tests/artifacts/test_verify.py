@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from tests.factories.deltas import store, store_shaken
 from tests.factories.models import load, write_mclip_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.artifacts.verify import verify
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
+from xclipt.verify import verify
 
 
 @pytest.fixture
@@ -73,10 +73,12 @@ def test_every_fault_is_named(directory, tmp_path):
     edit(manifest, backbone__fingerprint="c" * 64)
     only("deltas/fr/new", "was trained on backbone cccccccccccc, this directory's is")
     manifest.write_text(described)
-    edit(manifest, setting={"rank": 3})
+    edit(manifest, setting__rank=3)
+    only("deltas/fr/new", "was edited: it and the weights differ in setting.rank 3 and 2")
+    edit(manifest, format=1)
     only("deltas/fr/new", "tensors do not fit this backbone")
     manifest.write_text(described)
-    edit(manifest, kind="nonsense")
+    edit(manifest, kind="nonsense", format=1)
     only("deltas/fr/new", "kind 'nonsense': choose lora, adapter")
     manifest.write_text(described)
     edit(manifest, weights__parameters=7)

@@ -108,8 +108,8 @@ def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys):
         store(directory, described, tensors)
         stored = ArtifactDirectory.open(directory.root).current("fr")
         assert torch.equal(stored.within(backbone).encode_texts(CAPTIONS), trained)
-        (planned,) = plan("mclip-l14", [TrainingRequest(AlignmentRequest("fr"), spec)])
-        assert stored.manifest.weights.bytes == planned.bytes
+        (planned,) = plan("mclip-l14", [TrainingRequest(AlignmentRequest("fr"), spec)], "emoji")
+        assert 0 < stored.manifest.weights.bytes - planned.bytes < 8000  # the manifest's facts
         assert stored.manifest.weights.parameters == planned.trainable_parameters
         note(f"{spec.kind}, {planned.bytes:,} bytes")
     # The weights, a step's activations, and what Python and torch are themselves.

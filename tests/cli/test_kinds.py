@@ -148,7 +148,7 @@ def test_every_kind_is_trained_measured_and_listed(tmp_path, data, write):
         assert [row["delta"] for row in rows] == [None, delta["name"]]
         assert rows[1]["n"] == 8
     kinds = [*COUNTS, "full-finetune"]
-    assert names == [f"{kind}-4shot-seed1" for kind in kinds]
+    assert names == [f"{kind}-4shot-data-seed1" for kind in kinds]
     listed = run_xclipt("status", "--artifacts", artifacts, "--json").json()
     assert {delta["kind"] for delta in listed["deltas"]} == set(kinds)
     assert listed["backbone"]["id"] == str(model)
@@ -162,7 +162,7 @@ def test_a_hard_prompt_is_recorded_and_applied(tmp_path, data):
         *("--learning-rate", "1e-9", "--hard-prompt", "un petit", *common),
     )
     assert trained.code == 0, trained.err
-    path = artifacts / "deltas/fr/lora-4shot-seed1/manifest.yaml"
+    path = artifacts / "deltas/fr/lora-4shot-data-seed1/manifest.yaml"
     manifest = yaml.safe_load(path.read_text())
     assert manifest["setting"]["hard_prompt"] == "un petit"
     # The delta is as good as nothing, so what it does to the ranking is the prompt.
@@ -197,7 +197,7 @@ def test_wrong_settings(tmp_path, options, parts):
         *("train-delta", "--lang", "fr", "--backbone", "mclip-l14", "--dry-run", *options),
         *("--artifacts", tmp_path / "artifacts"),
     )
-    assert run.code == 1 and run.out == ""
+    assert run.code == 2 and run.out == ""
     assert len(run.err.strip().splitlines()) == 1
     for part in parts:
         assert part in run.err

@@ -29,8 +29,8 @@ def said(artifacts, *arguments, code=0):
     return run
 
 
-def refused(artifacts, *arguments):
-    run = said(artifacts, *arguments, code=1)
+def refused(artifacts, *arguments, code=1):
+    run = said(artifacts, *arguments, code=code)
     assert run.out == "" and len(run.err.strip().splitlines()) == 1, run.err
     return run.err
 
@@ -67,14 +67,14 @@ def test_use_rolls_back(artifacts):
     assert {delta["name"]: delta["current"] for delta in deltas} == {"old": False, "new": True}
     assert "no delta 'none' for 'fr' (there: new, old)" in refused(artifacts, "use", "fr", "none")
     assert "cannot name a delta" in refused(artifacts, "use", "fr", "../x")
-    assert "name one language" in refused(artifacts, "use", "all", "old")
+    assert "name one language" in refused(artifacts, "use", "all", "old", code=2)
     next((artifacts / "deltas/fr/old").glob("delta-*")).write_bytes(b"broken")
     assert "not what manifest.yaml says" in refused(artifacts, "use", "fr", "old")
     assert (artifacts / "deltas/fr/current").read_text() == "new\n"
 
 
 def test_remove_asks(artifacts, monkeypatch):
-    assert "add --yes" in refused(artifacts, "remove", "fr", "old")
+    assert "add --yes" in refused(artifacts, "remove", "fr", "old", code=2)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for answer in (False, True):
         monkeypatch.setattr("typer.confirm", lambda question, err, said=answer: said)
@@ -140,8 +140,8 @@ def test_merged_from_the_command_line(artifacts, tmp_path):
     assert "model.safetensors" in export["files"]
     config = json.loads((tmp_path / "out/fr/new/config.json").read_text())
     assert config["model_type"] == "M-CLIP" and "modelBase" in config
-    line = refused(artifacts, *arguments[:-1], "--delta", "old")
+    line = refused(artifacts, *arguments[:-1], "--delta", "old", code=2)
     assert "an adapter bends its input" in line and "export old as onnx or native" in line
-    line = refused(artifacts, "export-delta", "--format", "pickle")
+    line = refused(artifacts, "export-delta", "--format", "pickle", code=2)
     assert "choose native, peft, opendelta, merged, onnx, hub" in line
-    assert "no such folder" in refused(artifacts, "import-delta", tmp_path / "none")
+    assert "no such folder" in refused(artifacts, "import-delta", tmp_path / "none", code=2)

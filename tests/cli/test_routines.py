@@ -134,7 +134,7 @@ def test_eval_refuses_what_was_never_translated(trained, artifacts, data_root):
         (("--routine", "1", "--translations", "file"), 2, "--translations file"),
         (("--align-loss", "image", "--teacher", "frozen"), 2, "--teacher frozen"),
         (("--routine", "none", "--floor", "0.5"), 2, "--floor"),
-        (("--text", "both", "--routine", "none"), 1, "--text both"),
+        (("--text", "both", "--routine", "none"), 2, "--text both"),
         (("--routine", "3", "--lang", "de"), 1, "translate --lang de --direction to-en"),
         (("--routine", "2", "--translations", "nobody"), 1, "by 'nobody'"),
     ],

@@ -76,13 +76,13 @@ def test_queries_from_a_file_and_a_page_that_needs_nothing_else(taught, photos, 
 )
 def test_mistakes_are_one_line(taught, photos, options, parts):
     run = search(taught, photos, *options)
-    assert run.code == 1 and run.out == "" and len(run.err.strip().splitlines()) == 1
+    assert run.code == 2 and run.out == "" and len(run.err.strip().splitlines()) == 1
     for part in parts:
         assert part in run.err
 
 
 def test_a_folder_that_is_not_there(taught, tmp_path):
     run = search(taught, tmp_path / "none", "un chat")
-    assert run.code == 1 and "--images" in run.err and "no such folder" in run.err
+    assert run.code == 2 and "--images" in run.err and "no such folder" in run.err
     missing = run_xclipt("search", "un chat", "--artifacts", tmp_path / "new")
-    assert missing.code == 1 and "--images" in missing.err and not (tmp_path / "new").exists()
+    assert missing.code == 2 and "--images" in missing.err and not (tmp_path / "new").exists()

@@ -1,3 +1,5 @@
+import math
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -81,6 +83,15 @@ def test_transparency_lies_on_white(tmp_path: Path) -> None:
         assert picture.getpixel((0, 0)) != (255, 255, 255)
 
 
+def write_tiff(path: Path, mode: str, samples: list[float]) -> Path:
+    picture = Image.new(mode, (len(samples), 1))
+    picture.putdata(samples)
+    picture.save(path)
+    with Image.open(path) as saved:
+        assert saved.mode == mode
+    return path
+
+
 def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
     grey = Image.new("I;16", (2, 1), 32768)
     grey.putpixel((1, 0), 65535)
@@ -89,7 +100,42 @@ def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
     assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(128,) * 3, (255,) * 3]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr", "RGB", "F"])
+@pytest.mark.parametrize(
+    ("mode", "samples", "grey"),
+    [
+        ("I", [0, 100, 255], [0, 100, 255]),
+        ("I", [0, 32768, 65535], [0, 128, 255]),
+        ("F", [0.0, 0.5, 1.0], [0, 127, 255]),
+        ("F", [0.0, 100.0, 255.0], [0, 100, 255]),
+    ],
+)
+def test_32_bits_are_scaled_by_what_the_samples_span(
+    tmp_path: Path, mode: str, samples: list[float], grey: list[int]
+) -> None:
+    picture = load_picture(write_tiff(tmp_path / "x.tiff", mode, samples))
+    assert [picture.getpixel((x, 0)) for x in range(3)] == [(shade,) * 3 for shade in grey]
+
+
+@pytest.mark.parametrize(
+    ("mode", "samples", "reason"),
+    [
+        ("I", [-5, 0, 9], "its samples go from -5 to 9"),
+        ("I", [0, 0, 70_000], "its samples go from 0 to 70000; save it with 8 or 16 bits"),
+        ("F", [0.5, math.nan, 1.0], "its samples go from nan to nan"),
+        ("F", [0.0, 1.0, math.inf], "its samples go from 0 to inf"),
+        ("F", [0.0, 1.0, 300.0], "its samples go from 0 to 300"),
+        ("F", [0.5, 0.5, 0.5], "every sample is 0.5"),
+    ],
+)
+def test_32_bits_that_are_no_shades_are_broken(
+    tmp_path: Path, mode: str, samples: list[float], reason: str
+) -> None:
+    path = write_tiff(tmp_path / "x.tiff", mode, samples)
+    with pytest.raises(XcliptError, match=re.escape(f"{path}: broken image ({reason}")):
+        load_picture(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr", "RGB", "I"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (3, 2)).save(tmp_path / "x.tiff")
     picture = load_picture(tmp_path / "x.tiff")

@@ -1,5 +1,6 @@
 """Each kind by itself: its settings, and what it computes."""
 
+import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
@@ -66,6 +67,10 @@ def test_an_unknown_kind_is_one_clear_error_everywhere(tmp_path):
         ("adapter", {"rank": 4}, "rank: is no setting of a adapter delta; it is of lora"),
         ("lora", {"rnak": 4}, "rnak: is no setting of a lora delta; it is unknown"),
         ("lora", {"tokens": 4}, "tokens: is no setting of a lora delta; it is of soft-prompt"),
+        ("lora", {"rank": 2.5}, "rank '2.5': must be a whole number"),
+        ("lora", {"alpha": math.nan}, "alpha 'nan': must be a finite number"),
+        ("adapter", {"bottleneck": math.inf}, "bottleneck 'inf': must be a finite number"),
+        ("adapter", {"bottleneck": True}, "bottleneck 'True': must be a whole number"),
         ("lora", {"rank": 0}, "rank '0': must be at least 1"),
         ("lora", {"modules": "some"}, "modules 'some': choose query-value or all-linear"),
         ("soft-prompt", {"tokens": 0}, "tokens '0': must be at least 1"),

@@ -50,8 +50,8 @@ def test_own_captions(tmp_path, capsys):
     artifacts = tmp_path / "artifacts"
     example("own_captions")(str(captions), "tr", str(artifacts), "4")
     printed = capsys.readouterr().out
-    assert "lora-4shot-seed1: 759 kB" in printed and "tr base" in printed
-    assert (artifacts / "deltas/tr/lora-4shot-seed1/manifest.yaml").is_file()
+    assert "lora-4shot-captions-seed1: 760 kB" in printed and "tr base" in printed
+    assert (artifacts / "deltas/tr/lora-4shot-captions-seed1/manifest.yaml").is_file()
 
 
 def test_search_in_five_languages(taught, tmp_path, capsys):

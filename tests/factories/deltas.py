@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile, pack
+from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
 from xclipt.backbones.backbone import Backbone, BackboneIdentity
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import DeltaSpec
@@ -68,9 +68,7 @@ def store(
     make_current: bool = True,
 ) -> StoredDelta:
     """Store tensors under a manifest that is told of them here."""
-    weights, data = pack(tensors)
-    manifest = replace(manifest, weights=weights)
-    return directory.write_delta(manifest, data, make_current=make_current)
+    return directory.write_delta(*manifest.packed(tensors), make_current=make_current)
 
 
 def made_manifest(

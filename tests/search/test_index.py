@@ -1,16 +1,22 @@
 """The index of a folder: what is encoded when, and what is found."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.nn import functional as F
 
+from tests.factories.noting import Noting
 from tests.factories.tiny import tiny_backbone, workspace_in
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
-from xclipt.search.index import PictureIndex, index_pictures
+from xclipt.search.index import PictureIndex, check_index, index_pictures
 
 
 @pytest.fixture
@@ -120,6 +126,86 @@ def test_a_damaged_index_is_made_again_from_the_features(workspace, photos, enco
         file.write_bytes(damage)
         assert torch.equal(index_pictures(workspace, photos).features, first.features)
     assert encoded == []
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Tensor], dict[str, str]], None]) -> None:
+    """Change an index that stays a sound file."""
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    change(tensors, metadata)
+    save_file(tensors, file, metadata)
+
+
+def permute(tensors, metadata):
+    tensors["features"] = tensors["features"].flip(0).contiguous()
+
+
+def rename(tensors, metadata):
+    metadata["names"] = metadata["names"].replace("red", "tan")
+
+
+def redate(tensors, metadata):
+    tensors["stamps"] += 1
+
+
+def spoil(tensors, metadata):
+    tensors["features"][1] = torch.nan
+
+
+def spoil_without_hash(tensors, metadata):
+    spoil(tensors, metadata)
+    del metadata["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (permute, "its content is not what was written"),
+        (rename, "its content is not what was written"),
+        (redate, "its content is not what was written"),
+        (spoil, "its content is not what was written"),
+        (spoil_without_hash, "holds features that are not finite"),
+        (lambda tensors, metadata: metadata.pop("names"), "no index that can be read"),
+        (lambda tensors, metadata: metadata.update(names="[]"), "names and features are not"),
+    ],
+)
+def test_an_index_that_was_tampered_with_is_made_again(photos, tmp_path, encoded, change, problem):
+    listener = Noting()
+    workspace = workspace_in(tmp_path, replace(tiny_backbone(), read_pixels=colours), listener)
+    first = index_pictures(workspace, photos)
+    (file,) = (workspace.directory.root / "indexes").iterdir()
+    assert check_index(file) == ""
+    encoded.clear()
+    rewritten(file, change)
+    assert check_index(file).startswith(problem)
+    again = index_pictures(workspace, photos)
+    assert again.names == first.names and torch.equal(again.features, first.features)
+    (remark,) = listener.notes
+    assert remark.startswith(f"{file}: {problem}") and remark.endswith(
+        "the folder is indexed again"
+    )
+    assert check_index(file) == "" and encoded == []
+    index_pictures(workspace, photos)
+    assert len(listener.notes) == 1
+
+
+def test_an_index_of_the_last_release_is_read_as_it_is(workspace, photos):
+    first = index_pictures(workspace, photos)
+    (file,) = (workspace.directory.root / "indexes").iterdir()
+    rewritten(file, lambda tensors, metadata: metadata.pop("sha256"))
+    before = file.read_bytes()
+    assert check_index(file) == ""
+    assert torch.equal(index_pictures(workspace, photos).features, first.features)
+    assert file.read_bytes() == before
+
+
+def test_a_picture_without_numbers_stops_the_index(workspace, photos):
+    (photos / "cut.jpg").write_bytes(b"no picture")
+    spoilt = replace(workspace.backbone, read_pixels=lambda path: colours(path) * torch.nan)
+    with pytest.raises(XcliptError, match=r"^backbone tiny: its features of .*photos/green.PNG"):
+        index_pictures(replace(workspace, backbone=spoilt), photos)
+    assert not (workspace.directory.root / "indexes").exists()
 
 
 def test_another_backbone_has_another_index(workspace, photos, tmp_path):

@@ -1,7 +1,8 @@
 """The loop: it learns, it is reproducible, it goes on where it was cut off."""
 
 import itertools
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -223,6 +224,87 @@ def test_the_best_evaluation_is_kept_and_patience_ends_it():
     assert outcome.steps < RECIPE.steps(10)
 
 
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_rate_that_is_too_high_is_told(validate):
+    recipe = replace(RECIPE, learning_rate=1e30, schedule="constant")
+    message = r"diverged at step \d+: .* \(pairs \d+(, \d+){3}\); take a lower `learning_rate` than"
+    with pytest.raises(XcliptError, match=message):
+        run(tiny_backbone(), recipe, validate=validate)
+
+
+def breaking_at(monkeypatch, step, break_it):
+    """Break something right after the so-manyeth update."""
+    count = itertools.count(1)
+    update = torch.optim.AdamW.step
+
+    def spoiling(self, *given):
+        update(self, *given)
+        if next(count) == step:
+            break_it(self.param_groups[0]["params"])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoiling)
+
+
+def overflow(parameters):
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(3e38)
+
+
+@pytest.mark.parametrize(
+    ("step", "saved", "message"),
+    [
+        (7, 4, r"step 8: loss nan, gradient nan \("),
+        (8, 4, r"step 8: weights or features that are not finite \("),
+        (15, 11, r"step 15: weights or features that are not finite \("),
+    ],
+)
+def test_what_was_saved_before_is_what_stays(tmp_path, monkeypatch, step, saved, message):
+    breaking_at(monkeypatch, step, overflow)
+    checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
+    with pytest.raises(XcliptError, match=message):
+        run(tiny_backbone(), save=checkpoint.save)
+    state = checkpoint.load()
+    assert state.step == saved and len(state.losses) == saved
+    tensors = [*state.weights.values(), *state.best.values(), *state.optimiser.values()]
+    assert tensors and all(tensor.isfinite().all() for tensor in tensors)
+
+
+def test_the_last_step_is_checked_without_validation_too(monkeypatch):
+    breaking_at(monkeypatch, RECIPE.steps(10), overflow)
+    with pytest.raises(XcliptError, match="step 15: weights or features that are not finite"):
+        run(tiny_backbone(), validate=False)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(monkeypatch):
+    moved = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: moved.append(1))
+    monkeypatch.setattr("xclipt.training.loop.get_total_norm", lambda _: torch.tensor(torch.inf))
+    with pytest.raises(XcliptError, match=r"step 1: loss [\d.]+, gradient inf"):
+        run(tiny_backbone())
+    assert not moved
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"images": torch.full((10, 8), torch.nan)}, "the backbone is damaged"),
+        ({"partner_features": torch.full((10, 8), torch.inf)}, "the backbone is damaged"),
+        ({}, "nothing is trained yet"),
+    ],
+)
+def test_what_is_not_finite_from_the_start_is_no_matter_of_the_rate(damage, message):
+    backbone = tiny_backbone()
+    pairs = replace(material(backbone)[0], **damage)
+    if not damage:
+        torch.nn.init.constant_(backbone.text_tower.head.weight, torch.nan)
+    delta = AdaptedTower(backbone.text_tower, LORA, 1)
+    nothing = (None, TrainingState(), lambda state: None, Silent().start("", 1))
+    with pytest.raises(XcliptError, match=f"at step 1: loss nan.*{message}") as caught:
+        fit(backbone, delta, pairs, RECIPE, 1, *nothing)
+    assert "learning_rate" not in str(caught.value)
+
+
 def test_live_and_frozen_teachers_differ_where_they_should():
     backbone = tiny_backbone()
     pairs, _ = material(backbone)
@@ -353,6 +435,12 @@ def test_a_weight_that_is_given_stays():
         ({"teacher": "strict"}, "teacher 'strict': choose live, frozen"),
         ({"partner_captions": "most"}, "partner_captions 'most': choose one, all"),
         ({"epochs": 0}, "epochs '0': must be at least 1"),
+        *(
+            ({field.name: value}, f"{field.name} '{value}': must be a finite number")
+            for field in fields(Recipe)
+            if "float" in str(field.type)
+            for value in (math.nan, math.inf, -math.inf)
+        ),
         ({"learning_rate": -1.0}, "learning_rate '-1.0': must be at least 1e-12"),
     ],
 )

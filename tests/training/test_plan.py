@@ -21,7 +21,7 @@ def small(tmp_path_factory):
 @pytest.mark.parametrize("name", SPECS)
 def test_the_plan_is_the_file(small, name):
     request = TrainingRequest(AlignmentRequest("fr"), SPECS[name])
-    (planned,) = plan(small.identity.id, [request])
+    (planned,) = plan(small.identity.id, [request], "emoji")
     delta = AdaptedTower(small.text_tower, SPECS[name], 0, small.tokenizer)
     assert planned.trainable_parameters == delta.trainable_parameters
     assert planned.backbone_parameters == small.text_parameters
@@ -30,7 +30,7 @@ def test_the_plan_is_the_file(small, name):
 
 
 def test_the_builtin_backbone_is_planned_as_it_is_loaded(backbone):
-    (planned,) = plan("builtin", [TrainingRequest(AlignmentRequest("fr", shots=10))])
+    (planned,) = plan("builtin", [TrainingRequest(AlignmentRequest("fr", shots=10))], "emoji")
     assert planned.backbone_parameters == backbone.text_parameters
     assert planned.trainable_parameters == 184_320
     assert (planned.name, planned.steps) == ("lora-10shot-seed1", 20)

@@ -151,7 +151,7 @@ def test_who_misses_the_shipped_start_by_a_setting_is_told(workspace):
     notes = workspace.progress.notes
 
     def train(spec, start):
-        asked = request("fr", spec, start=start)
+        asked = replace(request("fr", spec, start=start), force=True)
         return train_delta(workspace, EmojiDataset(), asked).manifest.start
 
     assert train(LoraSpec(), NONE) is train(AdapterSpec(), AUTO) is None

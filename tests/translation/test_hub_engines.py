@@ -4,12 +4,17 @@ import pytest
 import torch
 
 from tests.factories.datasets import make_xtd
+from tests.factories.noting import Noting
 from tests.factories.translation_models import SENTENCES, write_m2m100, write_marian
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.data.dataset import CaptionedPicture
 from xclipt.errors import XcliptError
 from xclipt.translation.engines.choose import EngineRequest, open_engine
 from xclipt.translation.engines.ctranslate2 import CTranslate2Engine, converted
-from xclipt.translation.engines.hub_model import fetch_model, find_model
+from xclipt.translation.engines.hub_model import LONGEST_TEXT, fetch_model, find_model
 from xclipt.translation.engines.transformers import TransformersEngine
+from xclipt.translation.translate import Captions, translate
 
 FRENCH, ENGLISH = list(SENTENCES[:4]), list(SENTENCES[4:])
 CPU = torch.device("cpu")
@@ -124,6 +129,22 @@ def test_a_model_in_the_hubs_cache_needs_no_network(checkpoints, tmp_path, monke
     model = fetch_model("Helsinki-NLP/opus-mt-fr-en")
     assert model.revision == commit
     assert TransformersEngine(model, "fr", "en", device=CPU).translate(FRENCH[:1]) == ENGLISH[:1]
+
+
+def test_texts_that_are_cut_are_counted(checkpoints, tmp_path):
+    made = engine(TransformersEngine, checkpoints["marian"], beams=1)
+    tokens = len(made._tokenizer.encode(["chat"])[0]) - 1  # </s> apart
+    fits = " ".join(["chat"] * ((LONGEST_TEXT - 1) // tokens))
+    listener = Noting()
+    texts = (fits, f"{fits} chat chat", "chat " * 1000, "un chat")
+    pictures = tuple(CaptionedPicture(f"{i}.jpg", (text,)) for i, text in enumerate(texts))
+    directory = ArtifactDirectory(tmp_path, BackboneIdentity("tiny", "0", "0" * 64))
+    for _ in range(2):
+        translate(directory, made, Captions(pictures, "fr", "en", {}), listener, on_bad="keep")
+    assert listener.notes == [
+        "fr-en: 2 of 4 texts are too long for opus-mt-fr-en and were cut before they were "
+        "translated"
+    ]
 
 
 def test_damaged_models_are_named(checkpoints, tmp_path):

@@ -91,7 +91,7 @@ def align(
     >>> requests = [xclipt.AlignmentRequest(code, shots=100) for code in ("fr", "de")]
     >>> report = xclipt.align(workspace, xclipt.open_dataset("emoji"), requests)
     >>> [(row.language, round(row.similarity.cosine, 1)) for row in report.rows]
-    [('fr', 0.8), ('de', 0.8)]
+    [('fr', 0.6), ('de', 0.5)]
 
     Args:
         requests: One a language, alike but for that. A language whose data does not hold what is

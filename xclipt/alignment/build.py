@@ -133,11 +133,16 @@ class AlignmentSet:
 
     @property
     def sha256(self) -> str:
-        """Over the pairs: pictures' names, texts and partners, in order."""
-        digest = hashlib.sha256()
-        for pair in self.pairs:
-            digest.update(f"{pair.image}\t{pair.text}\t{pair.partner or ''}\n".encode())
-        return digest.hexdigest()
+        """Over the pairs: :func:`pairs_sha256`."""
+        return pairs_sha256(self.pairs)
+
+
+def pairs_sha256(pairs: Sequence[CaptionPair]) -> str:
+    """A hash over pictures' names, texts and partners, in order."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.image}\t{pair.text}\t{pair.partner or ''}\n".encode())
+    return digest.hexdigest()
 
 
 def build_alignment(
@@ -213,6 +218,11 @@ def build_alignment(
         workspace.progress.note(
             f"{dataset.name}: pairs left out in '{request.language}': {counted}"
         )
+    partners = [pair.partner for pair in kept if pair.partner is not None]
+    workspace.note_cut(
+        f"{dataset.name} in '{request.language}'",
+        (([pair.text for pair in kept], None), (partners, None)),
+    )
     return AlignmentSet(
         request=request,
         dataset=dataset.name,

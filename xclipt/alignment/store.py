@@ -14,11 +14,12 @@ from pathlib import Path
 import yaml
 
 import xclipt
-from xclipt.alignment.build import AlignmentSet
+from xclipt.alignment.build import AlignmentSet, pairs_sha256
 from xclipt.alignment.routines import TO_EN
 from xclipt.alignment.similarity import PairSimilarity
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import MANIFEST
+from xclipt.data.pairs import CaptionPair
 from xclipt.files import write_text
 
 FORMAT = 1
@@ -85,3 +86,16 @@ def store_alignment(
         if old != pairs:
             old.unlink(missing_ok=True)
     return folder
+
+
+def check_alignment(folder: Path) -> str:
+    """What is wrong with a stored alignment set; empty where it is well."""
+    try:
+        plain = yaml.safe_load((folder / MANIFEST).read_text(encoding="utf-8"))
+        recorded = plain["pairs"]
+        lines = (folder / Path(recorded["file"]).name).read_text(encoding="utf-8").split("\n")
+        pairs = tuple(CaptionPair(**json.loads(line)) for line in lines if line)
+        whole = pairs_sha256(pairs) == recorded["sha256"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        return f"cannot be read ({str(error).splitlines()[0]}); make it again with xclipt align"
+    return "" if whole else "its pairs are not those that were written; make it again"

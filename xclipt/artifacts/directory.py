@@ -26,7 +26,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from xclipt.artifacts.features import FeatureStore
-from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
+from xclipt.artifacts.manifest import (
+    MANIFEST,
+    DeltaManifest,
+    differences,
+    repeated_facts,
+)
 from xclipt.backbones.backbone import Backbone, BackboneIdentity
 from xclipt.backbones.registry import load_backbone
 from xclipt.deltas.adapted import AdaptedTower
@@ -40,7 +45,27 @@ FORMAT = 1
 MARK = "xclipt.yaml"
 INTERRUPTED = "training.safetensors"
 """Where a delta's training that was cut off goes on from."""
+CURRENT = "current"
+"""The file that names a language's current delta."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RESERVED = re.compile(r"(current|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""``current`` is a file of ours; the others are devices to Windows, whatever their ending."""
+
+
+def check_name(name: str, what: str = "a delta") -> None:
+    """Refuse what cannot be a folder's name on every file system, or is a name of ours.
+
+    Raises:
+        XcliptError: Says what may be in a name, and what is reserved.
+    """
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise XcliptError(
+            f"{name!r} cannot name {what}: use up to 100 letters, digits, '.', '_' and '-', from a "
+            "letter or digit to anything but a '.'"
+        )
+    if _RESERVED.fullmatch(name):
+        raise XcliptError(f"{name!r} cannot name {what}: it is a reserved word; take another")
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,23 @@ class StoredDelta:
         except XcliptError as error:
             raise XcliptError(f"{self.folder / MANIFEST}: {error}") from None
 
+    def require_facts(self) -> None:
+        """Refuse a manifest that was edited: its facts are not those that its weights repeat.
+
+        Raises:
+            XcliptError: Names the entries that differ.
+        """
+        if self.manifest.format == 1:
+            return
+        repeated = repeated_facts(self.folder / self.manifest.weights.file)
+        if repeated is None:
+            return  # :meth:`tensors` tells what is wrong with the file
+        if edited := differences(self.manifest.facts(), repeated):
+            raise XcliptError(
+                f"{self.folder}: {MANIFEST} was edited: it and the weights differ in {edited}; put "
+                "it back, or take the edit as it is with `xclipt verify --accept`"
+            )
+
     def load_backbone(self) -> Backbone:
         """The backbone that it was trained on, in float32 on the CPU.
 
@@ -83,11 +125,14 @@ class StoredDelta:
         adapted.load(tensors)
         return adapted.within(backbone)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self, *, edited: bool = False) -> dict[str, Tensor]:
         """The weights, after their hash was checked.
 
+        Args:
+            edited: Take a manifest that was edited since.
+
         Raises:
-            XcliptError: The file is missing or is not what the manifest says.
+            XcliptError: The file is missing, or is not what the manifest says.
         """
         path = self.folder / self.manifest.weights.file
         try:
@@ -96,6 +141,8 @@ class StoredDelta:
             raise XcliptError(f"{path}: cannot read the delta ({error.strerror})") from None
         if content_hash(data) != self.manifest.weights.sha256:
             raise XcliptError(f"{path}: its content is not what {MANIFEST} says; train it again")
+        if not edited:
+            self.require_facts()
         try:
             return load(data)
         except SafetensorError as error:
@@ -161,6 +208,12 @@ class ArtifactDirectory:
         write_text(root / MARK, yaml.safe_dump(plain, sort_keys=False))
         return cls(root, backbone), True
 
+    def discard_if_empty(self) -> None:
+        """Take the directory away again if it holds nothing but the mark."""
+        if [path.name for path in self.root.iterdir()] == [MARK]:
+            (self.root / MARK).unlink()
+            self.root.rmdir()
+
     def require_backbone(self, backbone: BackboneIdentity) -> None:
         """Refuse any backbone but the directory's own.
 
@@ -202,11 +255,16 @@ class ArtifactDirectory:
         return self._folder("deltas", language, name, "a delta")
 
     def _folder(self, kind: str, language: str, name: str, what: str) -> Path:
-        for part in (language, name):
-            if not _NAME.fullmatch(part):
-                raise XcliptError(
-                    f"'{part}' cannot name {what}: use letters, digits, '.', '_' and '-'"
-                )
+        check_name(name, what)
+        if not _NAME.fullmatch(language):
+            raise XcliptError(f"{language!r} is no language's code")
+        folder = self.root / kind / language
+        # Where upper and lower case are one, the two would be one folder.
+        twins = (path.name for path in folder.glob("*") if path.name.lower() == name.lower())
+        if twin := next((twin for twin in twins if twin != name), None):
+            raise XcliptError(
+                f"{name!r} cannot name {what}: {folder} has '{twin}', which differs in case alone"
+            )
         return self.root / kind / language / name
 
     def write_delta(
@@ -240,7 +298,7 @@ class ArtifactDirectory:
         """
         if not (self.delta_folder(language, name) / MANIFEST).is_file():
             raise XcliptError(f"{self.root}: no delta '{name}' for '{language}'")
-        write_text(self.root / "deltas" / language / "current", f"{name}\n")
+        write_text(self.root / "deltas" / language / CURRENT, f"{name}\n")
 
     def removal(self, language: str, name: str) -> Path:
         """The folder that :meth:`remove` would delete.
@@ -268,7 +326,7 @@ class ArtifactDirectory:
         """Delete a delta, and the features of captions that were computed with it.
 
         The manifest goes first: a kill leaves the delta or some files that :func:`verify
-        <xclipt.artifacts.verify.verify>` names, never half a delta.
+        <xclipt.verify.verify>` names, never half a delta.
 
         Raises:
             XcliptError: As :meth:`removal`, or a file cannot be deleted.
@@ -280,7 +338,7 @@ class ArtifactDirectory:
             digest = ""
         try:
             if self.current_name(language) == name:
-                (folder.parent / "current").unlink()
+                (folder.parent / CURRENT).unlink()
             (folder / MANIFEST).unlink()
             shutil.rmtree(folder)
             if not any(folder.parent.iterdir()):
@@ -310,7 +368,7 @@ class ArtifactDirectory:
         """One delta by name.
 
         Raises:
-            XcliptError: It is not there, or is another backbone's.
+            XcliptError: It is not there, is another backbone's, or its manifest was edited.
         """
         folder = self.delta_folder(language, name)
         path = folder / MANIFEST
@@ -323,7 +381,9 @@ class ArtifactDirectory:
                 f"{folder}: was trained on backbone {manifest.backbone['fingerprint'][:12]}, "
                 f"this directory's is {self.backbone.fingerprint[:12]}"
             )
-        return StoredDelta(manifest, folder, name == self.current_name(language))
+        stored = StoredDelta(manifest, folder, name == self.current_name(language))
+        stored.require_facts()
+        return stored
 
     def current(self, language: str) -> StoredDelta | None:
         """The language's current delta, ``None`` where it has none."""
@@ -333,9 +393,15 @@ class ArtifactDirectory:
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""
         try:
-            return (self.root / "deltas" / language / "current").read_text().strip() or None
+            return (self.root / "deltas" / language / CURRENT).read_text().strip() or None
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            path = self.root / "deltas" / language / CURRENT
+            raise XcliptError(
+                f"{path}: must be a file that names a delta ({error}); delete it, then choose one "
+                f"with xclipt use {language} NAME"
+            ) from None
 
 
 def _not_the_mark(root: Path) -> list[Path]:

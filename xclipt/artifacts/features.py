@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from xclipt.errors import XcliptError
 from xclipt.files import write_with
 from xclipt.progress import Progress
+
+_HASH = "sha256"
 
 
 class FeatureStore:
@@ -19,7 +21,10 @@ class FeatureStore:
 
     A folder of safetensors shards that are only ever added, each named by a hash of its keys, so
     that several processes can write at once. ``keys`` are ``(n, 32)`` bytes, ``features``
-    ``(n, dim)`` float32. A damaged shard is as good as absent.
+    ``(n, dim)`` float32; the metadata holds a hash of both. A damaged shard is as good as absent.
+
+    Attributes:
+        damaged: Shards that are not what was written, with the reason.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
@@ -27,12 +32,13 @@ class FeatureStore:
         self.dim = dim
         self._row: dict[bytes, int] = {}
         self._features = torch.empty(0, dim)
+        self.damaged: dict[Path, str] = {}
         read: list[tuple[list[bytes], Tensor]] = []
         for shard in sorted(folder.glob("*.safetensors")):
             try:
-                tensors = load_file(shard)
-                keys, features = tensors["keys"], tensors["features"]
-            except (SafetensorError, KeyError, OSError):
+                keys, features = read_shard(shard)
+            except XcliptError as error:
+                self.damaged[shard] = str(error)
                 continue
             if features.shape[1:] == (dim,):
                 read.append(([row.numpy().tobytes() for row in keys], features))
@@ -59,12 +65,44 @@ class FeatureStore:
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
         table = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, 32)
         tensors = {"keys": table, "features": features.contiguous()}
-        write_with(self.folder / f"{name}.safetensors", lambda path: save_file(tensors, path))
+        metadata = {_HASH: _content_hash(table, tensors["features"])}
+        write_with(
+            self.folder / f"{name}.safetensors", lambda path: save_file(tensors, path, metadata)
+        )
 
     def _remember(self, keys: Sequence[bytes], features: Tensor) -> None:
         start = len(self._features)
         self._row |= {key: start + i for i, key in enumerate(keys)}
         self._features = torch.cat([self._features, features])
+
+
+def read_shard(path: Path) -> tuple[Tensor, Tensor]:
+    """Keys ``(n, 32)`` and features ``(n, dim)`` of one shard.
+
+    Shards of earlier releases have no hash; they must be finite all the same.
+
+    Raises:
+        XcliptError: It is not what was written, or cannot be read. Says what is wrong.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            keys, features = file.get_tensor("keys"), file.get_tensor("features")
+            known = (file.metadata() or {}).get(_HASH)
+    except (SafetensorError, OSError) as error:
+        raise XcliptError(f"damaged ({str(error).splitlines()[0]})") from None
+    if keys.shape[1:] != (32,) or features.ndim != 2 or len(keys) != len(features):
+        raise XcliptError("holds no features")
+    if known not in (None, _content_hash(keys, features)):
+        raise XcliptError("its content is not what was written")
+    if not features.isfinite().all():
+        raise XcliptError("holds features that are not finite")
+    return keys, features
+
+
+def _content_hash(keys: Tensor, features: Tensor) -> str:
+    digest = hashlib.sha256(keys.contiguous().numpy().data)
+    digest.update(features.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def cached_features(
@@ -82,6 +120,11 @@ def cached_features(
     """
     missing = {key: i for i, key in enumerate(keys) if key not in store}
     positions = list(missing.values())
+    if positions:
+        for shard, why in store.damaged.items():
+            progress.note(f"{shard}: {why}; what is needed of it is computed again")
+            shard.unlink(missing_ok=True)
+        store.damaged.clear()
     for start in range(0, len(positions), chunk):
         part = positions[start : start + chunk]
         features = compute(part)

@@ -1,20 +1,26 @@
 """A delta's manifest: everything that is known of how it came to be, as a person reads it."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, 2)
 MANIFEST = "manifest.yaml"
 """The file, beside the weights and in every export."""
+
+_FACTS = "facts"
+_BRIEF = 60
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,19 @@ class WeightsFile:
     parameters: int
 
 
-def pack(tensors: Mapping[str, Tensor]) -> tuple[WeightsFile, bytes]:
-    """A delta's tensors as the bytes of their file, and what a manifest says of it."""
-    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+def pack(
+    tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None
+) -> tuple[WeightsFile, bytes]:
+    """A delta's tensors as the bytes of their file, and what a manifest says of it.
+
+    Args:
+        tensors: The delta's.
+        facts: :meth:`DeltaManifest.facts`, repeated in the file; ``None`` in format 1.
+    """
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # One entry alone: safetensors writes several in an order of its own.
+    metadata = None if facts is None else {_FACTS: _canonical(facts)}
+    data = save(plain, metadata)
     digest = content_hash(data)
     weights = WeightsFile(
         file=f"delta-{digest[:12]}.safetensors",
@@ -38,6 +54,16 @@ def pack(tensors: Mapping[str, Tensor]) -> tuple[WeightsFile, bytes]:
         parameters=sum(tensor.numel() for tensor in tensors.values()),
     )
     return weights, data
+
+
+def repeated_facts(path: Path) -> dict[str, Any] | None:
+    """The facts that a weights file repeats; ``None`` where it has none or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    return facts
 
 
 @dataclass(frozen=True)
@@ -82,6 +108,8 @@ class DeltaManifest:
             the same.
         start: Name and SHA-256 of the weights that training started from; ``None`` is the kind's
             own beginning.
+        dtype: Compute precision of the training; ``None`` where it is not known.
+        format: 2 repeats :meth:`facts` in the weights file; 1, of earlier releases, does not.
     """
 
     language: str
@@ -103,7 +131,45 @@ class DeltaManifest:
     created: str
     translator: dict[str, str] | None = None
     start: dict[str, str] | None = None
+    dtype: str | None = None
     format: int = FORMAT
+
+    @classmethod
+    def of(
+        cls, tensors: Mapping[str, Tensor], *, name: str, seconds: float, created: str, **facts: Any
+    ) -> tuple["DeltaManifest", bytes]:
+        """The manifest of a new delta, and the bytes of its weights file.
+
+        Args:
+            tensors: The delta's.
+            name, seconds, created: What the weights file does not repeat.
+            facts: All other fields.
+        """
+        blank = WeightsFile(file="", sha256="", bytes=0, parameters=0)
+        described = cls(name=name, seconds=seconds, created=created, weights=blank, **facts)
+        return described.packed(tensors)
+
+    def packed(self, tensors: Mapping[str, Tensor]) -> tuple["DeltaManifest", bytes]:
+        """The manifest with ``tensors`` for its weights, and the bytes of their file."""
+        weights, data = pack(tensors, self.facts() if self.format > 1 else None)
+        return replace(self, weights=weights), data
+
+    def facts(self) -> dict[str, Any]:
+        """What the weights file repeats, as plain JSON.
+
+        That is everything but what may change without making it another delta: what it is called,
+        where its backbone lies, and when it was trained and how long that took.
+        """
+        plain = asdict(self) | {"backbone": self.backbone["fingerprint"]}
+        for own in ("name", "weights", "seconds", "created", "format"):
+            del plain[own]
+        facts: dict[str, Any] = json.loads(_canonical(plain))
+        return facts
+
+    @property
+    def kept_start(self) -> bool:
+        """Whether it is what its training started from: no step was better on validation."""
+        return self.start is not None and self.validation.get("step") == 0
 
     @property
     def percent(self) -> float:
@@ -129,10 +195,10 @@ class DeltaManifest:
             raise XcliptError(f"{path}: cannot read the manifest ({_first_line(error)})") from None
         if not isinstance(plain, dict) or "format" not in plain:
             raise XcliptError(f"{path}: not a delta manifest")
-        if plain["format"] != FORMAT:
+        if plain["format"] not in _READ:
             raise XcliptError(
-                f"{path}: manifest format {plain['format']}; this xclipt reads format {FORMAT}: "
-                "upgrade xclipt"
+                f"{path}: manifest format {plain['format']}; this xclipt reads "
+                f"{' and '.join(map(str, _READ))}: upgrade xclipt"
             )
         unknown = plain.keys() - {f.name for f in fields(cls)}
         if unknown:
@@ -147,6 +213,39 @@ class DeltaManifest:
         if Path(manifest.weights.file).name != manifest.weights.file:
             raise XcliptError(f"{path}: weights file '{manifest.weights.file}' is not a plain name")
         return manifest
+
+
+def differences(one: Mapping[str, Any], another: Mapping[str, Any]) -> str:
+    """Where facts differ, in words; empty where they do not.
+
+    ``setting.alpha 44 and 4; seed 2 and 1``: three at most, and long values are not spelt out.
+    """
+    ours, theirs = _flat(one), _flat(another)
+    short, long = [], []
+    for key in dict.fromkeys([*ours, *theirs]):
+        mine, other = ours.get(key, "missing"), theirs.get(key, "missing")
+        if mine != other:
+            shown = [value if value != "" else "''" for value in (mine, other)]
+            if any(isinstance(value, list) or len(str(value)) > _BRIEF for value in shown):
+                long.append(key)
+            else:
+                short.append(f"{key} {shown[0]} and {shown[1]}")
+    found = [*short, *long]
+    return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _canonical(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, sort_keys=True, ensure_ascii=False)
 
 
 def _first_line(error: Exception) -> str:

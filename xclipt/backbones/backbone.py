@@ -11,10 +11,26 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xclipt.backbones.text_tower import TextTower
+from xclipt.errors import XcliptError
 from xclipt.progress import Progress, Silent
 
 TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 16
+
+
+class NonFiniteError(XcliptError):
+    """A tower makes something of a text or picture that is no vector of numbers.
+
+    Args:
+        whose: The backbone or delta.
+        what: The text or picture.
+        remedy: What to do about it.
+        position: Where ``what`` stands among those that were encoded together.
+    """
+
+    def __init__(self, whose: str, what: str, remedy: str, position: int = 0) -> None:
+        super().__init__(f"{whose}: its features of {what} are not finite; {remedy}")
+        self.position = position
 
 
 @dataclass(frozen=True)
@@ -35,15 +51,39 @@ class CaptionTokenizer:
         """Token ids of every caption, cut at ``max_length``, not padded."""
         if not captions:
             return []
-        encoded = self.tokenizer(
+        ids: list[list[int]] = self._encode(captions)["input_ids"]
+        return ids
+
+    def longer(self, captions: Sequence[str], room: int) -> list[int]:
+        """Positions of the captions of more than ``room`` tokens, which is at most ``max_length``.
+
+        Args:
+            captions: Texts.
+            room: How many tokens are kept of each.
+        """
+        # Few need counting: a token has a byte at least, unless normalising lengthens the text.
+        candidates = [
+            i for i, text in enumerate(captions) if 2 * len((self.prefix + text).encode()) > room
+        ]
+        if not candidates:
+            return []
+        encoded = self._encode([captions[i] for i in candidates], return_overflowing_tokens=True)
+        lengths = [0] * len(candidates)
+        for sample, ids in zip(
+            encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True
+        ):
+            lengths[sample] += len(ids)
+        return [i for i, length in zip(candidates, lengths, strict=True) if length > room]
+
+    def _encode(self, captions: Sequence[str], **options: bool) -> Any:
+        return self.tokenizer(
             [self.prefix + caption for caption in captions],
             truncation=True,
             max_length=self.max_length,
             return_attention_mask=False,
             return_token_type_ids=False,
+            **options,
         )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
 
     def pad(self, rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
         """Right-pad rows of ids to ``(batch, longest)``; returns ids and attention mask."""
@@ -129,6 +169,9 @@ class Backbone:
         """As :meth:`encode_texts`, from token ids.
 
         Captions are sorted by length, so that little is computed for padding.
+
+        Raises:
+            NonFiniteError: Names the first text by its number.
         """
         features = torch.empty(len(rows), self.dim)
         task = (progress or Silent()).start("Encoding captions", len(rows))
@@ -138,6 +181,7 @@ class Backbone:
                 features[batch] = self.text_tower(ids, mask).float().cpu()
                 task.advance(len(batch))
         task.finish()
+        self.require_finite(features, lambda i: f"text {i + 1} of {len(rows)}")
         return features
 
     def embed_tokens(self, rows: Sequence[list[int]]) -> Tensor:
@@ -160,6 +204,7 @@ class Backbone:
 
         Raises:
             XcliptError: A file is not a picture.
+            NonFiniteError: Names the first file that the tower makes no numbers of.
         """
         features = torch.empty(len(paths), self.dim)
         task = (progress or Silent()).start("Encoding pictures", len(paths))
@@ -171,7 +216,46 @@ class Backbone:
                 features[start : start + len(batch)] = self.image_tower(pixels).float().cpu()
                 task.advance(len(batch))
         task.finish()
+        self.require_finite(features, lambda i: str(paths[i]))
         return features
+
+    def require_finite(
+        self, features: Tensor, what: Callable[[int], str], delta: str | None = None
+    ) -> None:
+        """Refuse features ``(n, dim)`` that are not finite.
+
+        Args:
+            features: Of texts or pictures.
+            what: What stands at a position.
+            delta: Whose features they are, where they are not the frozen backbone's.
+
+        Raises:
+            NonFiniteError: Names the first.
+        """
+        bad = (~features.isfinite().all(-1)).nonzero()
+        if len(bad):
+            position = int(bad[0])
+            raise self.not_finite(what(position), delta, position)
+
+    def not_finite(self, what: str, delta: str | None = None, position: int = 0) -> NonFiniteError:
+        """The error that tells that ``delta``, or the frozen backbone, makes no numbers of it."""
+        whose = f"delta {delta}" if delta else f"backbone {self.identity.id}"
+        remedy = "train it again" if delta else "its weights are damaged, get them anew"
+        if self.dtype == torch.float16:
+            remedy += ", or use `dtype=float32`"
+        return NonFiniteError(whose, what, remedy, position)
+
+    def cut(self, captions: Sequence[str], taken: int = 0) -> list[int]:
+        """Positions of the captions of which the text tower sees the beginning alone.
+
+        Args:
+            captions: Texts.
+            taken: Positions of the tower that something else takes.
+        """
+        room = self.tokenizer.max_length
+        if self.text_tower.max_length:
+            room = min(room, self.text_tower.max_length - taken)
+        return self.tokenizer.longer(captions, room)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision in :attr:`dtype`; does nothing for float32."""

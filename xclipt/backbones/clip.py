@@ -43,7 +43,8 @@ PUBLISHED = PublishedFormat(
     encoder_prefix="text_model.",
     head_prefix="text_projection.",
     encoder_class="CLIPTextModel",
-    load_encoder="CLIPTextModel.from_pretrained(TEXT_TOWER)",
+    load_encoder="CLIPTextModel.from_pretrained(TEXT_TOWER)\n"
+    'encoder = getattr(encoder, "text_model", encoder)  # transformers 4 has it one level deeper',
     usage="""
 ```python
 from transformers import AutoTokenizer, CLIPModel

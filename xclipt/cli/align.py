@@ -19,7 +19,7 @@ from xclipt.cli.options import (
 )
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.cli.wording import worded_error
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
     from xclipt.alignment.align import AlignmentReport, LanguageAlignment
@@ -67,7 +67,7 @@ def align_command(
     from xclipt.report.plots import check_plot_path, write_alignment_plot
 
     if ROUTINES.get(routine) is None:
-        raise XcliptError(f"--routine {routine}: choose 1, 2 or 3")
+        raise UsageError(f"--routine {routine}: choose 1, 2 or 3")
     if plot:
         check_plot_path(plot)
     # The paper's split is a number of shots; elsewhere a thousand make figures that compare.

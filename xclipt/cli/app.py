@@ -19,7 +19,7 @@ from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
 from xclipt.cli.wording import worded_error
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import FailedError, UsageError, XcliptError
 
 app = typer.Typer(
     name="xclipt",
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(given, prog_name="xclipt", standalone_mode=False)
     except XcliptError as error:
-        code = _fail(worded_error(error), 2 if isinstance(error, UsageError) else 1, error, given)
+        code = _fail(worded_error(error), _exit_code(error), error, given)
     except TyperException as error:
         code = _fail(error.format_message(), error.exit_code, error, given)
     except (typer.Abort, KeyboardInterrupt):
@@ -82,6 +82,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # a bug, but the user gets one line all the same
         code = _fail(f"unexpected {type(error).__name__}: {error}; -v shows where", 1, error, given)
     sys.exit(code)
+
+
+def _exit_code(error: XcliptError) -> int:
+    # Whatever names a setting is about what the user gave, on the command line or in the file.
+    named = error.field is not None and not isinstance(error, FailedError)
+    return 2 if named or isinstance(error, UsageError) else 1
 
 
 def _fail(message: str, code: int, error: BaseException | None, given: list[str]) -> int:

@@ -16,7 +16,7 @@ from xclipt.cli.options import (
     common_options,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
     from xclipt.data.dataset import Dataset
@@ -143,8 +143,8 @@ def eval_command(
     if plot:
         check_plot_path(plot)
     if compare and not compare.is_file():
-        raise XcliptError(f"--compare {compare}: no such file")
-    with Invocation(common, create=True) as run:
+        raise UsageError(f"--compare {compare}: no such file")
+    with Invocation(common, create=None) as run:
         data = run.open_data(dataset, download=download)
         languages = run.languages(lang, data.languages)
         request = EvaluationRequest(

@@ -9,7 +9,7 @@ from rich.table import Table
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, Languages, common_options
 from xclipt.cli.terminal import print_json, print_table, size
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 
 
 @common_options
@@ -40,11 +40,10 @@ def export_delta_command(
 
     Example: xclipt export-delta --lang fr --format peft --out exported
     """
-    from xclipt.artifacts.directory import ArtifactDirectory
     from xclipt.export.formats import export_delta
 
     with Invocation(common) as run:
-        directory = ArtifactDirectory.open(common.artifacts)
+        directory = run.existing
         known = directory.languages()
         if not known:
             raise XcliptError(f"{directory.root}: has no deltas; train one with xclipt train-delta")
@@ -52,7 +51,7 @@ def export_delta_command(
         for language in run.languages(lang, known):
             stored = directory.delta(language, delta) if delta else directory.current(language)
             if stored is None:
-                raise XcliptError(
+                raise UsageError(
                     f"--lang {language}: {directory.root} has no delta for it; it has "
                     f"{', '.join(known)}"
                 )

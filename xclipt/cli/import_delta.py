@@ -8,7 +8,7 @@ import typer
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
 from xclipt.cli.terminal import print_json, print_line, size
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 
 @common_options
@@ -42,7 +42,7 @@ def import_delta_command(
 
     with Invocation(common, create=True) as run:
         if not folder.is_dir():
-            raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
+            raise UsageError(f"{folder}: no such folder; name the folder that holds the delta")
         if lang is not None:
             lang = run.language(lang)
         imported = import_delta(run.directory, folder, language=lang, name=name, make_current=use)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xclipt.cli.options import CommonOptions
 from xclipt.cli.terminal import Terminal
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 from xclipt.progress import Progress, Task
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def data_root(common: CommonOptions) -> Path | None:
     if common.data_dir is None:
         return DATA_DIR if DATA_DIR.is_dir() else None
     if not common.data_dir.is_dir():
-        raise XcliptError(f"--data-dir {common.data_dir}: no such folder")
+        raise UsageError(f"--data-dir {common.data_dir}: no such folder")
     return common.data_dir
 
 
@@ -41,23 +41,32 @@ class Invocation:
 
     Args:
         common: The options that every command has.
-        create: Make the artifact directory when it is not there.
+        create: Make the artifact directory when it is not there; ``None`` makes it only where
+            nobody named it, since a name may be mistyped.
+
+    Raises:
+        UsageError: The artifact directory that was named is not there.
     """
 
-    def __init__(self, common: CommonOptions, *, create: bool = False) -> None:
+    def __init__(self, common: CommonOptions, *, create: bool | None = False) -> None:
         self._common = common
-        self._create = create
+        self._create = common.artifacts is None if create is None else create
+        if common.artifacts is not None and not self._create:
+            self._require_directory()
         self._terminal = Terminal(common.quiet)
         self._datasets: list[Dataset] = []
         self._remarks_made: set[str] = set()
+        self._new = False
 
     def __enter__(self) -> "Invocation":
         self._terminal.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
+        if kind is not None and self._new and "workspace" in vars(self):
+            self.workspace.directory.discard_if_empty()
         self._pass_on_remarks()
-        self._terminal.__exit__(*exception)
+        self._terminal.__exit__(kind, *exception)
 
     @property
     def progress(self) -> Progress:
@@ -69,15 +78,16 @@ class Invocation:
         """The backbone that :attr:`workspace` would load, found without loading it."""
         from xclipt.workspace import backbone_name
 
-        return backbone_name(self._common.artifacts, self._common.backbone)
+        return backbone_name(self._common.root, self._common.backbone)
 
     @cached_property
     def workspace(self) -> "Workspace":
         """The artifact directory with its backbone in memory."""
         from xclipt.workspace import open_workspace
 
+        self._new = self.directory_if_there is None
         return open_workspace(
-            self._common.artifacts,
+            self._common.root,
             self._terminal,
             backbone=self._common.backbone,
             device=self._common.device,
@@ -91,12 +101,19 @@ class Invocation:
         there = self.directory_if_there
         return there if there and not self._common.backbone else self.workspace.directory
 
+    @cached_property
+    def existing(self) -> "ArtifactDirectory":
+        """The artifact directory, which must be there already."""
+        from xclipt.artifacts.directory import ArtifactDirectory
+
+        return ArtifactDirectory.open(self._common.root)
+
     @property
     def directory_if_there(self) -> "ArtifactDirectory | None":
         """The artifact directory as it is, ``None`` where it would have to be made."""
         from xclipt.artifacts.directory import ArtifactDirectory
 
-        root = self._common.artifacts
+        root = self._common.root
         return ArtifactDirectory.open(root) if ArtifactDirectory.is_at(root) else None
 
     def open_data(self, name: str, *, download: bool = False) -> "Dataset":
@@ -125,13 +142,13 @@ class Invocation:
             try:
                 language = resolve(code)
             except XcliptError as error:
-                raise XcliptError(f"--lang {code}: {error}") from None
+                raise UsageError(f"--lang {code}: {error}") from None
             if language != code:
                 self._terminal.note(f"--lang {code} is {language} ({name(language)})")
             if language not in languages:
                 languages.append(language)
         if not languages:
-            raise XcliptError("--lang: name a language, a comma list, or all")
+            raise UsageError("--lang: name a language, a comma list, or all")
         return languages
 
     def language(self, asked: str) -> str:
@@ -142,8 +159,17 @@ class Invocation:
         """
         found = self.languages(asked, [])
         if len(found) != 1:
-            raise XcliptError(f"--lang {asked}: name one language")
+            raise UsageError(f"--lang {asked}: name one language")
         return found[0]
+
+    def _require_directory(self) -> None:
+        from xclipt.artifacts.directory import MARK, ArtifactDirectory
+
+        if not ArtifactDirectory.is_at(self._common.root):
+            raise UsageError(
+                f"--artifacts {self._common.root}: no artifact directory is there (no {MARK}); "
+                "check its name, or make it with xclipt train-delta"
+            )
 
     def _pass_on_remarks(self) -> None:
         for dataset in self._datasets:
@@ -181,5 +207,5 @@ def number_or_all(option: str, value: str) -> int | None:
     if value == "all":
         return None
     if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise XcliptError(f"{option} {value}: must be a positive number or all")
+        raise UsageError(f"{option} {value}: must be a positive number or all")
     return int(value)

@@ -9,10 +9,10 @@ from rich.table import Table
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
 from xclipt.cli.terminal import print_json, print_line, print_table
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 
 if TYPE_CHECKING:
-    from xclipt.artifacts.directory import ArtifactDirectory
+    pass
 
 Language = Annotated[str, typer.Argument(metavar="LANG", help="Language code.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the delta; see xclipt status.")]
@@ -25,18 +25,25 @@ def verify_command(
         bool,
         typer.Option("--deep", help="Load the backbone too and measure its fingerprint anew."),
     ] = False,
+    accept_edits: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Take edited manifests and translations as they are from now on."
+        ),
+    ] = False,
 ) -> None:
-    """Check hashes, shapes, fingerprints and stray files of the artifact directory.
+    """Check that everything in the artifact directory is what was written.
 
-    Nothing is changed. The exit code is 1 when something is wrong.
+    Nothing is changed but by --accept. The exit code is 1 when something is wrong.
 
     Example: xclipt verify --artifacts xclipt-artifacts
     """
-    from xclipt.artifacts.directory import MARK, ArtifactDirectory
-    from xclipt.artifacts.verify import Finding, verify
+    from xclipt.artifacts.directory import MARK
+    from xclipt.verify import Finding, accept, verify
 
     with Invocation(common) as run:
-        directory = ArtifactDirectory.open(common.artifacts)
+        directory = run.existing
+        accepted = accept(directory) if accept_edits else []
         findings = verify(directory)
         if deep:
             measured = run.workspace.backbone.measure_fingerprint()
@@ -52,11 +59,14 @@ def verify_command(
             {
                 "command": "verify",
                 "artifacts": str(directory.root),
+                "accepted": accepted,
                 "problems": wrong,
                 "findings": [vars(finding) for finding in findings],
             }
         )
     else:
+        for path in accepted:
+            print_line(f"accepted as it is: {path}")
         if findings:
             table = Table()
             for column in ("what", "state"):
@@ -77,7 +87,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     Example: xclipt use fr lora-10shot-seed1
     """
     with Invocation(common) as run:
-        directory = _open(common)
+        directory = run.existing
         code = run.language(language)
     directory.delta(code, name).tensors()  # a damaged one is refused
     before = directory.current_name(code)
@@ -103,7 +113,7 @@ def remove_command(
     Example: xclipt remove fr lora-10shot-seed1 --yes
     """
     with Invocation(common) as run:
-        directory = _open(common)
+        directory = run.existing
         code = run.language(language)
     folder = directory.removal(code, name)
     if not yes:
@@ -115,15 +125,9 @@ def remove_command(
     print_line(f"{code}: {name} is deleted")
 
 
-def _open(common: CommonOptions) -> "ArtifactDirectory":
-    from xclipt.artifacts.directory import ArtifactDirectory
-
-    return ArtifactDirectory.open(common.artifacts)
-
-
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        raise XcliptError(f"{question} Nobody is there to answer; add --yes")
+        raise UsageError(f"{question} Nobody is there to answer; add --yes")
     if not typer.confirm(question, err=True):
         raise XcliptError("nothing was deleted")
 

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from xclipt.deltas.kinds import KINDS
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 DATA, METHOD, DELTA, OPTIMISATION, OUTPUT = "Data", "Method", "Delta", "Optimisation", "Output"
 """Panels of ``--help`` beside the first, which holds the options that matter most."""
@@ -90,9 +90,13 @@ class CommonOptions:
     """What every command takes; spliced into a command's signature by :func:`common_options`."""
 
     artifacts: Annotated[
-        Path,
-        _common("--artifacts", help="Artifact directory.", envvar="XCLIPT_ARTIFACTS"),
-    ] = Path("xclipt-artifacts")
+        Path | None,
+        _common(
+            "--artifacts",
+            help="Artifact directory (default: ./xclipt-artifacts).",
+            envvar="XCLIPT_ARTIFACTS",
+        ),
+    ] = None
     backbone: Annotated[
         str | None,
         _common(
@@ -126,6 +130,11 @@ class CommonOptions:
     json: Annotated[bool, _common("--json", help="Print one JSON document.")] = False
     quiet: Annotated[bool, _common("--quiet", "-q", help="No progress, no remarks.")] = False
     verbose: Annotated[bool, _common("--verbose", "-v", help="Show where an error arose.")] = False
+
+    @property
+    def root(self) -> Path:
+        """The artifact directory, named or not."""
+        return self.artifacts or Path("xclipt-artifacts")
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -217,23 +226,23 @@ def read_config(path: Path, known: Mapping[str, str]) -> dict[str, str]:
         # string.
         plain = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as error:
-        raise XcliptError(f"--config {path}: cannot read ({error.strerror})") from None
+        raise UsageError(f"--config {path}: cannot read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise XcliptError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from None
     if not plain:
         return {}
     if not isinstance(plain, dict):
-        raise XcliptError(f"--config {path}: must be a mapping of options to values")
+        raise UsageError(f"--config {path}: must be a mapping of options to values")
     options = {}
     for key, value in plain.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise XcliptError(
+            raise UsageError(
                 f"--config {path}: unknown option '{key}'; this command has "
                 f"{', '.join(sorted(known))}"
             )
         if isinstance(value, dict):
-            raise XcliptError(f"--config {path}: '{key}' must be one value or a list")
+            raise UsageError(f"--config {path}: '{key}' must be one value or a list")
         text = ",".join(value) if isinstance(value, list) else value
         if text not in ("", "null", "~"):
             options[known[name]] = text

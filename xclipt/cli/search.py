@@ -10,7 +10,7 @@ from rich.text import Text
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options
 from xclipt.cli.terminal import print_json, print_table
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
     from xclipt.search.answer import Answer
@@ -54,15 +54,15 @@ def search_command(
     Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
     """
     if images is None:
-        raise XcliptError("--images: name the folder of pictures to search")
+        raise UsageError("--images: name the folder of pictures to search")
     if not images.is_dir():
-        raise XcliptError(f"--images {images}: no such folder")
+        raise UsageError(f"--images {images}: no such folder")
     from xclipt.search.answer import queries_from, read_queries
 
     if bool(query) == bool(queries):
-        raise XcliptError("give either a query or --queries FILE")
+        raise UsageError("give either a query or --queries FILE")
     asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
-    with Invocation(common, create=True) as run:
+    with Invocation(common, create=None) as run:
         from xclipt.files import write_text
         from xclipt.model import Model
         from xclipt.report.page import search_page

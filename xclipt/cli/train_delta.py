@@ -25,8 +25,15 @@ from xclipt.cli.options import (
     common_options,
     delta_options,
 )
-from xclipt.cli.terminal import print_json, print_table, size_cells, validation_cells
-from xclipt.errors import XcliptError
+from xclipt.cli.terminal import (
+    delta_table,
+    kept_cell,
+    print_json,
+    print_table,
+    size_cells,
+    validation_cells,
+)
+from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
     from xclipt.artifacts.directory import StoredDelta
@@ -197,6 +204,14 @@ def train_delta_command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Train even if a delta of this name is there, and replace it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
 ) -> None:
     """Teach the frozen backbone a language: train a delta and make it the language's current one.
 
@@ -206,6 +221,7 @@ def train_delta_command(
     """
     from xclipt.alignment.build import AlignmentRequest
     from xclipt.alignment.routines import ROUTINES
+    from xclipt.data.registry import dataset_name
     from xclipt.deltas.full_finetune import FullSpec
     from xclipt.deltas.kinds import PartialSpec
     from xclipt.training.plan import plan
@@ -219,7 +235,7 @@ def train_delta_command(
         ("--tune", tune or "head", ("head",)),
     ):
         if value not in choices:
-            raise XcliptError(f"{option} {value}: choose {', '.join(choices)}")
+            raise UsageError(f"{option} {value}: choose {', '.join(choices)}")
     beside = {
         "train_layernorm": train_layernorm,
         "tune_head": True if tune else None,
@@ -260,6 +276,7 @@ def train_delta_command(
             name=name,
             validation_pictures=validate_on,
             even_if_worse=even_if_worse,
+            force=force,
         )
 
     with Invocation(common, create=True) as run:
@@ -268,7 +285,7 @@ def train_delta_command(
         every = [code for code in data.languages if code != "en"] if lang == "all" else []
         requests = [request(language) for language in run.languages(lang, every)]
         if dry_run:
-            plans = plan(run.backbone_name, requests, run.directory_if_there)
+            plans = plan(run.backbone_name, requests, dataset_name(dataset), run.directory_if_there)
             _print_plan(run.backbone_name, plans, requests, common)
             return
         deltas = [train_delta(run.workspace, data, request) for request in requests]
@@ -290,7 +307,7 @@ def _print_plan(
                 "language": entry.language,
                 "name": entry.name,
                 "kind": entry.kind,
-                "path": str(common.artifacts / "deltas" / entry.language / entry.name),
+                "path": str(common.root / "deltas" / entry.language / entry.name),
                 "trainable_parameters": entry.trainable_parameters,
                 "backbone_parameters": entry.backbone_parameters,
                 "percent": entry.percent,
@@ -308,11 +325,11 @@ def _print_plan(
             {"command": "train-delta", "dry_run": True, "backbone": backbone, "deltas": entries}
         )
         return
-    table = Table(title=f"Would be trained on {backbone}", title_justify="left")
-    for column in ("language", "delta"):
-        table.add_column(column)
-    for column in ("parameters", "share", "size", "steps"):
-        table.add_column(column, justify="right")
+    table = delta_table(
+        f"Would be trained on {backbone}",
+        ("lang", "delta"),
+        ("parameters", "share", "size", "steps"),
+    )
     for entry in plans:
         table.add_row(
             entry.language,
@@ -337,24 +354,25 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
         "steps": manifest.steps,
         "seconds": manifest.seconds,
         "validation": manifest.validation,
+        "chosen_step": manifest.validation.get("step"),
+        "kept_start": manifest.kept_start,
         "current": delta.current,
     }
 
 
 def _table(deltas: "Sequence[StoredDelta]") -> Table:
-    table = Table(title="Trained deltas", title_justify="left")
-    for column in ("language", "delta"):
-        table.add_column(column)
-    for column in ("parameters", "share", "size", "steps", "seconds", "val R@1 base", "delta"):
-        table.add_column(column, justify="right")
+    table = delta_table(
+        "Trained deltas, their kept steps, and mean R@1 on validation pictures",
+        ("lang", "delta"),
+        ("parameters", "share", "size", "kept", "base", "delta"),
+    )
     for delta in deltas:
         manifest = delta.manifest
         table.add_row(
             manifest.language,
             manifest.name,
             *size_cells(manifest.weights.parameters, manifest.percent, manifest.weights.bytes),
-            str(manifest.steps),
-            f"{manifest.seconds:.0f}",
+            kept_cell(manifest),
             *validation_cells(manifest.validation),
         )
     return table

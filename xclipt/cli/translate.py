@@ -15,7 +15,7 @@ from xclipt.cli.options import (
     common_options,
 )
 from xclipt.cli.terminal import print_json, print_table
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
     from xclipt.translation.translate import TranslationReport
@@ -100,7 +100,7 @@ def translate_command(
         ("--on-bad", on_bad, ON_BAD),
     ):
         if value not in choices:
-            raise XcliptError(f"{option} {value}: choose {', '.join(choices)}")
+            raise UsageError(f"{option} {value}: choose {', '.join(choices)}")
     most = number_or_all("--limit", limit)
     request = EngineRequest(
         engine=engine,
@@ -115,7 +115,7 @@ def translate_command(
         data = run.open_data(dataset, download=download)
         languages = run.languages(lang, [code for code in data.languages if code != "en"])
         if file is not None and len(languages) > 1:
-            raise XcliptError(f"--file {file}: holds one language; give one --lang")
+            raise UsageError(f"--file {file}: holds one language; give one --lang")
         reports = []
         for language in languages:
             captions = captions_to_translate(data, language, direction, split)

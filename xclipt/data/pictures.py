@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """The largest picture that is opened: 256 MiB as RGB, the limit that Pillow warns at."""
 
+_SCALES = {
+    "I;16": ((65535, 1 / 256),),
+    "I": ((255, 1), (65535, 1 / 256)),
+    "F": ((1, 255), (255, 1)),
+}
+"""What white may be, and what makes it 255: 32 bits do not say, but the samples do."""
+
 _UNSAFE_NAME = re.compile(r"^$|^/|^[A-Za-z]:|[\\\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.\.(/|$)")
 
 
@@ -137,11 +144,25 @@ def _upright(image: "Image.Image") -> "Image.Image":
 def _as_rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit samples to 255 instead of scaling them: all but black turns white.
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.mode.startswith(("I", "F")):
+        image = _as_grey(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _as_grey(image: "Image.Image") -> "Image.Image":
+    """Samples of more than 8 bits, which Pillow would clip at 255 instead of scaling them."""
+    import numpy as np
+    from PIL import Image
+
+    samples = np.asarray(image).astype(np.float32)
+    low, high = samples.min(), samples.max()  # NaN if any sample is
+    if image.mode == "F" and low == high:
+        raise ValueError(f"every sample is {low:g}")
+    for white, scale in _SCALES[image.mode[:4]]:
+        if low >= 0 and high <= white:
+            return Image.fromarray((samples * scale).astype(np.uint8))
+    raise ValueError(f"its samples go from {low:g} to {high:g}; save it with 8 or 16 bits")

@@ -64,6 +64,12 @@ def open_dataset(
     raise _refused(name, f"no such data set or folder; {_what_there_is(root)}")
 
 
+def dataset_name(name: str | Path) -> str:
+    """What :attr:`Dataset.name` will be of the data set that ``name`` means, without opening it."""
+    path = Path(name)
+    return path.resolve().name if path.exists() else str(name)
+
+
 @dataclass(frozen=True)
 class DataAtHand:
     """A data set that can be opened now, by the name that :func:`open_dataset` takes."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from xclipt.errors import XcliptError
+from xclipt.errors import XcliptError, require_finite
 
 if TYPE_CHECKING:  # the command line reads the settings, and need not wait for torch
     from torch import Tensor, nn
@@ -58,8 +58,11 @@ class DeltaSpec(ABC):
     hard_prompt: str = ""
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for entry in fields(self):
             least, value = entry.metadata.get("least"), getattr(self, entry.name)
+            if entry.type is int and type(value) is not int:
+                raise XcliptError("must be a whole number", field=entry.name, value=value)
             if least is not None and value < least:
                 raise XcliptError(f"must be at least {least}", field=entry.name, value=value)
 
@@ -108,6 +111,11 @@ class DeltaSpec(ABC):
             XcliptError: It cannot be folded.
         """
         raise XcliptError(f"a delta of kind '{self.kind}' cannot be folded: {self.not_foldable}")
+
+    @property
+    def positions(self) -> int:
+        """How many of the tower's positions it takes from every text."""
+        return 0
 
     @property
     def architecture(self) -> Self:

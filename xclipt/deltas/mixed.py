@@ -102,6 +102,9 @@ class MixedLoraTower:
         """Features ``(len(rows), dim)`` of token ids, each with its own delta, not normalised.
 
         Every delta must fit.
+
+        Raises:
+            NonFiniteError: Names the first text by its number.
         """
         backbone = self._backbone
         features = torch.empty(len(rows), backbone.dim)
@@ -111,4 +114,5 @@ class MixedLoraTower:
                 self._rows.deltas = [deltas[i] for i in batch]
                 features[batch] = backbone.text_tower(ids, mask).float().cpu()
             self._rows.deltas = []
+        backbone.require_finite(features, lambda i: f"text {i + 1} of {len(rows)}")
         return features

@@ -64,6 +64,10 @@ class SoftPromptSpec(DeltaSpec):
         return "A soft prompt after `<s>`"
 
     @property
+    def positions(self) -> int:
+        return self.tokens
+
+    @property
     def architecture(self) -> Self:
         return replace(super().architecture, prompt_init="")
 

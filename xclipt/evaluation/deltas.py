@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.errors import XcliptError
+from xclipt.errors import FailedError, XcliptError
 
 NONE = "none"
 _SEED = re.compile(r"-seed\d+$")
@@ -120,7 +120,7 @@ def _require_alike(siblings: Sequence[StoredDelta]) -> None:
             ("shots", first.data.shots, other.data.shots),
         ):
             if one != another:
-                raise XcliptError(
+                raise FailedError(
                     f"{first.name} and {other.name} of '{first.language}' differ in their {what}, "
                     "not only in the seed; train them alike",
                     field="seeds",

@@ -1,6 +1,6 @@
 """What ``eval`` measures on: which pictures and captions of which languages, with which deltas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import require_pictures, split_present
 from xclipt.data.splits import protocol
+from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, picture_key
 from xclipt.translation.lookup import captions_in_english
@@ -185,10 +186,11 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         encoded = workspace.encode_pictures([dataset.picture_path(i) for i in ranked])
         features = encoded.features
         _note_trained_on(workspace, dataset, encoded.keys)
+        _note_copies(workspace, dataset, encoded.keys)
     else:
         features = workspace.encode_texts([english[i] for i in ranked])
     row = {image: i for i, image in enumerate(ranked)}
-    return Queries(
+    queries = Queries(
         dataset.name,
         named,
         mode,
@@ -215,6 +217,19 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
             for language, part in kept.items()
         ),
     )
+    workspace.note_cut(dataset.name, _encoded_texts(queries))
+    return queries
+
+
+def _encoded_texts(queries: Queries) -> Iterator[tuple[Sequence[str], DeltaSpec | None]]:
+    for language in queries.languages:
+        yield language.captions, None
+        for translated in language.translated:
+            yield translated.captions, None
+        for delta in language.deltas:
+            yield language.texts(delta), delta.spec
+        if queries.mode == "text":
+            yield list(language.english.values()), None
 
 
 def _translate(
@@ -316,6 +331,15 @@ def _note_trained_on(workspace: Workspace, dataset: Dataset, keys: Sequence[byte
             f"{dataset.name}: backbone {workspace.backbone.identity.id} itself was trained on "
             f"{count:,} of these {len(keys):,} pictures, so that all figures are too high; "
             "evaluate on another split or data set"
+        )
+
+
+def _note_copies(workspace: Workspace, dataset: Dataset, keys: Sequence[bytes]) -> None:
+    if copies := len(keys) - len(set(keys)):
+        workspace.progress.note(
+            f"{dataset.name}: {copies:,} of these {len(keys):,} pictures are copies of others, "
+            "byte for byte; a copy that ties with the right picture counts as found before it, so "
+            "that all figures are too low"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.errors import FallbackWarning, XcliptError
+from xclipt.errors import FallbackWarning, UsageError, XcliptError
 from xclipt.languages import resolve
 from xclipt.model import AUTO, Model, TextLanguage
 from xclipt.search.index import Hit, PictureIndex
@@ -85,6 +85,7 @@ def search(model: Model, index: PictureIndex, queries: Sequence[Query], top: int
     ranked = time.perf_counter()
     hits = index.search(features, top)
     ended = time.perf_counter()
+    model.note_cut("queries", texts, [e.language for e in encoded])
     answers = [
         Answer(query.text, how, tuple(found))
         for query, how, found in zip(queries, encoded, hits, strict=True)
@@ -106,7 +107,7 @@ def queries_from(texts: Sequence[str], languages: str | None) -> list[Query]:
             f"{len(codes)} languages for {len(texts)} queries", field="language", value=languages
         )
     if not all(text.strip() for text in texts):
-        raise XcliptError("the query is empty: say what the picture shows")
+        raise UsageError("the query is empty: say what the picture shows")
     return [Query(text, code) for text, code in zip(texts, codes, strict=True)]
 
 

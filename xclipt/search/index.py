@@ -31,6 +31,7 @@ SUFFIXES = frozenset(
 )
 """The endings of files that are taken for pictures, in lower case."""
 
+_HASH = "sha256"
 _CHUNK = 256
 _QUERIES_AT_ONCE = 64
 
@@ -113,7 +114,7 @@ def index_pictures(
             "no pictures in it (by name: .jpg, .png, .webp, ...)", field="images", value=folder
         )
     path = _file(workspace, folder)
-    old = _read(path, workspace.backbone.dim)
+    old = _read(path, workspace.backbone.dim, progress)
     known = {name: i for i, name in enumerate(old.stamps) if stamps.get(name) == old.stamps[name]}
     broken = {n: (s, why) for n, (s, why) in old.broken.items() if stamps.get(n) == s}
     fresh = [name for name in stamps if name not in known and name not in broken]
@@ -218,21 +219,63 @@ def _write(path: Path, folder: Path, stored: _Stored) -> None:
         "names": json.dumps(list(stored.stamps)),
         "broken": json.dumps(stored.broken),
     }
+    metadata[_HASH] = _content_hash(tensors, metadata)
     write_with(path, lambda aside: save_file(tensors, aside, metadata=metadata))
 
 
-def _read(path: Path, dim: int) -> _Stored:
+def check_index(path: Path) -> str:
+    """What is wrong with an index file; empty where nothing is."""
+    try:
+        _load(path)
+    except XcliptError as error:
+        return str(error)
+    return ""
+
+
+def _read(path: Path, dim: int, progress: Progress) -> _Stored:
     # A damaged index is as good as none: the features of its pictures are in the cache.
     empty = _Stored({}, torch.empty(0, dim), {})
+    if not path.exists():
+        return empty
+    try:
+        stored = _load(path)
+    except XcliptError as error:
+        progress.note(f"{path}: {error}; the folder is indexed again")
+        return empty
+    return stored if stored.features.shape[1] == dim else empty
+
+
+def _load(path: Path) -> _Stored:
+    """The index in a file. Those of earlier releases have no hash; all must be finite.
+
+    Raises:
+        XcliptError: It is not what was written, or cannot be read. Says what is wrong.
+    """
     try:
         with safe_open(path, "pt") as file:
-            features, stamps = file.get_tensor("features"), file.get_tensor("stamps")
+            tensors = {name: file.get_tensor(name) for name in ("features", "stamps")}
             metadata = file.metadata()
         names: list[str] = json.loads(metadata["names"])
         broken = {n: ((s[0], s[1]), why) for n, (s, why) in json.loads(metadata["broken"]).items()}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError):
-        return empty
-    if features.shape != (len(names), dim) or stamps.shape != (len(names), 2):
-        return empty
+        raise XcliptError("no index that can be read") from None
+    features, stamps = tensors["features"], tensors["stamps"]
+    if features.ndim != 2 or not len(names) == len(features) == len(stamps):
+        raise XcliptError("names and features are not as many")
+    if stamps.shape[1:] != (2,):
+        raise XcliptError("no index that can be read")
+    if metadata.get(_HASH) not in (None, _content_hash(tensors, metadata)):
+        raise XcliptError("its content is not what was written")
+    if not features.isfinite().all():
+        raise XcliptError("holds features that are not finite")
     pairs = ((size, changed) for size, changed in stamps.tolist())
     return _Stored(dict(zip(names, pairs, strict=True)), features, broken)
+
+
+def _content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in ("names", "broken"):
+        digest.update(metadata[name].encode() + b"\n")
+    for name in ("stamps", "features"):
+        digest.update(tensors[name].numpy().data)
+    return digest.hexdigest()

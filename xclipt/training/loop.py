@@ -1,5 +1,6 @@
 """The training loop: text in, trained delta tensors out. It knows nothing of files or data sets."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
-from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import HEAD
+from xclipt.errors import XcliptError
 from xclipt.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
 from xclipt.training.losses import ALIGNMENTS, contrastive
@@ -120,11 +123,15 @@ def fit(
     training that is resumed from a saved ``state`` ends in the same bytes as one that was not.
     Step 0's evaluation is the frozen backbone's; a second one follows where the delta was
     ``started`` from trained weights, which may be the best that there are.
+
+    Raises:
+        XcliptError: Loss, gradient, weights or features are not finite any more; what ``save`` was
+            given last is sound.
     """
     adapted = delta.within(backbone)
     total = recipe.steps(len(pairs.tokens))
     schedule = SCHEDULES[recipe.schedule]
-    evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else set()
+    evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else {total}
     names = delta.named_parameters()
     optimiser = torch.optim.AdamW(_groups(names, recipe), weight_decay=recipe.weight_decay)
     if state.step:
@@ -145,12 +152,28 @@ def fit(
         loss = _loss(adapted, pairs, batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in delta.parameters() if p.grad is not None]
+        # One wait for the device, as the loss alone would be.
+        figures = torch.stack((loss.detach(), get_total_norm(gradients))).tolist()
+        if not all(map(math.isfinite, figures)):
+            found = "step {}: loss {:.3g}, gradient {:.3g}".format(state.step + 1, *figures)
+            raise _diverged(found, state.step, batch, pairs, recipe, backbone)
         optimiser.step()
         state.step += 1
-        state.losses.append(loss.item())
-        if validation and state.step in evaluate_at:
-            state.history.append(_evaluate(adapted, validation, state.step))
-            if _best(state.history[1:], recipe) is state.history[-1]:
+        state.losses.append(figures[0])
+        if state.step in evaluate_at:
+            sound = all(p.isfinite().all() for p in delta.parameters())
+            try:
+                if validation:
+                    state.history.append(_evaluate(adapted, validation, state.step))
+                else:
+                    adapted.encode_tokens([pairs.tokens[i] for i in batch])
+            except NonFiniteError:
+                sound = False
+            if not sound:
+                found = f"step {state.step}: weights or features that are not finite"
+                raise _diverged(found, state.step, batch, pairs, recipe, backbone)
+            if validation and _best(state.history[1:], recipe) is state.history[-1]:
                 state.best = delta.tensors()
         if state.step in evaluate_at and state.step < total:
             state.weights = delta.tensors()
@@ -187,6 +210,33 @@ def _loss(backbone: Backbone, pairs: TrainingPairs, batch: list[int], recipe: Re
         partner = pairs.partner_features[batch].to(backbone.device)
     align = ALIGNMENTS[recipe.align_loss].loss(text, partner, images, recipe.logit_scale)
     return loss + recipe.align_weight * align
+
+
+def _diverged(
+    found: str,
+    updates: int,
+    batch: list[int],
+    pairs: TrainingPairs,
+    recipe: Recipe,
+    backbone: Backbone,
+) -> XcliptError:
+    """The error of a batch that spoils the training, after so many updates of the weights."""
+    given = (pairs.images, pairs.partner_features)
+    if not all(features[batch].isfinite().all() for features in given if features is not None):
+        remedy = "the features that it is given are not finite, the backbone is damaged"
+    elif updates:
+        remedy = f"take a lower `learning_rate` than {recipe.learning_rate:g}"
+        if recipe.head_learning_rate:
+            remedy += f", or `head_learning_rate` than {recipe.head_learning_rate:g}"
+    else:
+        remedy = (
+            "nothing is trained yet, so the backbone or what the delta starts from is damaged, or "
+            "`logit_scale` or `align_weight` is too large"
+        )
+    if backbone.dtype == torch.float16:
+        remedy += "; or use `dtype=float32`"
+    numbers = ", ".join(str(i + 1) for i in batch[:8]) + (", ..." if len(batch) > 8 else "")
+    return XcliptError(f"the training diverged at {found} (pairs {numbers}); {remedy}")
 
 
 def _evaluate(backbone: Backbone, validation: ValidationSet, step: int) -> Evaluated:

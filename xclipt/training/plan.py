@@ -20,7 +20,8 @@ class DeltaPlan:
         setting: What the delta is made of.
         trainable_parameters: Numbers in the delta.
         backbone_parameters: Weights of the text tower with its head.
-        bytes: Size of the safetensors file, its header included.
+        bytes: Size of the safetensors file, its header included but for the manifest's facts, some
+            kilobytes that are known when the training is done.
         tensor_bytes: Size of the tensors in it.
         steps: Optimiser steps at the most; ``None`` where the data decides.
     """
@@ -42,13 +43,17 @@ class DeltaPlan:
 
 
 def plan(
-    backbone: str, requests: Sequence[TrainingRequest], directory: ArtifactDirectory | None = None
+    backbone: str,
+    requests: Sequence[TrainingRequest],
+    dataset: str,
+    directory: ArtifactDirectory | None = None,
 ) -> list[DeltaPlan]:
     """The plan of each request on a backbone, from its shapes alone.
 
     Args:
         backbone: Its name.
         requests: What would be trained.
+        dataset: Name of the data set that it would be trained on.
         directory: Where a start may be taken from.
 
     Raises:
@@ -65,7 +70,7 @@ def plan(
         plans.append(
             DeltaPlan(
                 language=request.language,
-                name=request.delta_name(),
+                name=request.delta_name(dataset),
                 kind=spec.kind,
                 setting=asdict(spec),
                 trainable_parameters=delta.trainable_parameters,

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,6 @@ from xclipt.training.recipe import Recipe
 from xclipt.training.request import TrainingRequest
 from xclipt.training.warm_start import AUTO, WarmStart, WarmStarts
 from xclipt.translation.lookup import captions_in_english
-from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
 
 _MOST_VALIDATION_PICTURES = 300
@@ -45,9 +45,7 @@ class Prepared:
         start: What it begins from; ``None`` is the kind's own beginning.
         pairs: What is trained on.
         validation: What is validated on, if anything.
-        data: The same two as the manifest tells of them.
-        translator: Who translated, where anything is.
-        versions: The packages that the result depends on.
+        facts: What the manifest says of all this, by its fields.
         key: SHA-256 over everything that the result depends on.
     """
 
@@ -58,9 +56,7 @@ class Prepared:
     start: WarmStart | None
     pairs: TrainingPairs
     validation: ValidationSet | None
-    data: TrainingData
-    translator: Translator | None
-    versions: dict[str, str]
+    facts: Mapping[str, Any]
     key: str
 
 
@@ -88,7 +84,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         XcliptError: The data does not hold what is asked, or a start is not there or does not fit.
     """
     backbone, directory, recipe = workspace.backbone, workspace.directory, request.recipe
-    name = request.delta_name()
+    name = request.delta_name(dataset.name)
     folder = directory.delta_folder(request.language, name)
     starts = WarmStarts(directory, backbone.warm_start)
     spec = request.delta_spec(starts)
@@ -132,7 +128,22 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
             picture_index=torch.tensor(held.picture_index),
             unprompted=tokens(held.captions) if spec.hard_prompt else None,
         )
-    versions = _versions()
+    facts: dict[str, Any] = {
+        "language": request.language,
+        "kind": spec.kind,
+        "setting": asdict(spec),
+        "backbone": dict(vars(backbone.identity)),
+        "backbone_parameters": backbone.text_parameters,
+        "routine": request.alignment.routine,
+        "text": request.alignment.inference,
+        "recipe": asdict(recipe),
+        "seed": request.seed,
+        "data": data,
+        "versions": _versions(),
+        "translator": asdict(alignment.translator) if alignment.translator else None,
+        "start": {"name": start.name, "sha256": start.sha256} if start else None,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+    }
     return Prepared(
         request=request,
         name=name,
@@ -148,21 +159,14 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
             else None,
         ),
         validation=validation,
-        data=data,
-        translator=alignment.translator,
-        versions=versions,
+        facts=facts,
         key=_sha256_of(
             {
+                **facts,
                 "backbone": backbone.identity.fingerprint,
-                "request": asdict(replace(request, even_if_worse=False)),
-                "kind": spec.kind,
-                "setting": asdict(spec),
                 "data": asdict(data),
+                "request": asdict(replace(request, even_if_worse=False, force=False)),
                 "validation captions": held.captions,
-                "translator": asdict(alignment.translator) if alignment.translator else None,
-                "start": start.sha256 if start else None,
-                "dtype": str(backbone.dtype),
-                "versions": versions,
             }
         ),
     )

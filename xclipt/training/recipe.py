@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import UsageError, XcliptError, require_finite
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
 
 
@@ -78,6 +78,7 @@ class Recipe:
     start: str = "auto"
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for field, choices in (
             ("align_loss", ALIGNMENTS),
             ("schedule", SCHEDULES),

@@ -1,13 +1,21 @@
 """What a user asks of a training, for one language."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.alignment.routines import TO_EN
+from xclipt.artifacts.directory import check_name
+from xclipt.data.formats.table import SEPARATORS
+from xclipt.data.sets.emoji import EMOJI
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import PartialSpec
+from xclipt.errors import XcliptError
 from xclipt.training.recipe import DEFAULT, Recipe
 from xclipt.training.warm_start import WarmStarts
+
+_LONGEST_SLUG = 40
 
 
 @dataclass(frozen=True)
@@ -15,18 +23,22 @@ class TrainingRequest:
     """One delta to train.
 
     >>> import xclipt
-    >>> xclipt.TrainingRequest(xclipt.AlignmentRequest("fr", shots=10)).delta_name()
-    'lora-10shot-seed1'
+    >>> xclipt.TrainingRequest(xclipt.AlignmentRequest("fr", shots=10)).delta_name("flickr8k")
+    'lora-10shot-flickr8k-seed1'
 
     Attributes:
         alignment: The pairs to train on; its ``seed`` is that of initial values and batches too.
         delta: Kind and settings: a whole specification, or only what is named of one, whose other
             settings are then those of what the training begins from.
         recipe: The optimisation.
-        name: The delta's; ``None`` makes one from kind, shots and seed.
+        name: The delta's; ``None`` makes one from kind, shots, data set and seed.
         validation_pictures: At most so many of the split ``val``; of a data set without splits,
             so many are held out. ``None`` is 300, or 0 without splits.
         even_if_worse: Make the delta current even where validation puts it below the base.
+        force: Replace a delta of the same name, whatever it was trained on; train the same again.
+
+    Raises:
+        XcliptError: The name cannot be one.
     """
 
     alignment: AlignmentRequest
@@ -35,6 +47,14 @@ class TrainingRequest:
     name: str | None = None
     validation_pictures: int | None = None
     even_if_worse: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            try:
+                check_name(self.name)
+            except XcliptError as error:
+                raise XcliptError(str(error), field="name", value=self.name) from None
 
     @property
     def language(self) -> str:
@@ -46,8 +66,14 @@ class TrainingRequest:
         """Decides the choice of pictures, the initial values and the order of batches."""
         return self.alignment.seed
 
-    def delta_name(self) -> str:
-        """``lora-10shot-seed1`` and the like, unless a name was given."""
+    def delta_name(self, dataset: str) -> str:
+        """``lora-10shot-flickr8k-seed1`` and the like, unless a name was given.
+
+        The embedded emoji go without saying.
+
+        Args:
+            dataset: Name of the data set.
+        """
         if self.name:
             return self.name
         pairs = self.alignment
@@ -55,7 +81,10 @@ class TrainingRequest:
         routine = {1: "", None: "-unaligned"}.get(pairs.routine, f"-routine{pairs.routine}")
         if pairs.routine is None and pairs.inference == TO_EN:
             routine += "-to-en"
-        return f"{self.delta.kind}-{amount}{routine}-seed{pairs.seed}"
+        stem = Path(dataset).stem if Path(dataset).suffix.lower() in SEPARATORS else dataset
+        slug = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._")[:_LONGEST_SLUG]
+        data = f"-{slug}" if dataset != EMOJI.name else ""
+        return f"{self.delta.kind}-{amount}{routine}{data}-seed{pairs.seed}"
 
     def delta_spec(self, starts: WarmStarts) -> DeltaSpec:
         """What the delta is: :attr:`delta`, completed by what the training begins from.

@@ -1,14 +1,16 @@
 """``train-delta``: prepare, fit, record."""
 
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from xclipt.alignment.routines import check_language
 from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
-from xclipt.artifacts.manifest import DeltaManifest, pack
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
+from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Outcome, fit
@@ -20,7 +22,8 @@ from xclipt.workspace import Workspace
 def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
     """Train one language's delta, and make it current unless validation says that it is no gain.
 
-    An interrupted training of the same request is taken up where it was.
+    An interrupted training of the same request is taken up where it was; of one that was finished
+    the delta is given again.
 
     >>> import xclipt
     >>> workspace = xclipt.open_workspace("xclipt-artifacts", create=True)
@@ -34,17 +37,59 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
         request: What to train, on which of them, and how.
 
     Raises:
-        XcliptError: The data does not hold what is asked, or nothing can be written.
+        XcliptError: The data does not hold what is asked, another delta has the name, or nothing
+            can be written.
     """
     started = time.perf_counter()
     pairs = request.alignment
     check_language(pairs.routine, pairs.inference, pairs.language)
     prepared = prepare(workspace, dataset, request)
     checkpoint = Checkpoint(prepared.folder / INTERRUPTED, prepared.key)
+    if not request.force and (stored := _finished(workspace, prepared)):
+        if checkpoint.load().step:  # killed between its record and here; another request's stays
+            checkpoint.delete()
+        return stored
     outcome = _fit(workspace, prepared, checkpoint)
     stored = _record(workspace, prepared, outcome, time.perf_counter() - started)
     checkpoint.delete()
     return stored
+
+
+def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
+    """The delta of the same name, if the same request made it; ``None`` where there is none.
+
+    Raises:
+        XcliptError: Another request made it.
+    """
+    language, name, request = prepared.request.language, prepared.name, prepared.request
+    if not (prepared.folder / MANIFEST).exists():
+        return None
+    stored = workspace.directory.delta(language, name)
+    asked = {key: value for key, value in prepared.facts.items() if key != "versions"}
+    if stored.manifest.dtype is None:  # an earlier release did not say
+        del asked["dtype"]
+    wanted = replace(stored.manifest, **asked).facts()
+    if wanted != stored.manifest.facts():
+        differing = differences(wanted, stored.manifest.facts())
+        raise XcliptError(
+            f"{prepared.folder}: '{name}' is there already and is another delta of {language} "
+            f"(they differ in {differing}); give `name=NAME`, or `force=True` to replace it"
+        )
+    try:
+        stored.tensors()
+    except XcliptError:
+        return None  # damaged: train it again
+    workspace.progress.note(f"{language}: {name} is there already, from the same request")
+    if not stored.current and (request.even_if_worse or _beats_base(stored.manifest)):
+        workspace.directory.set_current(language, name)
+        stored = workspace.directory.delta(language, name)
+    return stored
+
+
+def _beats_base(manifest: DeltaManifest) -> bool:
+    figure = "mean_R@1" if manifest.recipe["choose_by"] == "recall" else "MRR"
+    figures = manifest.validation
+    return figure not in figures or figures[figure] > figures[f"base_{figure}"]
 
 
 def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Outcome:
@@ -52,16 +97,20 @@ def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Ou
     delta = AdaptedTower(backbone.text_tower, prepared.spec, request.seed, backbone.tokenizer)
     if prepared.start:
         delta.load(delta.tensors() | dict(prepared.start.tensors))
-    task = workspace.progress.start(
-        f"Training {language_name(request.language)}",
-        request.recipe.steps(len(prepared.pairs.tokens)),
-    )
+    recipe, count = request.recipe, len(prepared.pairs.tokens)
+    steps, whole = recipe.steps(count), replace(recipe, max_steps=sys.maxsize).steps(count)
+    if recipe.epochs and steps < whole:
+        workspace.progress.note(
+            f"{request.language}: the recipe ends at {steps:,} steps; {recipe.epochs:,} epochs are "
+            f"{whole:,}"
+        )
+    task = workspace.progress.start(f"Training {language_name(request.language)}", steps)
     try:
         return fit(
             backbone,
             delta,
             prepared.pairs,
-            request.recipe,
+            recipe,
             request.seed,
             prepared.validation,
             checkpoint.load(),
@@ -78,32 +127,21 @@ def _record(
 ) -> StoredDelta:
     request = prepared.request
     language, name = request.language, prepared.name
-    weights, data = pack(outcome.tensors)
-    manifest = DeltaManifest(
-        language=language,
+    manifest, data = DeltaManifest.of(
+        outcome.tensors,
         name=name,
-        kind=prepared.spec.kind,
-        setting=asdict(prepared.spec),
-        weights=weights,
-        backbone=dict(vars(workspace.backbone.identity)),
-        backbone_parameters=workspace.backbone.text_parameters,
-        routine=request.alignment.routine,
-        text=request.alignment.inference,
-        recipe=asdict(request.recipe),
-        seed=request.seed,
-        data=prepared.data,
-        steps=outcome.steps,
         seconds=round(seconds, 1),
-        validation=_validation(prepared, outcome),
-        versions=prepared.versions,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        translator=asdict(prepared.translator) if prepared.translator else None,
-        start={"name": prepared.start.name, "sha256": prepared.start.sha256}
-        if prepared.start
-        else None,
+        steps=outcome.steps,
+        validation=_validation(prepared, outcome),
+        **prepared.facts,
     )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, data, make_current=current)
+    if manifest.kept_start:
+        workspace.progress.note(
+            f"{language}: your captions did not improve on the start: kept the start"
+        )
     if not current:
         workspace.progress.note(
             f"{language}: {name} does not beat the frozen base on the validation pictures "
@@ -113,7 +151,7 @@ def _record(
 
 
 def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:
-    figures: dict[str, object] = {"pictures": prepared.data.validation_pictures}
+    figures: dict[str, object] = {"pictures": prepared.facts["data"].validation_pictures}
     if outcome.chosen and outcome.base:
         figures |= {
             "step": outcome.chosen.step,

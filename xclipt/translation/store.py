@@ -12,11 +12,13 @@ import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.errors import XcliptError
-from xclipt.files import sweep, text_key, write_text
+from xclipt.files import content_hash, sweep, text_key, write_bytes, write_text
 
 FORMAT = 1
 TO_EN, FROM_EN = "to-en", "from-en"
 _CARD = "translator.yaml"
+_SUM = "sum"
+"""Over text, flags and ``dropped``: what is edited by hand is noticed."""
 
 
 @dataclass(frozen=True)
@@ -180,18 +182,19 @@ def _line(translation: Translation) -> str:
     }
     if translation.flags:
         entry |= {"flags": list(translation.flags), "dropped": translation.dropped}
-    return json.dumps(entry, ensure_ascii=False)
+    return json.dumps(entry | {_SUM: _sum(translation)}, ensure_ascii=False)
+
+
+def _sum(translation: Translation) -> str:
+    plain = [translation.text, list(translation.flags), translation.dropped]
+    return content_hash(json.dumps(plain, ensure_ascii=False).encode())[:16]
 
 
 def _read_shard(path: Path) -> list[Translation]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
-    return [translation for line in lines if (translation := _read_line(line))]
+    return [translation for line in _lines(path) if (translation := _read_line(line))]
 
 
-def _read_line(line: bytes) -> Translation | None:
+def _read_line(line: bytes, *, accept: bool = False) -> Translation | None:
     try:
         entry = json.loads(line)
         source, text = entry["source"], entry["text"]
@@ -202,7 +205,41 @@ def _read_line(line: bytes) -> Translation | None:
         return None
     if not isinstance(text, str) or not all(isinstance(flag, str) for flag in flags):
         return None
-    return Translation(source, text, flags, dropped is True)
+    translation = Translation(source, text, flags, dropped is True)
+    # Lines of earlier releases have no sum.
+    return translation if accept or entry.get(_SUM) in (None, _sum(translation)) else None
+
+
+def damaged_lines(shard: Path) -> list[int]:
+    """Numbers of the lines of a shard that were edited or are damaged, and so are not used.
+
+    Raises:
+        XcliptError: The file cannot be read.
+    """
+    return [n for n, line in enumerate(_lines(shard), 1) if line and _read_line(line) is None]
+
+
+def accept_lines(shard: Path) -> int:
+    """Take the edited lines of a shard as they are; tells how many. Damaged ones stay damaged.
+
+    Raises:
+        XcliptError: The file cannot be read or written.
+    """
+    accepted, lines = 0, []
+    for line in _lines(shard):
+        edited = None if _read_line(line) else _read_line(line, accept=True)
+        lines.append(_line(edited).encode() if edited else line)
+        accepted += edited is not None
+    if accepted:
+        write_bytes(shard, b"\n".join(lines))
+    return accepted
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
 
 
 def _read_card(path: Path) -> Translator:

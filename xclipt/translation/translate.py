@@ -8,9 +8,9 @@ from functools import partial
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.errors import XcliptError
+from xclipt.errors import FailedError, XcliptError
 from xclipt.progress import Progress
-from xclipt.translation.engines.engine import Engine
+from xclipt.translation.engines.engine import CuttingEngine, Engine
 from xclipt.translation.guards import find_faults
 from xclipt.translation.scores import Scores, score
 from xclipt.translation.store import (
@@ -190,7 +190,7 @@ def _translate_new(
             batch = texts[start : start + engine.batch_size]
             made = engine.translate(batch)
             if len(made) != len(batch):
-                raise XcliptError(
+                raise FailedError(
                     f"gave {len(made)} translations of {len(batch)} texts; take another `engine` "
                     "or `model`",
                     field="engine",
@@ -205,12 +205,17 @@ def _translate_new(
             task.advance(len(batch), f"{rate:,.1f}/s")
     finally:
         task.finish()
+    if texts and isinstance(engine, CuttingEngine) and engine.cut:
+        progress.note(
+            f"{direction}: {engine.cut:,} of {len(texts):,} texts are too long for "
+            f"{engine.translator.model} and were cut before they were translated"
+        )
 
 
 def _judge(translation: Translation, source: str, target: str, on_bad: str) -> Translation:
     faults = find_faults(translation.source, translation.text, source, target)
     if faults and on_bad == ERROR:
-        raise XcliptError(
+        raise FailedError(
             f"'{_short(translation.source)}' was translated to '{_short(translation.text)}' "
             f"({', '.join(faults)}); `on_bad={DROP}` goes on without such, {KEEP} with them",
             field="on_bad",

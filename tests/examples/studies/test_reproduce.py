@@ -40,7 +40,7 @@ def test_a_cut_down_grid_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch
     def stop_after_three(workspace, dataset, request):
         if len(made) == 3:
             raise KeyboardInterrupt
-        made.append(request.delta_name())
+        made.append(request.name)
         return train(workspace, dataset, request)
 
     monkeypatch.setattr(study, "train_delta", stop_after_three)
@@ -89,7 +89,7 @@ def test_the_papers_grids_are_complete(name):
     assert min(grid.lambdas) == 0.003 and max(grid.lambdas) == 0.3
     assert set(grid.routines) <= ROUTINES.keys()
     requests = list(grid.requests(grid.specs()["lora-r8"], "lora-r8", "1", "fr", 1))
-    assert len(requests) == len({request.delta_name() for request in requests}) == 15
+    assert len(requests) == len({request.name for request in requests}) == 15
     assert {request.recipe.epochs for request in requests} == {PAPER.epochs}
 
 

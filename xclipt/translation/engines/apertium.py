@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from xclipt.errors import XcliptError
+from xclipt.errors import FailedError, XcliptError
 from xclipt.languages import name as language_name
 from xclipt.languages import resolve
 from xclipt.translation.engines.engine import EngineKind, EngineRequest, TranslationTask
@@ -206,7 +206,7 @@ def _run(command: Sequence[str], data: bytes, seconds: float) -> bytes:
 
 
 def _failure(what: str) -> XcliptError:
-    return XcliptError(what, field="engine", value=NAME)
+    return FailedError(what, field="engine", value=NAME)
 
 
 def _revision(chain: Sequence[str]) -> str:

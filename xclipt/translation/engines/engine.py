@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from xclipt.data.dataset import Dataset
 from xclipt.errors import XcliptError
@@ -41,6 +41,15 @@ class Engine(Protocol):
         Raises:
             XcliptError: It failed, or gave more or fewer translations than texts.
         """
+
+
+@runtime_checkable
+class CuttingEngine(Protocol):
+    """An engine that translates the beginning alone of a text that is too long for it."""
+
+    @property
+    def cut(self) -> int:
+        """To how many texts that happened so far."""
 
 
 @dataclass(frozen=True)

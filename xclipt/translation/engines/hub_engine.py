@@ -65,6 +65,10 @@ class HubEngine(ABC):
     @abstractmethod
     def translate(self, texts: Sequence[str]) -> list[str]: ...
 
+    @property
+    def cut(self) -> int:
+        return self._tokenizer.cut
+
     @cached_property
     def _tokenizer(self) -> ModelTokenizer:
         return ModelTokenizer(self._model, self._source, self._target)

@@ -19,7 +19,8 @@ _TAKEN_ALONG = (
     *("tokenizer.json", "source.spm", "target.spm", "vocab.json", "target_vocab.json"),
     "sentencepiece.bpe.model",
 )
-_LONGEST_TEXT = 400
+LONGEST_TEXT = 400
+"""Tokens of a text that a model is given."""
 _LONGEST_TRANSLATION = 256
 
 
@@ -95,6 +96,7 @@ class ModelTokenizer:
 
     Attributes:
         languages: How the model is told of them.
+        cut: How many texts were too long and lost their end.
         pieces: The tokenizer of transformers.
 
     Raises:
@@ -116,12 +118,19 @@ class ModelTokenizer:
         )
         if self.languages.source is not None:
             self.pieces.src_lang = self.languages.source
+        self.cut = 0
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with what tells the model of the languages."""
         prefixed = [self.languages.prefix + text for text in texts]
-        encoded = self.pieces(prefixed, truncation=True, max_length=_LONGEST_TEXT)
-        return [list(ids) for ids in encoded["input_ids"]]
+        encoded = self.pieces(prefixed, truncation=True, max_length=LONGEST_TEXT)["input_ids"]
+        full = [
+            text for text, ids in zip(prefixed, encoded, strict=True) if len(ids) == LONGEST_TEXT
+        ]
+        if full:
+            whole = self.pieces(full, verbose=False)["input_ids"]
+            self.cut += sum(len(ids) > LONGEST_TEXT for ids in whole)
+        return [list(ids) for ids in encoded]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts of token ids, without special tokens."""

@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from xclipt.artifacts.directory import INTERRUPTED, MARK, ArtifactDirectory
-from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
+from xclipt.alignment.store import check_alignment
+from xclipt.artifacts.directory import CURRENT, INTERRUPTED, MARK, ArtifactDirectory, StoredDelta
+from xclipt.artifacts.features import read_shard
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, repeated_facts
 from xclipt.backbones.registry import blueprint
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import require_fit
 from xclipt.errors import XcliptError
+from xclipt.files import SUMS, check_sums
+from xclipt.search.index import check_index
+from xclipt.translation.store import accept_lines, damaged_lines
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class Finding:
 
 
 def verify(directory: ArtifactDirectory) -> list[Finding]:
-    """Look at every delta, at what is current, and at every cached feature file.
+    """Look at all that is stored, and tell what is not what was written.
 
     A delta is checked for its manifest, its place, its backbone's fingerprint, the hash of its
-    weights, their count, names and shapes, and files that nothing refers to.
+    weights, the facts that they repeat, their count, names and shapes, and files that nothing
+    refers to; translations, alignment sets, features, indexes and exports for their content.
 
     Args:
         directory: The directory; nothing in it is changed. Where its backbone cannot be described,
@@ -49,10 +53,41 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         findings.append(Finding(MARK, f"names and shapes cannot be checked: {error}"))
     for language in _folders(root / "deltas"):
         findings += list(_language(directory, language, tower))
-    for shard in sorted((root / "features").glob("*/*")):
-        if problem := _shard(shard):
-            findings.append(Finding(str(shard.relative_to(root)), problem))
+    for pattern, check in (
+        ("features/*/*", _features),
+        ("translations/*/*/*.jsonl", _translations),
+        (f"alignments/*/*/{MANIFEST}", lambda path: check_alignment(path.parent)),
+        ("indexes/*.safetensors", check_index),
+        (f"exports/*/*/*/{SUMS}", lambda path: check_sums(path.parent)),
+    ):
+        for path in sorted(root.glob(pattern)):
+            if problem := check(path):
+                findings.append(Finding(str(path.relative_to(root)), problem))
     return findings
+
+
+def accept(directory: ArtifactDirectory) -> list[str]:
+    """Take edited manifests and translations as they are: their files are made to agree.
+
+    Returns:
+        The paths of what was edited, within the directory.
+
+    Raises:
+        XcliptError: An edited delta is damaged too, or a file cannot be written.
+    """
+    root, accepted = directory.root, []
+    for path in sorted(root.glob(f"deltas/*/*/{MANIFEST}")):
+        manifest = DeltaManifest.read(path)
+        repeated = repeated_facts(path.parent / manifest.weights.file)
+        if manifest.format == 1 or repeated is None or repeated == manifest.facts():
+            continue
+        language, name = path.parent.parent.name, path.parent.name
+        current = directory.current_name(language) == name
+        tensors = StoredDelta(manifest, path.parent, current).tensors(edited=True)
+        directory.write_delta(*manifest.packed(tensors), make_current=current)
+        accepted.append(str(path.relative_to(root)))
+    shards = sorted(root.glob("translations/*/*/*.jsonl"))
+    return accepted + [str(shard.relative_to(root)) for shard in shards if accept_lines(shard)]
 
 
 def _language(
@@ -65,7 +100,7 @@ def _language(
     complete = []
     for path in sorted(folder.iterdir()):
         place = str(path.relative_to(root))
-        if path.name == "current":
+        if path.name == CURRENT:
             continue
         if path.is_symlink() or not path.is_dir():
             yield Finding(place, "nothing refers to it; delete it")
@@ -78,7 +113,7 @@ def _language(
             yield Finding(place, f"no {MANIFEST}, so no delta; delete it")
     language = folder.name
     current = directory.current_name(language)
-    place = str((folder / "current").relative_to(root))
+    place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
         yield Finding(place, f"not there; choose one: xclipt use {language} {complete[0]}")
     elif current is not None and current not in complete:
@@ -114,15 +149,24 @@ def _dangling(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name not in known)
 
 
-def _shard(path: Path) -> str:
+def _features(path: Path) -> str:
     if path.suffix != ".safetensors":
         return "nothing refers to it; delete it"
     try:
-        with safe_open(path, "pt") as file:
-            whole = {"keys", "features"} <= set(file.keys())
-    except (SafetensorError, OSError) as error:
-        return f"damaged ({str(error).splitlines()[0]}); delete it, it is computed again"
-    return "" if whole else "holds no features; delete it"
+        read_shard(path)
+    except XcliptError as error:
+        return f"{error}; delete it, it is computed again"
+    return ""
+
+
+def _translations(path: Path) -> str:
+    lines = damaged_lines(path)
+    if not lines:
+        return ""
+    return (
+        f"{len(lines)} lines were edited or are damaged and are not used, first line {lines[0]}; "
+        "put them back, or take them as they are with `xclipt verify --accept`"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,0 +1,213 @@
+"""Every command x every kind of bad input: the exit code, one line, and a disk as it was.
+
+2 where the command line, the configuration, or a path or value that they name is at fault; 1 for
+the rest; 130 and 143 after an interruption.
+"""
+
+import hashlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.factories.deltas import store_shaken
+from tests.factories.models import load, write_mclip_backbone
+from tests.factories.running import run_xclipt
+from xclipt.deltas.lora import LoraSpec
+
+COMMANDS = {
+    "translate": ("--lang", "fr"),
+    "align": ("--lang", "fr"),
+    "train-delta": ("--lang", "fr"),
+    "eval": ("--lang", "fr"),
+    "export-delta": ("--lang", "fr"),
+    "search": ("un chat", "--images", "."),
+    "import-delta": (".",),
+    "status": (),
+    "verify": (),
+    "use": ("fr", "one"),
+    "remove": ("fr", "one", "--yes"),
+}
+"""With what each of them needs at least."""
+
+MAKE_A_DIRECTORY = ("translate", "align", "train-delta", "import-delta")
+
+WRONG_EVERYWHERE = {
+    "an unknown option": ("--nonsense",),
+    "a seed that is no number": ("--seed", "one"),
+    "a negative seed": ("--seed", "-1"),
+    "a missing configuration": ("--config", "none.yaml"),
+    "an unknown entry in it": ("--config", "unknown.yaml"),
+    "no YAML": ("--config", "broken.yaml"),
+}
+
+WRONG_VALUES = [
+    ("translate", ("--lang", "klingon"), "--lang klingon"),
+    ("translate", ("--lang", "en"), "--lang en"),
+    ("translate", ("--direction", "up"), "--direction up"),
+    ("translate", ("--engine", "babel"), "--engine babel"),
+    ("translate", ("--on-bad", "cry"), "--on-bad cry"),
+    ("translate", ("--limit", "few"), "--limit few"),
+    ("translate", ("--file", "none.tsv"), "none.tsv"),
+    ("align", ("--routine", "7"), "--routine 7"),
+    ("align", ("--floor", "2"), "--floor 2"),
+    ("align", ("--floor", "nan"), "--floor nan"),
+    ("align", ("--plot", "x.gif"), "--plot x.gif"),
+    ("align", ("--shots", "0"), "--shots 0"),
+    ("train-delta", ("--lang", ","), "--lang"),
+    ("train-delta", ("--lang", "en"), "--routine none"),
+    ("train-delta", ("--shots", "many"), "--shots many"),
+    ("train-delta", ("--shots", "5000"), "--shots 5000"),
+    ("train-delta", ("--routine", "7"), "--routine 7"),
+    ("train-delta", ("--delta", "magic"), "--delta magic"),
+    ("train-delta", ("--rank", "0"), "--rank 0"),
+    ("train-delta", ("--delta", "adapter", "--rank", "4"), "--rank"),
+    ("train-delta", ("--learning-rate", "inf"), "--learning-rate inf"),
+    ("train-delta", ("--align-weight", "nan"), "--align-weight nan"),
+    ("train-delta", ("--learning-rate", "-1"), "--learning-rate -1"),
+    ("train-delta", ("--align-loss", "hope"), "--align-loss hope"),
+    ("train-delta", ("--recipe", "cake"), "--recipe cake"),
+    ("train-delta", ("--start", "de"), "--start de"),
+    ("train-delta", ("--name", "../x"), "--name ../x"),
+    ("train-delta", ("--name", "current"), "--name current"),
+    ("train-delta", ("--name", "NUL"), "--name NUL"),
+    ("train-delta", ("--dataset", "nothing"), "--dataset nothing"),
+    ("train-delta", ("--tune", "body"), "--tune body"),
+    ("train-delta", ("--text", "to-en"), "--text to-en"),
+    ("eval", ("--mode", "dream"), "--mode dream"),
+    ("eval", ("--limit", "1"), "--limit 1"),
+    ("eval", ("--text", "backwards"), "--text backwards"),
+    ("eval", ("--data-dir", "none"), "--data-dir none"),
+    ("eval", ("--compare", "none.csv"), "--compare none.csv"),
+    ("eval", ("--device", "tpu"), "--device tpu"),
+    ("eval", ("--dtype", "int4"), "--dtype int4"),
+    ("eval", ("--backbone", "resnet"), "--backbone resnet"),
+    ("eval", ("--dataset", "none.csv"), "--dataset none.csv"),
+    ("export-delta", ("--format", "floppy"), "--format floppy"),
+    ("export-delta", ("--lang", "de"), "--lang de"),
+    ("search", ("--images", "none"), "--images none"),
+    ("search", ("--queries", "none.txt"), "--queries"),
+    ("search", ("--lang", "klingon"), "--lang klingon"),
+]
+
+NOT_THERE = [
+    (("eval", "--lang", "fr", "--delta", "none-such"), "none-such"),
+    (("export-delta", "--lang", "fr", "--delta", "none-such"), "none-such"),
+    (("use", "fr", "none-such"), "none-such"),
+    (("remove", "fr", "none-such", "--yes"), "none-such"),
+    (("use", "de", "one"), "'de'"),
+    (("import-delta", "."), "no delta"),
+    (("train-delta", "--lang", "fr", "--split", "dev"), "split 'dev'"),
+    (("eval", "--dataset", "xtd"), "--download"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("codes")
+    backbone = load(write_mclip_backbone(root / "backbone"))
+    store_shaken(root / "artifacts", backbone, LoraSpec(rank=2), name="one")
+    (root / "unknown.yaml").write_text("shoots: 10")
+    (root / "broken.yaml").write_text("a: [")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _there(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def snapshot(root):
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and "features" not in path.parts
+    }
+
+
+def refused(place, *arguments, code, part=""):
+    before = snapshot(place)
+    run = run_xclipt(*arguments)
+    assert run.code == code, run.err
+    lines = [line for line in run.err.splitlines() if line.startswith("xclipt: ")]
+    assert len(lines) == 1 and part in lines[0], run.err
+    assert "Traceback" not in run.err and "unexpected" not in run.err and not run.out
+    assert snapshot(place) == before
+    assert not (place / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), list(itertools.product(COMMANDS, WRONG_EVERYWHERE)), ids=" with ".join
+)
+def test_what_no_command_takes(place, command, kind):
+    arguments = (*COMMANDS[command], "--artifacts", "artifacts", *WRONG_EVERYWHERE[kind])
+    refused(place, command, *arguments, code=2)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in MAKE_A_DIRECTORY])
+def test_a_directory_that_is_named_and_not_there(place, command, monkeypatch):
+    named = (command, *COMMANDS[command], "--artifacts", "elsewhere")
+    refused(place, *named, code=2, part="--artifacts elsewhere")
+    monkeypatch.setenv("XCLIPT_ARTIFACTS", "elsewhere")
+    refused(place, command, *COMMANDS[command], code=2, part="elsewhere")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("eval", "search")])
+def test_a_directory_that_nobody_named(place, command):
+    if command not in MAKE_A_DIRECTORY:
+        refused(place, command, *COMMANDS[command], code=1, part="not an artifact directory")
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong", "part"), WRONG_VALUES, ids=lambda value: " ".join(value)[:40]
+)
+def test_wrong_values(place, command, wrong, part):
+    needed = [] if wrong[0] in COMMANDS[command] else COMMANDS[command]
+    if command == "search" and "--images" in wrong:
+        needed = ["un chat"]
+    refused(place, command, *needed, *wrong, "--artifacts", "artifacts", code=2, part=part)
+
+
+@pytest.mark.parametrize(("arguments", "part"), NOT_THERE, ids=lambda value: " ".join(value)[:40])
+def test_what_is_not_there(place, arguments, part):
+    refused(place, *arguments, "--artifacts", "artifacts", code=1, part=part)
+
+
+def test_a_value_that_fits_no_new_directory_leaves_none(place):
+    arguments = ("--lang", "fr", "--shots", "5000", "--backbone", "backbone")
+    refused(place, "train-delta", *arguments, "--artifacts", "elsewhere", code=2, part="5000")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "codes"), [("SIGINT", (130,)), ("SIGTERM", (143, -15))])
+def test_an_interruption(place, sent, codes):
+    command = [sys.executable, "-m", "xclipt", "train-delta", "--lang", "fr", "--epochs", "100000"]
+    with subprocess.Popen(
+        [
+            *command,
+            "--recipe",
+            "paper",
+            "--validate-on",
+            "0",
+            "--artifacts",
+            "artifacts",
+            "--name",
+            "long",
+        ],
+        cwd=place,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as run:
+        assert run.stderr is not None
+        lines = []
+        for line in run.stderr:
+            lines.append(line)
+            if line.startswith("Training"):
+                break
+        run.send_signal(getattr(signal, sent))
+        rest = "".join(lines) + run.stderr.read()
+    assert run.returncode in codes and "Traceback" not in rest, rest
