@@ -73,7 +73,8 @@ def accept(directory: ArtifactDirectory) -> list[str]:
         The paths of what was edited, within the directory.
 
     Raises:
-        XcliptError: An edited delta is damaged too, or a file cannot be written.
+        XcliptError: An edit is no setting, an edited delta is damaged too, or a file cannot be
+            written.
     """
     root, accepted = directory.root, []
     for path in sorted(root.glob(f"deltas/*/*/{MANIFEST}")):
@@ -83,7 +84,9 @@ def accept(directory: ArtifactDirectory) -> list[str]:
             continue
         language, name = path.parent.parent.name, path.parent.name
         current = directory.current_name(language) == name
-        tensors = StoredDelta(manifest, path.parent, current).tensors(edited=True)
+        edited = StoredDelta(manifest, path.parent, current)
+        tensors = edited.tensors(edited=True)
+        _ = edited.spec  # an edit that is no setting is refused before anything is written
         directory.write_delta(*manifest.packed(tensors), make_current=current)
         accepted.append(str(path.relative_to(root)))
     shards = sorted(root.glob("translations/*/*/*.jsonl"))

@@ -97,6 +97,14 @@ def test_an_edit_is_taken_when_asked_to(workspace, delta):
     assert len(list(delta.folder.glob("*.safetensors"))) == 1
 
 
+def test_an_edit_that_is_no_setting_is_never_taken(workspace, delta):
+    edited(delta, setting__alpha=44.5)
+    before = {path: path.read_bytes() for path in delta.folder.iterdir()}
+    with pytest.raises(XcliptError, match=r"manifest.yaml: alpha '44.5': must be"):
+        accept(workspace.directory)
+    assert {path: path.read_bytes() for path in delta.folder.iterdir()} == before
+
+
 def test_format_1_is_read_as_before_and_not_rewritten(workspace):
     manifest = replace(made_manifest(workspace.backbone.identity, LoraSpec(), name="old"), format=1)
     stored = store(workspace.directory, manifest, {"a": torch.ones(2)})
