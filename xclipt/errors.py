@@ -1,6 +1,8 @@
 """What xclipt raises for anything a user can put right, and what it warns of."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class XcliptError(Exception):
@@ -30,7 +32,19 @@ class XcliptError(Exception):
 
 
 class UsageError(XcliptError):
-    """The same of settings that contradict each other: wrong usage whatever the data."""
+    """What was asked for is wrong: settings that contradict each other, or a thing that is named
+    and is not there, or is not what it is taken for."""
+
+
+@contextmanager
+def blaming_what_was_named() -> Iterator[None]:
+    """Put whatever goes wrong within down to the path or name that was asked for."""
+    try:
+        yield
+    except FailedError:
+        raise
+    except XcliptError as error:
+        raise UsageError(error.message, field=error.field, value=error.value) from error
 
 
 def require_finite(settings: object) -> None:

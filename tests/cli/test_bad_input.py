@@ -40,7 +40,7 @@ def a_folder(tmp_path, make_picture, captions=6):
 
 def test_a_folder_without_captions(artifacts, tmp_path):
     (tmp_path / "pictures").mkdir()
-    line = refused(artifacts, "eval", "--dataset", tmp_path / "pictures")
+    line = refused(artifacts, "eval", "--dataset", tmp_path / "pictures", code=2)
     assert "captions." in line and "pictures" in line
 
 

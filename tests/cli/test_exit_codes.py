@@ -7,12 +7,17 @@ the rest; 130 and 143 after an interruption.
 import hashlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from math import nan
 
 import pytest
+import torch
+from PIL import Image
 
+from tests.factories.datasets import make_folder, write_captions
 from tests.factories.deltas import store_shaken
 from tests.factories.models import load, write_mclip_backbone
 from tests.factories.running import run_xclipt
@@ -95,14 +100,70 @@ WRONG_VALUES = [
 
 NOT_THERE = [
     (("eval", "--lang", "fr", "--delta", "none-such"), "none-such"),
+    (("eval", "--lang", "fr", "--against", "none-such"), "none-such"),
     (("export-delta", "--lang", "fr", "--delta", "none-such"), "none-such"),
     (("use", "fr", "none-such"), "none-such"),
     (("remove", "fr", "none-such", "--yes"), "none-such"),
     (("use", "de", "one"), "'de'"),
     (("import-delta", "."), "no delta"),
-    (("train-delta", "--lang", "fr", "--split", "dev"), "split 'dev'"),
+    (("import-delta", "hostile", "--lang", "fr"), "reserved word"),
+    (("import-delta", "cut-delta", "--lang", "fr"), "not what manifest.yaml says"),
+    (("train-delta", "--lang", "fr", "--split", "dev"), "--split dev"),
+    (("translate", "--lang", "fr", "--split", "dev"), "--split dev"),
+    (("align", "--lang", "fr", "--split", "dev"), "--split dev"),
+    (("eval", "--lang", "fr", "--split", "dev"), "--split dev"),
+    (("eval", "--lang", "sv"), "no captions in 'sv'"),
+    (("train-delta", "--lang", "fr", "--name", "one"), "is another delta of fr"),
     (("eval", "--dataset", "xtd"), "--download"),
+    (("eval", "--dataset", "lines"), "captions.fr.jsonl"),
+    (("eval", "--backbone", "no-numbers"), "not finite"),
+    (("eval", "--backbone", "cut"), "is damaged or holds more"),
+    (("eval", "--backbone", "other"), "its backbone is"),
 ]
+"""A thing that the command names, and that is not there or not what it must be."""
+
+BROKEN = {
+    "a damaged picture": [
+        ("train-delta", "--lang", "fr", "--shots", "2"),
+        ("eval", "--lang", "fr"),
+    ],
+    "the current delta's weights": [
+        ("eval", "--lang", "fr"),
+        ("export-delta", "--lang", "fr"),
+        ("use", "fr", "one"),
+        ("search", "un chat", "--lang", "fr", "--images", "mine/images"),
+    ],
+    "the current delta's manifest": [
+        ("eval", "--lang", "fr"),
+        ("export-delta", "--lang", "fr"),
+        ("use", "fr", "one"),
+        ("search", "un chat", "--lang", "fr", "--images", "mine/images"),
+        ("status",),
+    ],
+    "the name of the current delta": [
+        ("eval", "--lang", "fr"),
+        ("export-delta", "--lang", "fr"),
+        ("search", "un chat", "--lang", "fr", "--images", "mine/images"),
+    ],
+    "the mark": [(command, *given) for command, given in COMMANDS.items()],
+    "the backbone's weights": [
+        ("train-delta", "--lang", "fr", "--shots", "2"),
+        ("align", "--lang", "fr"),
+        ("eval", "--lang", "fr"),
+        ("search", "un chat", "--images", "mine/images"),
+    ],
+}
+"""What may be broken by itself, and the commands that meet it."""
+
+BREAKS = {
+    "a damaged picture": ("mine/images/0.png", b"no picture"),
+    "the current delta's weights": ("artifacts/deltas/fr/one/delta-*.safetensors", b"cut"),
+    "the current delta's manifest": ("artifacts/deltas/fr/one/manifest.yaml", b"a: ["),
+    "the name of the current delta": ("artifacts/deltas/fr/current", b"gone"),
+    "the mark": ("artifacts/xclipt.yaml", b"format: ["),
+    "the backbone's weights": ("backbone/pytorch_model.bin", b"cut"),
+}
+"""Where it lies, and what is there instead."""
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +171,31 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("codes")
     backbone = load(write_mclip_backbone(root / "backbone"))
     store_shaken(root / "artifacts", backbone, LoraSpec(rank=2), name="one")
+    _write_what_is_wrong(root)
     (root / "unknown.yaml").write_text("shoots: 10")
     (root / "broken.yaml").write_text("a: [")
     return root
+
+
+def _write_what_is_wrong(root):
+    words = {"en": "a cat", "fr": "un chat"}
+    captions = {
+        lang: {f"{i}.png": (f"{text} {i}",) for i in range(4)} for lang, text in words.items()
+    }
+    mine = make_folder(root / "mine", captions)
+    for number, colour in enumerate(("red", "green", "blue", "white")):
+        Image.new("RGB", (8, 8), colour).save(mine.picture_path(f"{number}.png"))
+    write_captions(root / "lines", "fr", "no JSON")
+    native = root / "artifacts/deltas/fr/one"
+    for name, text in (("hostile", "current"), ("cut-delta", "cut-delta")):
+        shutil.copytree(native, root / name)
+        manifest = root / name / "manifest.yaml"
+        manifest.write_text(manifest.read_text().replace("name: one", f"name: {text}"))
+    next((root / "cut-delta").glob("delta-*")).write_bytes(b"cut")
+    write_mclip_backbone(root / "other", seed=1)
+    weights = write_mclip_backbone(root / "no-numbers") / "pytorch_model.bin"
+    torch.save(torch.load(weights) | {"LinearTransformation.bias": torch.full((8,), nan)}, weights)
+    (write_mclip_backbone(root / "cut") / "pytorch_model.bin").write_bytes(b"cut")
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +207,7 @@ def snapshot(root):
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in root.rglob("*")
-        if path.is_file() and "features" not in path.parts
+        if path.is_file() and not {"features", "indexes"} & {*path.parts}
     }
 
 
@@ -140,7 +223,7 @@ def refused(place, *arguments, code, part=""):
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"), list(itertools.product(COMMANDS, WRONG_EVERYWHERE)), ids=" with ".join
+    ("command", "kind"), list(itertools.product(COMMANDS, WRONG_EVERYWHERE)), ids=str
 )
 def test_what_no_command_takes(place, command, kind):
     arguments = (*COMMANDS[command], "--artifacts", "artifacts", *WRONG_EVERYWHERE[kind])
@@ -171,9 +254,31 @@ def test_wrong_values(place, command, wrong, part):
     refused(place, command, *needed, *wrong, "--artifacts", "artifacts", code=2, part=part)
 
 
-@pytest.mark.parametrize(("arguments", "part"), NOT_THERE, ids=lambda value: " ".join(value)[:40])
+@pytest.mark.parametrize(("arguments", "part"), NOT_THERE, ids=str)
 def test_what_is_not_there(place, arguments, part):
-    refused(place, *arguments, "--artifacts", "artifacts", code=1, part=part)
+    refused(place, *arguments, "--artifacts", "artifacts", code=2, part=part)
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments"),
+    [(what, arguments) for what, several in BROKEN.items() for arguments in several],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_what_is_broken_by_itself(place, what, arguments):
+    pattern, content = BREAKS[what]
+    (path,) = place.glob(pattern)
+    before = path.read_bytes()
+    path.write_bytes(content)
+    own = ("--dataset", "mine") if arguments[0] in ("train-delta", "align", "eval") else ()
+    try:
+        refused(place, *arguments, *own, "--artifacts", "artifacts", code=1, part="")
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_refused_backbone_leaves_no_directory(place):
+    arguments = ("--lang", "fr", "--shots", "2", "--dataset", "mine", "--backbone", "no-numbers")
+    refused(place, "train-delta", *arguments, "--artifacts", "elsewhere", code=2, part="finite")
 
 
 def test_a_value_that_fits_no_new_directory_leaves_none(place):

@@ -65,8 +65,10 @@ def test_use_rolls_back(artifacts):
     assert document == {"command": "use", "language": "fr", "name": "new", "previous": "old"}
     deltas = said(artifacts, "status", "--json").json()["deltas"]
     assert {delta["name"]: delta["current"] for delta in deltas} == {"old": False, "new": True}
-    assert "no delta 'none' for 'fr' (there: new, old)" in refused(artifacts, "use", "fr", "none")
-    assert "cannot name a delta" in refused(artifacts, "use", "fr", "../x")
+    assert "no delta 'none' for 'fr' (there: new, old)" in refused(
+        artifacts, "use", "fr", "none", code=2
+    )
+    assert "cannot name a delta" in refused(artifacts, "use", "fr", "../x", code=2)
     assert "name one language" in refused(artifacts, "use", "all", "old", code=2)
     next((artifacts / "deltas/fr/old").glob("delta-*")).write_bytes(b"broken")
     assert "not what manifest.yaml says" in refused(artifacts, "use", "fr", "old")
@@ -103,7 +105,7 @@ def test_remove_never_leaves_the_directory(artifacts, tmp_path):
     (artifacts / "deltas/de").symlink_to(tmp_path)
     assert "is a link to elsewhere" in refused(artifacts, "remove", "de", "precious", "--yes")
     for name in ("../../../precious", "..", "/etc"):
-        assert "cannot name a delta" in refused(artifacts, "remove", "fr", name, "--yes")
+        assert "cannot name a delta" in refused(artifacts, "remove", "fr", name, "--yes", code=2)
     assert (precious / "manifest.yaml").read_text() == "thesis"
 
 
@@ -126,7 +128,7 @@ def test_a_foreign_folder_needs_a_word(artifacts, tmp_path):
     said(artifacts, "export-delta", "--format", "peft", "--out", tmp_path / "out")
     folder = tmp_path / "out/fr/new"
     (folder / "manifest.yaml").unlink()
-    assert "give --lang" in refused(artifacts, "import-delta", folder)
+    assert "give --lang" in refused(artifacts, "import-delta", folder, code=2)
     run = said(artifacts, "import-delta", folder, "--lang", "jp", "--use", "--json")
     assert "xclipt did not write it" in run.err and "--lang jp is ja" in run.err
     assert run.json()["delta"]["foreign"] and run.json()["delta"]["language"] == "ja"

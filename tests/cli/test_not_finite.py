@@ -1,7 +1,6 @@
 """Damaged backbones and trainings that diverge end in one line, and nothing of them is kept."""
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from tests.factories.datasets import make_folder
@@ -35,10 +34,10 @@ def artifacts_of(backbone, root):
 
 @pytest.mark.parametrize("side", ["text", "vision"])
 @pytest.mark.parametrize("command", ["eval", "train-delta", "search"])
-def test_a_backbone_with_weights_that_are_no_numbers(tmp_path, folder, side, command):
+def test_a_backbone_whose_features_are_no_numbers(tmp_path, folder, side, command):
     write_clip(tmp_path / "clip")
     weights = load_file(tmp_path / "clip/model.safetensors")
-    weights[f"{'text' if side == 'text' else 'visual'}_projection.weight"][0, 0] = torch.nan
+    weights[f"{'text' if side == 'text' else 'visual'}_projection.weight"][0] = 3e38
     save_file(weights, tmp_path / "clip/model.safetensors", {"format": "pt"})
     options = {
         "eval": ("--dataset", folder, "--lang", "fr"),

@@ -131,7 +131,7 @@ def test_a_number_that_there_are_no_pictures_for(shots):
 def test_a_part_that_was_not_published_is_refused():
     view = PaperSplit(Given(french(2)), 1)
     assert len(view.captions("fr", "train")) == 1
-    with pytest.raises(XcliptError, match="has no split 'test'"):
+    with pytest.raises(XcliptError, match="split 'test': given has none"):
         view.captions("fr", "test")
 
 

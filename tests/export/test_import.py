@@ -137,7 +137,7 @@ def test_a_pickle_that_would_run_code_is_refused(backbone, other, tmp_path, monk
     delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2))
     export = export_delta(delta, "opendelta", tmp_path / "out", lambda: backbone)
     torch.save({"weight": Evil()}, export.path / "pytorch_model.bin")
-    with pytest.raises(XcliptError, match="holds more than tensors"):
+    with pytest.raises(XcliptError, match="or holds more than tensors"):
         import_delta(other, export.path)
     (export.path / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(XcliptError, match=r"pytorch_model\.bin"):

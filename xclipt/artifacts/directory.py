@@ -37,7 +37,7 @@ from xclipt.backbones.registry import load_backbone
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import spec_from
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.progress import Silent
 
@@ -57,15 +57,15 @@ def check_name(name: str, what: str = "a delta") -> None:
     """Refuse what cannot be a folder's name on every file system, or is a name of ours.
 
     Raises:
-        XcliptError: Says what may be in a name, and what is reserved.
+        UsageError: Says what may be in a name, and what is reserved.
     """
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise XcliptError(
+        raise UsageError(
             f"{name!r} cannot name {what}: use up to 100 letters, digits, '.', '_' and '-', from a "
             "letter or digit to anything but a '.'"
         )
     if _RESERVED.fullmatch(name):
-        raise XcliptError(f"{name!r} cannot name {what}: it is a reserved word; take another")
+        raise UsageError(f"{name!r} cannot name {what}: it is a reserved word; take another")
 
 
 @dataclass(frozen=True)
@@ -257,12 +257,12 @@ class ArtifactDirectory:
     def _folder(self, kind: str, language: str, name: str, what: str) -> Path:
         check_name(name, what)
         if not _NAME.fullmatch(language):
-            raise XcliptError(f"{language!r} is no language's code")
+            raise UsageError(f"{language!r} is no language's code")
         folder = self.root / kind / language
         # Where upper and lower case are one, the two would be one folder.
         twins = (path.name for path in folder.glob("*") if path.name.lower() == name.lower())
         if twin := next((twin for twin in twins if twin != name), None):
-            raise XcliptError(
+            raise UsageError(
                 f"{name!r} cannot name {what}: {folder} has '{twin}', which differs in case alone"
             )
         return self.root / kind / language / name
@@ -297,7 +297,7 @@ class ArtifactDirectory:
             XcliptError: There is no such delta.
         """
         if not (self.delta_folder(language, name) / MANIFEST).is_file():
-            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}'")
+            raise self._no_delta(language, name)
         write_text(self.root / "deltas" / language / CURRENT, f"{name}\n")
 
     def removal(self, language: str, name: str) -> Path:
@@ -308,10 +308,9 @@ class ArtifactDirectory:
                 folder is not really in this directory.
         """
         folder = self.delta_folder(language, name)
-        others = sorted(path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}"))
+        others = self.names(language)
         if name not in others:
-            known = ", ".join(others) or "none"
-            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
+            raise self._no_delta(language, name)
         others.remove(name)
         if others and self.current_name(language) == name:
             raise XcliptError(
@@ -373,8 +372,7 @@ class ArtifactDirectory:
         folder = self.delta_folder(language, name)
         path = folder / MANIFEST
         if not path.is_file():
-            known = ", ".join(stored.manifest.name for stored in self.deltas(language)) or "none"
-            raise XcliptError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
+            raise self._no_delta(language, name)
         manifest = DeltaManifest.read(path)
         if manifest.backbone["fingerprint"] != self.backbone.fingerprint:
             raise XcliptError(
@@ -385,10 +383,29 @@ class ArtifactDirectory:
         stored.require_facts()
         return stored
 
+    def names(self, language: str) -> list[str]:
+        """What a language's deltas are called."""
+        found = (self.root / "deltas" / language).glob(f"*/{MANIFEST}")
+        return sorted(path.parent.name for path in found)
+
+    def _no_delta(self, language: str, name: str) -> UsageError:
+        known = ", ".join(self.names(language)) or "none"
+        return UsageError(f"{self.root}: no delta '{name}' for '{language}' (there: {known})")
+
     def current(self, language: str) -> StoredDelta | None:
-        """The language's current delta, ``None`` where it has none."""
+        """The language's current delta, ``None`` where it has none.
+
+        Raises:
+            XcliptError: It is not there, is another backbone's, or its manifest was edited.
+        """
         name = self.current_name(language)
-        return self.delta(language, name) if name else None
+        if name is None:
+            return None
+        try:
+            return self.delta(language, name)
+        except UsageError as error:  # nobody asked for it by name
+            path = self.root / "deltas" / language / CURRENT
+            raise XcliptError(f"{path}: {error}") from None
 
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""

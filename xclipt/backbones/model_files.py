@@ -121,9 +121,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
         raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
-    except Exception as error:
-        # weights_only refuses whatever would run code.
-        raise XcliptError(f"{path}: holds more than tensors ({first_line(error)})") from None
+    except Exception:
+        # weights_only refuses whatever would run code, and does not always tell that from garbage.
+        raise XcliptError(
+            f"{path}: is damaged or holds more than tensors; copy it again, or save it as "
+            "safetensors"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise XcliptError(f"{path}: not a mapping of names to tensors")
     return state

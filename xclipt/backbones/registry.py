@@ -167,6 +167,11 @@ def _assembled(
 
     def measure() -> str:
         weights = tower_weights(tower, images.tower)
+        for where, tensor in weights.items():
+            if not tensor.isfinite().all():
+                raise XcliptError(
+                    f"{name}: {where} holds values that are not finite; get its weights anew"
+                )
         return fingerprint(weights, tokenizer_definition(tokenizer.tokenizer), preprocessing)
 
     dim = sum(p.shape[0] for n, p in tower.head.named_parameters() if n == "weight")

@@ -1,13 +1,14 @@
 """What the commands share: from option values to open workspaces, data sets and languages."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclipt.cli.options import CommonOptions
 from xclipt.cli.terminal import Terminal
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import UsageError, XcliptError, blaming_what_was_named
 from xclipt.progress import Progress, Task
 
 if TYPE_CHECKING:
@@ -86,14 +87,15 @@ class Invocation:
         from xclipt.workspace import open_workspace
 
         self._new = self.directory_if_there is None
-        return open_workspace(
-            self._common.root,
-            self._terminal,
-            backbone=self._common.backbone,
-            device=self._common.device,
-            dtype=self._common.dtype,
-            create=self._create,
-        )
+        with blaming_what_was_named() if self._common.backbone else nullcontext():
+            return open_workspace(
+                self._common.root,
+                self._terminal,
+                backbone=self._common.backbone,
+                device=self._common.device,
+                dtype=self._common.dtype,
+                create=self._create,
+            )
 
     @cached_property
     def directory(self) -> "ArtifactDirectory":
@@ -122,7 +124,8 @@ class Invocation:
 
         if download:
             _fetch(name, self._common.data_dir or DATA_DIR, self._terminal)
-        dataset = open_dataset(name, data_root(self._common))
+        with blaming_what_was_named():
+            dataset = open_dataset(name, data_root(self._common))
         self._datasets.append(dataset)
         self._pass_on_remarks()
         return dataset

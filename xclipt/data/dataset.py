@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,14 @@ class Dataset(ABC):
 
     def _require(self, language: str, split: str | None) -> None:
         if language not in self.languages:
-            raise XcliptError(
+            raise UsageError(
                 f"{self.name}: no captions in '{language}'; it has {', '.join(self.languages)}"
             )
         if split is not None and split not in self.splits:
             raise XcliptError(
-                f"{self.name}: no split '{split}'; it has {', '.join(self.splits) or 'none'}"
+                f"{self.name} has {', '.join(self.splits) or 'no splits'}",
+                field="split",
+                value=split,
             )
 
 

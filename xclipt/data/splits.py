@@ -78,7 +78,9 @@ class PaperSplit(Dataset):
         if split is None:
             return self.dataset.captions(language, None)
         if split not in self._parts:
-            raise XcliptError(f"{self.name}: has no split '{split}' beside the one to train on")
+            raise XcliptError(
+                f"{self.name} has none beside the one to train on", field="split", value=split
+            )
         source, images = self._parts[split]
         listed = self.dataset.captions(language, source)
         return [p for p in listed if images is None or p.image in images]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.errors import FailedError, XcliptError
+from xclipt.errors import FailedError, UsageError, XcliptError
 
 NONE = "none"
 _SEED = re.compile(r"-seed\d+$")
@@ -66,7 +66,7 @@ def stem(name: str) -> str:
     return _SEED.sub("", name)
 
 
-class _LackingError(XcliptError):
+class _LackingError(UsageError):
     """One language does not have what is asked; another one may."""
 
 

@@ -15,7 +15,7 @@ from xclipt.backbones.registry import blueprint
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import require_fit
 from xclipt.deltas.kinds import spec_from
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError, blaming_what_was_named
 from xclipt.export import opendelta, peft
 from xclipt.export.exchange import ReadDelta
 from xclipt.export.native import read_native
@@ -78,24 +78,29 @@ def import_delta(
             not fit the tower; or there is another delta of that name.
     """
     outline = blueprint(directory.backbone.id)
-    read = _read(folder, outline.text_tower)
     code = resolve(language) if language else None
-    if read.manifest is None:
-        described = _foreign_manifest(
-            directory.backbone, outline.text_parameters, folder, read, code
+    with blaming_what_was_named():
+        read = _read(folder, outline.text_tower)
+        if read.manifest is None:
+            described = _foreign_manifest(
+                directory.backbone, outline.text_parameters, folder, read, code
+            )
+        else:
+            described = _own_manifest(directory, folder, read, read.manifest, code)
+        if name is not None:
+            described = replace(described, name=name)
+        manifest, data = described.packed(read.tensors)
+        where = directory.delta_folder(manifest.language, manifest.name)
+        require_fit(
+            folder,
+            outline.text_tower,
+            spec_from(manifest.kind, manifest.setting),
+            read.tensors,
         )
-    else:
-        described = _own_manifest(directory, folder, read, read.manifest, code)
-    if name is not None:
-        described = replace(described, name=name)
-    manifest, data = described.packed(read.tensors)
-    where = directory.delta_folder(manifest.language, manifest.name)
-    spec = spec_from(manifest.kind, manifest.setting)
-    require_fit(folder, outline.text_tower, spec, read.tensors)
     if (where / MANIFEST).exists():
         there = directory.delta(manifest.language, manifest.name)
         if there.manifest.weights.sha256 != manifest.weights.sha256:
-            raise XcliptError(
+            raise UsageError(
                 f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
                 f"with xclipt remove {manifest.language} {manifest.name}"
             )

@@ -10,7 +10,7 @@ from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import name as language_name
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Outcome, fit
@@ -71,7 +71,7 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
     wanted = replace(stored.manifest, **asked).facts()
     if wanted != stored.manifest.facts():
         differing = differences(wanted, stored.manifest.facts())
-        raise XcliptError(
+        raise UsageError(
             f"{prepared.folder}: '{name}' is there already and is another delta of {language} "
             f"(they differ in {differing}); give `name=NAME`, or `force=True` to replace it"
         )

@@ -36,12 +36,7 @@ class EmojiDataset(Dataset):
     splits = ("train", "val", "test", "flags")
 
     def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
-        if language not in self.languages:
-            raise XcliptError(
-                f"emoji: no names in '{language}'; it has {', '.join(self.languages)}"
-            )
-        if split is not None and split not in self.splits:
-            raise XcliptError(f"emoji: no split '{split}'; it has {', '.join(self.splits)}")
+        self._require(language, split)
         names = _names(language)
         return [
             CaptionedPicture(f"{_code(character)}.png", (names[character],))
