@@ -132,7 +132,7 @@ class Row:
             feature_map: Name of a map and its settings.
         """
         return cls(
-            recipe_with(RECIPES[base], **(recipe or {})),
+            recipe_with(RECIPES[base].recipe, **(recipe or {})),
             delta_of(**delta) if delta else PartialSpec(),
             moved=map_of(**feature_map) if feature_map else None,
             **rest,

@@ -103,7 +103,7 @@ class Grid:
             yield TrainingRequest(
                 pairs,
                 spec,
-                recipe_with(RECIPES[self.recipe], **changes),
+                recipe_with(RECIPES[self.recipe].recipe, **changes),
                 name=f"{prefix}-routine{routine}-lr{rate:g}{aligned}-seed{seed}",
                 validation_pictures=self.validation_pictures,
             )

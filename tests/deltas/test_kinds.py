@@ -26,6 +26,8 @@ from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields
 from xclipt.export.exchange import ExportJob
 
+BENDS = "relu, gelu_new, gelu_orig, leakyrelu, swish, tanh"
+
 
 def adapt(backbone, spec, seed=1) -> AdaptedTower:
     return AdaptedTower(backbone.text_tower, spec, seed, backbone.tokenizer)
@@ -72,7 +74,8 @@ def test_an_unknown_kind_is_one_clear_error_everywhere(tmp_path):
         ("adapter", {"bottleneck": math.inf}, "bottleneck 'inf': must be a finite number"),
         ("adapter", {"bottleneck": True}, "bottleneck 'True': must be a whole number"),
         ("lora", {"rank": 0}, "rank '0': must be at least 1"),
-        ("lora", {"modules": "some"}, "modules 'some': choose query-value or all-linear"),
+        ("adapter", {"non_linearity": "gelu"}, f"non_linearity 'gelu': choose {BENDS}"),
+        ("compacter", {"non_linearity": "gelu"}, f"non_linearity 'gelu': choose {BENDS}"),
         ("soft-prompt", {"tokens": 0}, "tokens '0': must be at least 1"),
     ],
 )

@@ -1,5 +1,6 @@
 """Deltas come back from every folder that can hold them, onto their own backbone alone."""
 
+import copy
 import json
 import os
 import pickle
@@ -16,16 +17,19 @@ from tests.factories.foreign import features_around, foreign_peft
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.compacter import CompacterSpec
-from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
+from xclipt.deltas.lora import ALL_LINEAR, QUERY_VALUE, LoraSpec
+from xclipt.deltas.opendelta import import_opendelta
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.formats import export_delta
 from xclipt.export.importing import import_delta
 
+AFTER = ["attention.output.dense", "output.dense"]
 EVERY_KIND = [
     LoraSpec(rank=2),
     LoraSpec(rank=2, alpha=3, train_layernorm=False, hard_prompt="un"),
     LoraSpec(rank=2, modules=ALL_LINEAR),
+    LoraSpec(rank=2, modules="query,attention.output.dense"),
     AdapterSpec(bottleneck=4),
     CompacterSpec(reduction=4),
     SoftPromptSpec(tokens=2, pool_prompt=False),
@@ -74,15 +78,26 @@ def test_a_lora_that_peft_made(backbone, other, tmp_path, norms):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("targets", "modules"),
     [
-        ({"target_modules": ["query", "key"]}, "tensors do not fit this backbone, first"),
-        ({"target_modules": ["query"]}, r"missing, the tower wants \(2, 16\)"),
+        (["value", "key"], "attention.self.key,attention.self.value"),
+        (["value"], "attention.self.value"),
+        (["value", "output.dense"], "attention.self.value,attention.output.dense,output.dense"),
+        (["query", "value"], QUERY_VALUE),
     ],
 )
-def test_a_lora_of_other_modules_is_refused(backbone, other, tmp_path, changes, message):
+def test_a_lora_of_any_modules(backbone, other, tmp_path, targets, modules):
+    model = foreign_peft(backbone.text_tower.encoder, tmp_path / "theirs", target_modules=targets)
+    imported = import_delta(other, tmp_path / "theirs", language="fr")
+    assert imported.delta.manifest.setting["modules"] == modules
+    ours = features(backbone, imported.delta, SHORT)
+    torch.testing.assert_close(ours, features_around(backbone, model), atol=1e-5, rtol=1e-5)
+
+
+def test_a_lora_of_some_blocks_alone_is_refused(backbone, other, tmp_path):
+    changes = {"target_modules": ["query"], "layers_to_transform": [0]}
     foreign_peft(backbone.text_tower.encoder, tmp_path / "theirs", **changes)
-    with pytest.raises(XcliptError, match=message):
+    with pytest.raises(XcliptError, match=r"missing, the tower wants \(2, 16\)"):
         import_delta(other, tmp_path / "theirs", language="fr")
     assert other.languages() == []
 
@@ -103,10 +118,6 @@ def test_settings_that_nobody_knows_are_told_with_the_folder(backbone, other, tm
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_deltas_that_opendelta_saved(backbone, other, tmp_path, dropout):
-    import copy
-
-    from xclipt.deltas.opendelta import import_opendelta
-
     opendelta = import_opendelta()
     encoder = copy.deepcopy(backbone.text_tower.encoder).requires_grad_(True)
     model = opendelta.LoraModel(
@@ -125,6 +136,52 @@ def test_deltas_that_opendelta_saved(backbone, other, tmp_path, dropout):
     ours = features(backbone, imported.delta, SHORT)
     theirs = features_around(backbone, encoder.eval())
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "spec"),
+    [
+        (
+            {"delta_type": "compacter", "reduction_factor": 2, "modified_modules": AFTER},
+            CompacterSpec(reduction=2, non_linearity="relu", train_layernorm=False),
+        ),
+        (
+            {"delta_type": "adapter", "bottleneck_dim": 3, "modified_modules": AFTER},
+            AdapterSpec(bottleneck=3, non_linearity="gelu_new", train_layernorm=False),
+        ),
+        (
+            {
+                "delta_type": "adapter",
+                "bottleneck_dim": 3,
+                "non_linearity": "tanh",
+                "modified_modules": AFTER,
+            },
+            AdapterSpec(bottleneck=3, non_linearity="tanh", train_layernorm=False),
+        ),
+    ],
+    ids=["compacter", "adapter", "tanh"],
+)
+def test_what_opendelta_makes_of_a_dictionary(backbone, other, tmp_path, config, spec):
+    """As the paper's code builds its deltas: the configuration classes' defaults apply."""
+    opendelta = import_opendelta()
+    encoder = copy.deepcopy(backbone.text_tower.encoder).requires_grad_(True)
+    model = opendelta.AutoDeltaModel.from_config(
+        opendelta.AutoDeltaConfig.from_dict(config), backbone_model=encoder
+    )
+    model.freeze_module(exclude=["deltas"], set_state_dict=True)
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad:
+            generator = torch.Generator().manual_seed(len(name))
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    model.save_finetuned(str(tmp_path / "theirs"))
+    imported = import_delta(other, tmp_path / "theirs", language="fr")
+    assert imported.delta.spec == spec
+    ours = features(backbone, imported.delta, SHORT)
+    theirs = features_around(backbone, encoder.eval())
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    again = export_delta(imported.delta, "opendelta", tmp_path / "out", lambda: backbone)
+    written = json.loads((again.path / "config.json").read_text())
+    assert written["non_linearity"] == spec.non_linearity
 
 
 class Evil:

@@ -25,12 +25,11 @@ from xclipt.training.loop import (
     ValidationSet,
     _batch,
     _best,
-    _evaluation_steps,
     _loss,
     fit,
 )
 from xclipt.training.losses import ALIGNMENTS, contrastive
-from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, cosine_schedule, recipe_with
+from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with
 
 RECIPE = Recipe(
     epochs=5,
@@ -170,7 +169,7 @@ def test_the_head_has_a_learning_rate_of_its_own():
 def test_the_papers_recipe():
     assert PAPER.steps(50) == 500 and PAPER.steps(10) == 100
     assert (PAPER.align_loss, PAPER.teacher, PAPER.logit_scale) == ("mse", "live", 100)
-    steps = _evaluation_steps(500, PAPER.evaluations)
+    steps = PAPER.evaluation_steps(500)
     assert steps == set(range(5, 501, 5)), "every fifth step, as in the paper's code"
     history = [
         Evaluated(i, r1, mrr) for i, (r1, mrr) in enumerate([(1, 9), (5, 1), (5, 2), (3, 8)])
@@ -178,7 +177,7 @@ def test_the_papers_recipe():
     assert _best(history, PAPER).step == 2, "recall, the latest of equals"
     assert _best(history, RECIPE).step == 0
     assert PAPER.schedule == "cosine"
-    warm = [cosine_schedule(step, 500, PAPER.warmup) for step in (0, 250, 499)]
+    warm = [PAPER.rate(step, 500) for step in (0, 250, 499)]
     assert warm[0] == 1 and warm[1] == pytest.approx(0.5) and 0 < warm[2] < 1e-4
     settings = {"lr": PAPER.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
     one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
@@ -194,12 +193,12 @@ def test_the_papers_recipe():
 
 def test_a_constant_rate_rises_and_stays_and_learns_otherwise_than_a_falling_one():
     constant = SCHEDULES["constant"]
-    assert [constant(step, 20, 0.1) for step in (0, 1, 2, 19)] == [1 / 3, 2 / 3, 1, 1]
+    assert [constant(step, 20, 2) for step in (0, 1, 2, 19)] == [1 / 3, 2 / 3, 1, 1]
     assert [constant(step, 20, 0) for step in (0, 19)] == [1, 1]
     falling = run(tiny_backbone(), RECIPE)
     steady = run(tiny_backbone(), replace(RECIPE, schedule="constant"))
     assert any(not torch.equal(steady.tensors[n], t) for n, t in falling.tensors.items())
-    with pytest.raises(XcliptError, match="schedule 'linear': choose cosine, constant"):
+    with pytest.raises(XcliptError, match="schedule 'linear': choose cosine, cosine-from"):
         replace(RECIPE, schedule="linear")
 
 
@@ -402,12 +401,18 @@ def test_loss_is_contrastive_plus_weighted_alignment():
 
 
 def test_batches_cover_every_pair_once_an_epoch_and_are_full():
-    batches = [_batch(10, 4, seed=1, step=step) for step in range(3)]
+    fours = Recipe(batch_size=4)
+    batches = [_batch(10, fours, seed=1, step=step) for step in range(3)]
     assert [len(batch) for batch in batches] == [4, 4, 4]
     assert set().union(*batches) == set(range(10))
     assert all(len(set(batch)) == 4 for batch in batches)
-    assert _batch(10, 4, 1, 0) == _batch(10, 4, 1, 0) != _batch(10, 4, 1, 3)
-    assert sorted(_batch(3, 50, 1, 7)) == [0, 1, 2]
+    assert _batch(10, fours, 1, 0) == _batch(10, fours, 1, 0) != _batch(10, fours, 1, 3)
+    assert sorted(_batch(3, Recipe(batch_size=50), 1, 7)) == [0, 1, 2]
+    short = replace(fours, last_batch="short")
+    batches = [_batch(10, short, seed=1, step=step) for step in range(3)]
+    assert [*map(len, batches)] == [4, 4, 2] and sorted(i for batch in batches for i in batch) == [
+        *range(10)
+    ]
 
 
 def test_steps_follow_pairs_or_epochs():

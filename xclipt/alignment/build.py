@@ -18,7 +18,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import Dataset
 from xclipt.data.pairs import CaptionPair, caption_pairs, of
 from xclipt.data.pictures import require_pictures
-from xclipt.data.splits import PAPER, protocol
+from xclipt.data.splits import PAPER, PAPER_SEED, protocol
 from xclipt.errors import UsageError, XcliptError
 from xclipt.translation.lookup import LookedUp, absent_error, look_up
 from xclipt.translation.store import Translator
@@ -38,6 +38,7 @@ class AlignmentRequest:
         seed: Decides which pictures are drawn.
         split: To take pairs from; ``None`` is ``train``, or everything where there are no splits;
             ``paper`` is the choice of the paper's code (:mod:`xclipt.data.splits`).
+        split_seed: What ``paper`` draws with.
         allow_missing: Go on with the pictures that are there.
         translator: Engine, model or folder of the translations to take; ``None`` is the translator
             that has most of them.
@@ -56,6 +57,7 @@ class AlignmentRequest:
     text: str | None = None
     seed: int = 1
     split: str | None = None
+    split_seed: int = PAPER_SEED
     allow_missing: bool = False
     translator: str | None = None
     floor: float | None = None
@@ -159,7 +161,7 @@ def build_alignment(
     """
     check_language(request.routine, request.inference, request.language)
     named = request.split or ("train" if "train" in dataset.splits else None)
-    view, split = protocol(dataset, named, request.shots, "train")
+    view, split = protocol(dataset, named, request.shots, "train", request.split_seed)
     chosen = view.captions(request.language, split)
     if request.with_pictures:
         chosen = require_pictures(dataset, chosen, request.allow_missing)

@@ -36,7 +36,7 @@ from xclipt.backbones.backbone import Backbone, BackboneIdentity
 from xclipt.backbones.registry import load_backbone
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import DeltaSpec
-from xclipt.deltas.kinds import spec_from
+from xclipt.deltas.kinds import stored_spec
 from xclipt.errors import UsageError, XcliptError
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.progress import Silent
@@ -84,7 +84,7 @@ class StoredDelta:
             XcliptError: The manifest names a kind or a setting that this xclipt does not know.
         """
         try:
-            return spec_from(self.manifest.kind, self.manifest.setting)
+            return stored_spec(self.manifest.kind, self.manifest.setting)
         except XcliptError as error:
             raise XcliptError(f"{self.folder / MANIFEST}: {error}") from None
 

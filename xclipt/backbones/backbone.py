@@ -191,13 +191,15 @@ class Backbone:
         caption would otherwise make all of the batch as long.
         """
         batches = list(length_batches([len(row) for row in rows], TOKENS_PER_BATCH))
-        with self.autocast(), self._attention():
-            parts = [
-                self.text_tower(*self.tokenizer.pad([rows[i] for i in batch], self.device)).float()
-                for batch in batches
-            ]
+        parts = [self.embed_together([rows[i] for i in batch]) for batch in batches]
         order = torch.tensor([i for batch in batches for i in batch], device=self.device)
         return torch.cat(parts)[order.argsort()]
+
+    def embed_together(self, rows: Sequence[list[int]]) -> Tensor:
+        """As :meth:`embed_tokens`, all rows in one batch, in their order."""
+        with self.autocast(), self._attention():
+            features: Tensor = self.text_tower(*self.tokenizer.pad(rows, self.device))
+        return features.float()
 
     def encode_pictures(self, paths: Sequence[Path], progress: Progress | None = None) -> Tensor:
         """Features of pictures ``(n, dim)``, float32 on the CPU, not L2-normalised.

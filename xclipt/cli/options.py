@@ -15,6 +15,7 @@ from xclipt.deltas.kinds import KINDS
 from xclipt.errors import UsageError
 
 DATA, METHOD, DELTA, OPTIMISATION, OUTPUT = "Data", "Method", "Delta", "Optimisation", "Output"
+ADVANCED = "What the released code of the paper sets otherwise"
 """Panels of ``--help`` beside the first, which holds the options that matter most."""
 
 _COMMON = "Common options"
@@ -67,11 +68,20 @@ TranslationsOf = Annotated[
     ),
 ]
 TrainingSplit = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--split",
-        help="Split to take pairs from. full: train where there is one, else everything; "
-        "paper: the pictures that the paper's code draws.",
+        help="Split to take pairs from. full, the default: train where there is one, else "
+        "everything; paper: the pictures that the paper's code draws.",
+        rich_help_panel=DATA,
+    ),
+]
+SplitSeed = Annotated[
+    int,
+    typer.Option(
+        "--split-seed",
+        help="With --split paper: draw other pictures than the paper's.",
+        min=0,
         rich_help_panel=DATA,
     ),
 ]
@@ -151,20 +161,23 @@ def delta_options(command: Callable[..., None]) -> Callable[..., None]:
 
     The command receives the settings that were named, by their names.
     """
-    owners: dict[str, list[str]] = {}
+    defaults: dict[str, dict[str, Any]] = {}
     entries: dict[str, Any] = {}
     for kind, spec in KINDS.items():
         for entry in fields(spec):
             if entry.metadata:
-                owners.setdefault(entry.name, []).append(kind)
+                said = {True: "yes", False: "no", "": "none"}.get(entry.default, entry.default)
+                defaults.setdefault(entry.name, {})[kind] = said
                 entries.setdefault(entry.name, entry)
     parameters = []
     for name, entry in entries.items():
-        default = {True: "yes", False: "no", "": "none"}.get(entry.default, entry.default)
+        owners, values = defaults[name], [*dict.fromkeys(defaults[name].values())]
+        by_kind = ", ".join(f"{value} for {kind}" for kind, value in owners.items())
+        default = values[0] if len(values) == 1 else by_kind
         option = "--" + name.replace("_", "-")
         declared = typer.Option(
             f"{option}/--no-{option.removeprefix('--')}" if entry.type is bool else option,
-            help=f"{', '.join(owners[name])}: {entry.metadata['help']} ({default}).",
+            help=f"{', '.join(owners)}: {entry.metadata['help']} ({default}).",
             rich_help_panel=DELTA,
         )
         parameters.append(_parameter(name, Annotated[entry.type | None, declared], None))

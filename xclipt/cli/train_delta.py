@@ -9,6 +9,7 @@ from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
+    ADVANCED,
     DATA,
     DELTA,
     METHOD,
@@ -20,6 +21,7 @@ from xclipt.cli.options import (
     Download,
     Floor,
     Languages,
+    SplitSeed,
     TrainingSplit,
     TranslationsOf,
     common_options,
@@ -66,7 +68,9 @@ def train_delta_command(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", help="default, or paper: as the paper's code. Other options change it."
+            "--recipe",
+            help="default; paper: as the paper trains; paper-scripts: as each of its released "
+            "shell scripts does. Other options change it.",
         ),
     ] = "default",
     start: Annotated[
@@ -74,7 +78,8 @@ def train_delta_command(
         typer.Option(
             "--start",
             help="Weights to begin from. auto: for an aligned lora on builtin those that come with "
-            "xclipt; none; a delta, LANG or LANG/NAME; or a .safetensors file.",
+            "xclipt; none; opendelta: its own initial values; a delta, LANG or LANG/NAME; or a "
+            ".safetensors file.",
         ),
     ] = None,
     name: Annotated[
@@ -85,7 +90,7 @@ def train_delta_command(
         bool,
         typer.Option("--dry-run", help="Print what would be trained; needs no weights, no data."),
     ] = False,
-    split: TrainingSplit = "full",
+    split: TrainingSplit = None,
     validate_on: Annotated[
         int | None,
         typer.Option(
@@ -121,8 +126,8 @@ def train_delta_command(
         float | None,
         typer.Option(
             "--align-weight",
-            help="Weight of the alignment loss (default: the loss's own; the paper tried 0.003 to "
-            "0.3).",
+            help="Weight of the alignment loss (default: the loss's own; the paper's scripts try "
+            "0.003 to 3).",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -184,7 +189,7 @@ def train_delta_command(
         float | None,
         typer.Option(
             "--learning-rate",
-            help="Peak of the schedule; the paper tried 5e-5, 1e-4 and 2e-4.",
+            help="Peak of the schedule; the paper's scripts try 1e-6 to 3e-3.",
             rich_help_panel=OPTIMISATION,
         ),
     ] = None,
@@ -196,6 +201,51 @@ def train_delta_command(
             rich_help_panel=OPTIMISATION,
         ),
     ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option("--weight-decay", help="Weight decay (0).", min=0, rich_help_panel=ADVANCED),
+    ] = None,
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--warmup-steps",
+            help="Steps over which the learning rate rises (default: a tenth of them all).",
+            min=0,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    last_batch: Annotated[
+        str | None,
+        typer.Option(
+            "--last-batch",
+            help="filled: an epoch's last batch takes pairs from its start; or short.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            "--dropout", help="Dropout of the text tower in training (0).", rich_help_panel=ADVANCED
+        ),
+    ] = None,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            "--evaluate-every",
+            help="Steps between looks at the validation pictures (default: ten looks).",
+            min=1,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    of_equals: Annotated[
+        str | None,
+        typer.Option(
+            "--of-equals",
+            help="Which of equally good steps is kept: earliest or latest.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    split_seed: SplitSeed = 42,
     even_if_worse: Annotated[
         bool,
         typer.Option(
@@ -224,6 +274,7 @@ def train_delta_command(
     from xclipt.data.registry import dataset_name
     from xclipt.deltas.full_finetune import FullSpec
     from xclipt.deltas.kinds import PartialSpec
+    from xclipt.deltas.lora import LoraSpec
     from xclipt.training.plan import plan
     from xclipt.training.recipe import RECIPES, recipe_with
     from xclipt.training.request import TrainingRequest
@@ -241,12 +292,14 @@ def train_delta_command(
         "tune_head": True if tune else None,
         "hard_prompt": hard_prompt,
     }
-    spec = PartialSpec(
-        FullSpec.kind if full_finetune else delta,
-        settings | {name: value for name, value in beside.items() if value is not None},
-    )
+    preset = RECIPES[recipe]
+    kind = FullSpec.kind if full_finetune else delta
+    named = settings | {name: value for name, value in beside.items() if value is not None}
+    own = preset.lora if kind == LoraSpec.kind else {}
+    spec = PartialSpec(kind, {**own, **named})
+    split = split or preset.split
     changed = recipe_with(
-        RECIPES[recipe],
+        preset.recipe,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -255,6 +308,12 @@ def train_delta_command(
         align_weight=align_weight,
         teacher=teacher,
         partner_captions=partner_captions,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        last_batch=last_batch,
+        dropout=dropout,
+        evaluate_every=evaluate_every,
+        of_equals=of_equals,
         start=start,
     )
 
@@ -267,6 +326,7 @@ def train_delta_command(
                 text=text,
                 seed=common.seed,
                 split=None if split == "full" else split,
+                split_seed=split_seed,
                 allow_missing=allow_missing,
                 translator=translations,
                 floor=floor,

@@ -10,8 +10,11 @@ PAPER, FULL = "paper", "full"
 """What ``split`` may be beside a data set's own splits."""
 
 
-def paper_order(items: int, seed: int = 42) -> list[int]:
-    """The order that the paper's released code draws items in: ``torch.randperm`` with seed 42."""
+PAPER_SEED = 42
+
+
+def paper_order(items: int, seed: int = PAPER_SEED) -> list[int]:
+    """The order that the paper's released code draws items in: ``torch.randperm``, seed 42."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -30,6 +33,7 @@ class PaperSplit(Dataset):
     Args:
         dataset: The data set itself.
         shots: Pictures to train on.
+        seed: Decides what is drawn; the paper's is 42.
 
     Raises:
         XcliptError: ``shots`` is no number that the data set has pictures for.
@@ -37,7 +41,7 @@ class PaperSplit(Dataset):
 
     splits = ("train", "val", "test")
 
-    def __init__(self, dataset: Dataset, shots: int | None) -> None:
+    def __init__(self, dataset: Dataset, shots: int | None, seed: int = PAPER_SEED) -> None:
         super().__init__()
         self.dataset = dataset
         self.name = dataset.name
@@ -56,7 +60,7 @@ class PaperSplit(Dataset):
                 field="shots",
                 value="all" if shots is None else shots,
             )
-        drawn = [images[i] for i in paper_order(len(images))]
+        drawn = [images[i] for i in paper_order(len(images), seed)]
         self._parts: dict[str, tuple[str | None, Collection[str] | None]] = {
             "train": (source, frozenset(drawn[:shots])),
         }
@@ -90,7 +94,11 @@ class PaperSplit(Dataset):
 
 
 def protocol(
-    dataset: Dataset, split: str | None, shots: int | None, part: str
+    dataset: Dataset,
+    split: str | None,
+    shots: int | None,
+    part: str,
+    seed: int = PAPER_SEED,
 ) -> tuple[Dataset, str | None]:
     """Where the captions of one part lie: the data set, or a view of it, and the split within.
 
@@ -99,6 +107,7 @@ def protocol(
         split: One of its own, ``paper``, ``full`` (all of a data set in one piece), or ``None``.
         shots: Training pictures of the paper's split.
         part: ``train``, ``val`` or ``test``: what to take of the paper's split.
+        seed: Of the paper's split.
 
     Raises:
         XcliptError: The data set has too few pictures, or is not in one piece.
@@ -106,7 +115,7 @@ def protocol(
     if split is None or split in dataset.splits:
         return dataset, split
     if split == PAPER:
-        return PaperSplit(dataset, shots), part
+        return PaperSplit(dataset, shots, seed), part
     if split == FULL:
         if len(dataset.splits) > 1:
             raise XcliptError(

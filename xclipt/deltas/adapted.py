@@ -4,7 +4,9 @@ The backbone's tower is never touched: it is the frozen base whatever runs besid
 """
 
 import copy
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -14,6 +16,8 @@ from xclipt.backbones.backbone import Backbone, CaptionTokenizer
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
+
+_SHARES = ("dropout", "attention_dropout")
 
 
 def sharing_copy(tower: TextTower, spec: DeltaSpec) -> TextTower:
@@ -32,6 +36,7 @@ class AdaptedTower:
         spec: Kind and settings.
         seed: Decides the modules' random initial values.
         tokenizer: The tower's; only a soft prompt that starts from a text asks for it.
+        identity: Begin as the identity, where the kind can; else with OpenDelta's own values.
 
     Attributes:
         spec: As it was given.
@@ -47,12 +52,16 @@ class AdaptedTower:
         spec: DeltaSpec,
         seed: int = 0,
         tokenizer: CaptionTokenizer | None = None,
+        *,
+        identity: bool = True,
     ) -> None:
         self.spec = spec
         self.tower = sharing_copy(tower, spec)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             modules = spec.insert(self.tower, tokenizer)
+        if modules and identity:
+            spec.make_identity(modules)
         inserted = {id(p) for p in modules.parameters()} if modules else set()
         self._trained: dict[str, nn.Parameter] = {
             name: parameter
@@ -63,6 +72,38 @@ class AdaptedTower:
         for parameter in self._trained.values():
             parameter.requires_grad_(True)
         self.tower.eval()
+
+    @contextmanager
+    def dropout(self, share: float, seed: str) -> Iterator[None]:
+        """Run the tower with dropout, wherever it has a place for it.
+
+        Args:
+            share: Of what is left out; with 0 nothing changes.
+            seed: What is left out is a function of it; the global generators stay as they are.
+
+        Raises:
+            XcliptError: The tower has no place.
+        """
+        if not share:
+            yield
+            return
+        places = 0
+        for module in self.tower.modules():
+            # An attention of transformers holds a layer, or the share by itself.
+            for name in ("p",) if isinstance(module, nn.Dropout) else _SHARES:
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, share)
+                    places += 1
+        if not places:
+            raise XcliptError("the text tower has no place for it", field="dropout", value=share)
+        device = next(self.tower.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(random.Random(f"dropout-{seed}").getrandbits(63))
+            self.tower.train()
+            try:
+                yield
+            finally:
+                self.tower.eval()
 
     @property
     def trainable_parameters(self) -> int:

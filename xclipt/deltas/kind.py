@@ -1,7 +1,7 @@
 """What every kind of delta is to the rest of xclipt: its settings, and what it does to a tower."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,15 +21,18 @@ BESIDE = frozenset(("tune_head", "hard_prompt"))
 """Settings that change no module: deltas that differ in them alone can start from each other."""
 
 
-def setting(default: Any, help: str, *, least: int | None = None) -> Any:
+def setting(
+    default: Any, help: str, *, least: int | None = None, choices: Collection[str] = ()
+) -> Any:
     """A setting of one kind: a dataclass field that the command line makes an option of.
 
     Args:
         default: Its value unless another is given.
         help: What it is, for the command line's help.
         least: The smallest number that it may be.
+        choices: What a text may be, unless it may be anything.
     """
-    return field(default=default, metadata={"help": help, "least": least})
+    return field(default=default, metadata={"help": help, "least": least, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class DeltaSpec(ABC):
     Attributes:
         kind: What the kind is called.
         not_foldable: Why its effect cannot be folded into the tower's weights; empty where it can.
+        before: Settings that manifests did not always have, as they were until then.
         train_layernorm: Train every output LayerNorm of the tower beside the delta.
         tune_head: Train the text head too; its tensors are stored with the delta.
         hard_prompt: Text that is put before every caption, in training and at inference.
@@ -52,6 +56,7 @@ class DeltaSpec(ABC):
 
     kind: ClassVar[str]
     not_foldable: ClassVar[str] = "nothing says how it folds into the tower's weights"
+    before: ClassVar[Mapping[str, Any]] = {}
 
     train_layernorm: bool = True
     tune_head: bool = False
@@ -65,12 +70,17 @@ class DeltaSpec(ABC):
                 raise XcliptError("must be a whole number", field=entry.name, value=value)
             if least is not None and value < least:
                 raise XcliptError(f"must be at least {least}", field=entry.name, value=value)
+            choices = entry.metadata.get("choices")
+            if choices and value not in choices:
+                raise XcliptError(f"choose {', '.join(choices)}", field=entry.name, value=value)
 
     @abstractmethod
     def insert(
         self, tower: "TextTower", tokenizer: "CaptionTokenizer | None"
     ) -> "nn.Module | None":
         """Put the kind's modules into ``tower``, a copy that shares the backbone's weights.
+
+        Their initial values are OpenDelta's own.
 
         Args:
             tower: The copy.
@@ -81,6 +91,13 @@ class DeltaSpec(ABC):
 
         Raises:
             XcliptError: The settings do not suit the tower.
+        """
+
+    def make_identity(self, modules: "nn.Module") -> None:  # noqa: B027
+        """Change fresh modules so that they do nothing yet, where they would and can be told to.
+
+        Args:
+            modules: What :meth:`insert` gave.
         """
 
     @property

@@ -40,6 +40,15 @@ def spec_from(kind: str, setting: Mapping[str, Any]) -> DeltaSpec:
     return _kind(kind)(**setting)
 
 
+def stored_spec(kind: str, setting: Mapping[str, Any]) -> DeltaSpec:
+    """As :func:`spec_from`, of a manifest that an earlier release may have written.
+
+    Raises:
+        XcliptError: As :func:`spec_from`.
+    """
+    return spec_from(kind, {**_kind(kind).before, **setting})
+
+
 @dataclass(frozen=True)
 class PartialSpec:
     """A kind of delta, and those of its settings that somebody named.

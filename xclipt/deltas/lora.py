@@ -1,5 +1,6 @@
 """LoRA, put in by OpenDelta."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
     from xclipt.backbones.text_tower import ModuleNames, TextTower
 
 QUERY_VALUE, ALL_LINEAR = "query-value", "all-linear"
-_MODULES = {
-    QUERY_VALUE: "the query and value projections",
-    ALL_LINEAR: "every linear layer of every block",
+_MODULES: Mapping[str, Callable[["ModuleNames"], tuple[str, ...]]] = {
+    QUERY_VALUE: lambda names: (names.query, names.value),
+    ALL_LINEAR: lambda names: (
+        *(names.query, names.key, names.value, names.attention_output),
+        *(names.ffn_input, names.ffn_output),
+    ),
 }
+"""Ends of module names by what :attr:`LoraSpec.modules` calls them."""
 _A, _B = ".lora.lora_A", ".lora.lora_B"
+_BLOCK = re.compile(r".*\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,9 @@ class LoraSpec(DeltaSpec):
     Attributes:
         rank: ``r``.
         alpha: Scale of the update, OpenDelta's default 16.
-        modules: What is updated: ``query-value``, the paper's choice, or ``all-linear``, every
-            linear layer of every block.
+        modules: What is updated: ``query-value``, the paper's choice; ``all-linear``, every linear
+            layer of every block; or names of linear layers with commas, as OpenDelta and PEFT take
+            them: a name means every layer whose full name ends in it at a dot.
     """
 
     kind: ClassVar[str] = "lora"
@@ -41,27 +48,35 @@ class LoraSpec(DeltaSpec):
     rank: int = setting(8, "rank of the updates", least=1)
     alpha: int = setting(16, "scale of the updates", least=1)
     modules: str = setting(
-        QUERY_VALUE, "what is updated, query-value or all-linear (at rank 2 about as large)"
+        QUERY_VALUE,
+        "what is updated: query-value, all-linear (at rank 2 about as large), or names of the "
+        "tower's linear layers with commas",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.modules not in _MODULES:
-            raise XcliptError(
-                f"choose {' or '.join(_MODULES)}", field="modules", value=self.modules
-            )
 
     @property
     def scale(self) -> float:
         """What ``B A x`` is multiplied by."""
         return self.alpha / self.rank
 
-    def targets(self, names: "ModuleNames") -> tuple[str, ...]:
-        """Ends of the names of the modules that are updated."""
-        if self.modules == QUERY_VALUE:
-            return (names.query, names.value)
-        attention = (names.query, names.key, names.value, names.attention_output)
-        return (*attention, names.ffn_input, names.ffn_output)
+    def targets(self, tower: "TextTower") -> tuple[str, ...]:
+        """Ends of the names of the modules that are updated, each as it stands within a block.
+
+        Raises:
+            XcliptError: The tower has no linear layer of a name.
+        """
+        if self.modules in _MODULES:
+            return _MODULES[self.modules](tower.module_names)
+        there = linear_layers(tower)
+        wanted = [name.strip() for name in self.modules.split(",")]
+        for name in wanted:
+            if not any(ends_in(layer, [name]) for layer in there):
+                raise XcliptError(
+                    f"the tower has no linear layer {name!r}; choose {', '.join(_MODULES)}, or of "
+                    f"{', '.join(there)}",
+                    field="modules",
+                    value=self.modules,
+                )
+        return tuple(layer for layer in there if ends_in(layer, wanted))
 
     def insert(self, tower: "TextTower", tokenizer: "CaptionTokenizer | None") -> Any:
         from xclipt.deltas.opendelta import import_opendelta
@@ -70,12 +85,16 @@ class LoraSpec(DeltaSpec):
             tower.encoder,
             lora_r=self.rank,
             lora_alpha=self.alpha,
-            modified_modules=[*self.targets(tower.module_names)],
+            modified_modules=[*self.targets(tower)],
         )
 
     @property
     def description(self) -> str:
-        return f"A LoRA of {_MODULES[self.modules]}"
+        named = {
+            QUERY_VALUE: "the query and value projections",
+            ALL_LINEAR: "every linear layer of every block",
+        }
+        return f"A LoRA of {named.get(self.modules, self.modules.replace(',', ', '))}"
 
     def folded(
         self, tensors: "Mapping[str, Tensor]", frozen: "Callable[[str], Tensor]"
@@ -91,10 +110,26 @@ class LoraSpec(DeltaSpec):
         return changed
 
 
-def updated_modules(names: Collection[str], tower: "ModuleNames") -> str:
-    """:attr:`LoraSpec.modules` of a LoRA, from the names of its tensors in a tower.
+def linear_layers(tower: "TextTower") -> tuple[str, ...]:
+    """Names of the linear layers of a tower's blocks, each as it stands within its block.
 
-    Only the feed-forward layers tell: a LoRA of other modules fits neither, and no tower takes it.
+    A pooler is none of them: nothing reads it.
     """
-    widened = f"{tower.ffn_input}.lora."
-    return ALL_LINEAR if any(widened in name for name in names) else QUERY_VALUE
+    from torch import nn
+
+    names = [name for name, m in tower.encoder.named_modules() if isinstance(m, nn.Linear)]
+    return tuple(dict.fromkeys(_BLOCK.sub("", name) for name in names if _BLOCK.match(name)))
+
+
+def ends_in(module: str, names: Collection[str]) -> bool:
+    """Whether a module's name ends in one of ``names`` at a dot, as OpenDelta and PEFT see it."""
+    return any(f".{module}".endswith(f".{name}") for name in names)
+
+
+def updated_modules(names: Collection[str], tower: "TextTower") -> str:
+    """:attr:`LoraSpec.modules` of a LoRA, from the names of its tensors in a tower."""
+    updated = {_BLOCK.sub("", name.removesuffix(_A)) for name in names if name.endswith(_A)}
+    for name, ends in _MODULES.items():
+        if updated == {*ends(tower.module_names)}:
+            return name
+    return ",".join(layer for layer in linear_layers(tower) if layer in updated) or QUERY_VALUE

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from xclipt.backbones.backbone import TOKENS_PER_BATCH, Backbone, length_batches
 from xclipt.deltas.adapted import sharing_copy
 from xclipt.deltas.kind import DeltaSpec
-from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.lora import LoraSpec, ends_in
 
 Tensors = Mapping[str, Tensor]
 """A delta's tensors by name, on the backbone's device."""
@@ -76,10 +76,10 @@ class MixedLoraTower:
         self._rows = _Rows()
         self._lock = threading.Lock()
         self._shapes: dict[str, torch.Size] = {}
-        targets = architecture.targets(tower.module_names)
+        targets = architecture.targets(tower)
         for name, module in list(tower.encoder.named_modules()):
             new: nn.Module
-            if name.endswith(targets):
+            if ends_in(name, targets):
                 out, width = module.get_parameter("weight").shape
                 self._shapes[f"{name}.lora.lora_A"] = torch.Size((architecture.rank, width))
                 self._shapes[f"{name}.lora.lora_B"] = torch.Size((out, architecture.rank))

@@ -12,7 +12,7 @@ import torch
 
 from xclipt.artifacts.manifest import MANIFEST
 from xclipt.backbones.model_files import read_json, read_weights
-from xclipt.backbones.text_tower import ModuleNames, TextTower
+from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.kind import DeltaSpec
@@ -74,7 +74,7 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         XcliptError: OpenDelta has no place for it, or the delta is damaged.
     """
     spec, manifest = job.spec, job.manifest
-    config = _config(spec, job.outline.module_names)
+    config = _config(spec, job.outline)
     if config is None:
         instead = "native" if spec.not_foldable else "merged"
         raise job.refused("opendelta", f"OpenDelta has no place for a {spec.kind} delta", instead)
@@ -98,9 +98,9 @@ def write_opendelta(job: ExportJob) -> list[Path]:
     return [job.folder / name for name in (_WEIGHTS, CONFIG, "README.md", MANIFEST)]
 
 
-def _config(spec: DeltaSpec, names: ModuleNames) -> dict[str, Any] | None:
+def _config(spec: DeltaSpec, tower: TextTower) -> dict[str, Any] | None:
     """OpenDelta's configuration of a delta; ``None`` for a kind that it does not have."""
-    after = [names.attention_output, names.ffn_output]
+    after = [tower.module_names.attention_output, tower.module_names.ffn_output]
     own: dict[str, Any]
     if isinstance(spec, LoraSpec):
         own = {
@@ -108,20 +108,20 @@ def _config(spec: DeltaSpec, names: ModuleNames) -> dict[str, Any] | None:
             "lora_r": spec.rank,
             "lora_alpha": spec.alpha,
             "lora_dropout": 0.0,
-            "modified_modules": [*spec.targets(names)],
+            "modified_modules": [*spec.targets(tower)],
         }
     elif isinstance(spec, AdapterSpec):
         own = {
             "delta_type": "adapter",
             "bottleneck_dim": spec.bottleneck,
-            "non_linearity": "gelu_new",
+            "non_linearity": spec.non_linearity,
             "modified_modules": after,
         }
     elif isinstance(spec, CompacterSpec):
         own = {
             "delta_type": "compacter",
             "reduction_factor": spec.reduction,
-            "non_linearity": "gelu_new",
+            "non_linearity": spec.non_linearity,
             "modified_modules": after,
             **_COMPACTER,
         }
@@ -156,8 +156,8 @@ def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
     added = (".lora.", ".adapter.", ".compactor.", ".soft_prompt.")
     norms = any(not any(part in name for part in added) for name in tensors)
     setting |= {"train_layernorm": norms}
-    if kind == "lora":
-        setting |= {"modules": updated_modules(tensors, tower.module_names)}
+    if kind == "lora" and manifest is None:  # else the names of its tensors are checked against it
+        setting |= {"modules": updated_modules(tensors, tower)}
     return ReadDelta("opendelta", manifest, kind, setting, tensors)
 
 
@@ -166,12 +166,16 @@ def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[
     if kind == "lora":
         setting = {"rank": config.get("lora_r"), "alpha": config.get("lora_alpha")}
     elif kind == "adapter":
-        require(path, config, {"non_linearity": ("gelu_new",)})
-        setting = {"bottleneck": config.get("bottleneck_dim")}
+        setting = {
+            "bottleneck": config.get("bottleneck_dim"),
+            "non_linearity": config.get("non_linearity"),
+        }
     elif kind == "compacter":
-        wanted: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in _COMPACTER.items()}
-        require(path, config, {"non_linearity": ("gelu_new",)} | wanted)
-        setting = {"reduction": config.get("reduction_factor")}
+        require(path, config, {key: (value,) for key, value in _COMPACTER.items()})
+        setting = {
+            "reduction": config.get("reduction_factor"),
+            "non_linearity": config.get("non_linearity"),
+        }
     elif kind == "soft_prompt" and ours:
         given = config.get("soft_token_num")
         setting = {"tokens": given - 1 if isinstance(given, int) else given}
@@ -184,6 +188,6 @@ def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[
         require(path, config, {"delta_type": ("lora", "adapter", "compacter", "soft_prompt")})
         raise AssertionError
     for key, value in setting.items():
-        if not isinstance(value, int):
+        if key != "non_linearity" and not isinstance(value, int):
             raise XcliptError(f"{path}: {key} is {value!r}; xclipt takes a whole number")
     return str(kind).replace("_", "-"), setting

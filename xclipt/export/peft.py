@@ -197,11 +197,12 @@ def read_peft(folder: Path, tower: TextTower) -> ReadDelta:
     named = within_encoder(
         {_own_name(name, weights): tensor for name, tensor in tensors.items()}, tower
     )
-    setting = {
+    setting: dict[str, Any] = {
         **_scale(path, config),
-        "modules": updated_modules(named, tower.module_names),
         "train_layernorm": any(".lora." not in name for name in named),
     }
+    if manifest is None:  # else the names of its tensors are checked against it
+        setting |= {"modules": updated_modules(named, tower)}
     return ReadDelta("peft", manifest, "lora", setting, named)
 
 

@@ -17,7 +17,7 @@ from xclipt.errors import XcliptError
 from xclipt.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
 from xclipt.training.losses import ALIGNMENTS, contrastive
-from xclipt.training.recipe import SCHEDULES, Recipe
+from xclipt.training.recipe import OPTIMISERS, Recipe
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def fit(
 
     ``backbone`` is the frozen one, and stays so.
 
-    Batches are a function of ``(seed, step)`` alone, and the towers run without dropout: a
-    training that is resumed from a saved ``state`` ends in the same bytes as one that was not.
+    Batches and dropout are functions of ``(seed, step)`` alone: a training that is resumed from a
+    saved ``state`` ends in the same bytes as one that was not.
     Step 0's evaluation is the frozen backbone's; a second one follows where the delta was
     ``started`` from trained weights, which may be the best that there are.
 
@@ -130,10 +130,11 @@ def fit(
     """
     adapted = delta.within(backbone)
     total = recipe.steps(len(pairs.tokens))
-    schedule = SCHEDULES[recipe.schedule]
-    evaluate_at = _evaluation_steps(total, recipe.evaluations) if validation else {total}
+    evaluate_at = recipe.evaluation_steps(total) if validation else {total}
     names = delta.named_parameters()
-    optimiser = torch.optim.AdamW(_groups(names, recipe), weight_decay=recipe.weight_decay)
+    optimiser = OPTIMISERS[recipe.optimiser](
+        _groups(names, recipe), weight_decay=recipe.weight_decay
+    )
     if state.step:
         delta.load(state.weights)
         _load_optimiser(optimiser, names, state.optimiser, state.step)
@@ -146,10 +147,11 @@ def fit(
             state.best = delta.tensors()
 
     while state.step < total and not _out_of_patience(state.history, recipe):
-        batch = _batch(len(pairs.tokens), recipe.batch_size, seed, state.step)
+        batch = _batch(len(pairs.tokens), recipe, seed, state.step)
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * schedule(state.step, total, recipe.warmup)
-        loss = _loss(adapted, pairs, batch, recipe)
+            group["lr"] = group["peak"] * recipe.rate(state.step, total)
+        with delta.dropout(recipe.dropout, f"{seed}-{state.step}"):
+            loss = _loss(adapted, pairs, batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in delta.parameters() if p.grad is not None]
@@ -198,7 +200,11 @@ def _loss(backbone: Backbone, pairs: TrainingPairs, batch: list[int], recipe: Re
     live = aligned and recipe.teacher == "live"
     if live and pairs.partner_tokens is not None:
         rows += [pairs.partner_tokens[i] for i in batch]
-    features = backbone.embed_tokens(rows)
+    if recipe.dropout:  # as the paper's code does it: rows of one text in one pass
+        parts = [rows[i : i + len(batch)] for i in range(0, len(rows), len(batch))]
+        features = torch.cat([backbone.embed_together(part) for part in parts])
+    else:
+        features = backbone.embed_tokens(rows)
     text = features[: len(batch)]
     loss = contrastive(images, text, recipe.logit_scale)
     if not aligned:
@@ -251,11 +257,8 @@ def _score(evaluated: Evaluated, recipe: Recipe) -> float:
 
 
 def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
-    if recipe.choose_by == "recall":
-        return max(history, key=lambda evaluated: (_score(evaluated, recipe), evaluated.step))
-    # Reciprocal rank moves with every query, R@1 only with few: on small validation sets it is
-    # the steadier judge. The earliest of equals wins.
-    return max(history, key=lambda evaluated: (_score(evaluated, recipe), -evaluated.step))
+    later = 1 if recipe.of_equals == "latest" else -1
+    return max(history, key=lambda evaluated: (_score(evaluated, recipe), later * evaluated.step))
 
 
 def _out_of_patience(history: Sequence[Evaluated], recipe: Recipe) -> bool:
@@ -274,19 +277,14 @@ def _groups(names: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[s
     ]
 
 
-def _evaluation_steps(total: int, evaluations: int) -> set[int]:
-    return {round(total * (i + 1) / evaluations) for i in range(evaluations)}
-
-
-def _batch(pairs: int, size: int, seed: int, step: int) -> list[int]:
-    size = min(size, pairs)
+def _batch(pairs: int, recipe: Recipe, seed: int, step: int) -> list[int]:
+    size = min(recipe.batch_size, pairs)
     per_epoch = -(-pairs // size)
     epoch, position = divmod(step, per_epoch)
     order = list(range(pairs))
     random.Random(f"{seed}-{epoch}").shuffle(order)
-    # The last batch of an epoch is filled up from its start, so that every step has as many
-    # negatives to learn from.
-    return (order + order)[position * size : (position + 1) * size]
+    filled = order + order if recipe.last_batch == "filled" else order
+    return filled[position * size : (position + 1) * size]
 
 
 def _optimiser_tensors(

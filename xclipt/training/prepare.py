@@ -247,7 +247,7 @@ def _validation_pictures(
 ) -> tuple[str | None, list[CaptionedPicture]]:
     request = alignment.request
     if request.split == PAPER:
-        view = PaperSplit(dataset, request.shots)
+        view = PaperSplit(dataset, request.shots, request.split_seed)
         if not view.published:
             drawn = view.captions(request.language, "val")
             return PAPER, require_pictures(dataset, drawn, request.allow_missing)

@@ -1,35 +1,54 @@
 """How a delta is trained: everything but the data and the delta itself."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import torch
 
 from xclipt.errors import UsageError, XcliptError, require_finite
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
 
 
-def cosine_schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate: linear over ``warmup`` of the steps, then half a cosine."""
-    rising = warmup * total
+def cosine_schedule(step: int, total: int, rising: float) -> float:
+    """Share of the peak learning rate: linear over ``rising`` steps, then half a cosine."""
     if step < rising:
         return (step + 1) / (rising + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
-def constant_schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate: linear over ``warmup`` of the steps, then the peak."""
-    return min(1.0, (step + 1) / (warmup * total + 1))
+def cosine_from_zero(step: int, total: int, rising: float) -> float:
+    """The same as transformers has it, which the paper's code takes: the first rate is zero."""
+    return step / rising if step < rising else cosine_schedule(step, total, rising)
+
+
+def constant_schedule(step: int, total: int, rising: float) -> float:
+    """Share of the peak learning rate: linear over ``rising`` steps, then the peak."""
+    return min(1.0, (step + 1) / (rising + 1))
 
 
 SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
     "cosine": cosine_schedule,
+    "cosine-from-zero": cosine_from_zero,
     "constant": constant_schedule,
 }
 """Schedules by the name that a recipe knows."""
 
-TEACHERS = ("live", "frozen")
-PARTNERS = ("one", "all")
+OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+"""By the name that a recipe knows: Adam with weight decay by itself, or as part of the gradient."""
+
+CHOICES: Mapping[str, Collection[str]] = {
+    "align_loss": ALIGNMENTS,
+    "schedule": SCHEDULES,
+    "optimiser": OPTIMISERS,
+    "teacher": ("live", "frozen"),
+    "partner_captions": ("one", "all"),
+    "last_batch": ("filled", "short"),
+    "choose_by": ("mrr", "recall"),
+    "of_equals": ("earliest", "latest"),
+}
+"""What a field of a :class:`Recipe` may be."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +59,14 @@ class Recipe:
         epochs: Passes over the pairs; ``None`` sets steps by :meth:`steps`' rule instead.
         max_steps: At most so many steps.
         batch_size: Pairs per step, at most as many as there are.
-        learning_rate: Peak of AdamW's.
+        last_batch: The last batch of an epoch is ``filled`` up from the epoch's start, so that
+            every step has as many negatives, or is left ``short``.
+        dropout: Of the text tower while it is trained, wherever it has places for one.
+        optimiser: Name in :data:`~xclipt.training.recipe.OPTIMISERS`.
+        learning_rate: Its peak.
         schedule: Name in :data:`~xclipt.training.recipe.SCHEDULES`.
         warmup: Share of the steps over which the learning rate rises.
+        warmup_steps: So many steps instead.
         logit_scale: What cosines are multiplied by in cross-entropies.
         align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
         align_weight: The paper's lambda; 0 leaves alignment out.
@@ -51,43 +75,48 @@ class Recipe:
             are those of the pair's caption (``one``) or the mean over all English captions of its
             picture (``all``). A live teacher sees the pair's alone.
         evaluations: Times that the validation pictures are looked at.
+        evaluate_every: Look at them after every so many steps instead, and not at the end unless
+            that falls there.
         patience: Evaluations without improvement after which training stops.
         head_learning_rate: Peak for a tuned text head; ``None`` is ``learning_rate``.
         start: What the delta starts from: ``auto``, ``none`` or a delta
             (:meth:`~xclipt.training.warm_start.WarmStarts.choose`).
-        choose_by: Validation figure that decides which weights are kept: ``mrr`` (the earliest of
-            equals) or ``recall``, the mean R@1 of both directions (the latest of equals).
+        choose_by: Validation figure that decides which weights are kept: ``mrr``, which moves with
+            every query and so is the steadier judge of few pictures, or ``recall``, the mean R@1
+            of both directions.
+        of_equals: Whether the ``earliest`` or the ``latest`` of equally good weights is kept.
     """
 
     epochs: int | None = None
     max_steps: int = 500
     batch_size: int = 16
+    last_batch: str = "filled"
+    dropout: float = 0.0
+    optimiser: str = "adamw"
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup: float = 0.1
+    warmup_steps: int | None = None
     logit_scale: float = PAPER_LOGIT_SCALE
     align_loss: str = "cosine"
     align_weight: float = 1000.0
     teacher: str = "frozen"
     partner_captions: str = "all"
     evaluations: int = 10
+    evaluate_every: int | None = None
     patience: int = 4
     head_learning_rate: float | None = None
     choose_by: str = "mrr"
+    of_equals: str = "earliest"
     start: str = "auto"
 
     def __post_init__(self) -> None:
         require_finite(self)
-        for field, choices in (
-            ("align_loss", ALIGNMENTS),
-            ("schedule", SCHEDULES),
-            ("teacher", TEACHERS),
-            ("partner_captions", PARTNERS),
-        ):
-            value = getattr(self, field)
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
             if value not in choices:
-                raise XcliptError(f"choose {', '.join(choices)}", field=field, value=value)
+                raise XcliptError(f"choose {', '.join(choices)}", field=name, value=value)
         alone = ALIGNMENTS[self.align_loss].moves_partner_alone
         if alone and self.teacher == "frozen" and self.align_weight > 0:
             raise UsageError(
@@ -96,17 +125,23 @@ class Recipe:
                 field="teacher",
                 value=self.teacher,
             )
-        for field, least in (
+        for name, least in (
             ("epochs", 1),
             ("batch_size", 2),
             ("learning_rate", 1e-12),
             ("head_learning_rate", 1e-12),
             ("align_weight", 0),
             ("logit_scale", 1e-12),
+            ("weight_decay", 0),
+            ("warmup_steps", 0),
+            ("evaluate_every", 1),
+            ("dropout", 0),
         ):
-            value = getattr(self, field)
+            value = getattr(self, name)
             if value is not None and value < least:
-                raise XcliptError(f"must be at least {least:g}", field=field, value=value)
+                raise XcliptError(f"must be at least {least:g}", field=name, value=value)
+        if self.dropout >= 1:
+            raise XcliptError("must be below 1", field="dropout", value=self.dropout)
 
     def steps(self, pairs: int) -> int:
         """Optimiser steps for so many pairs.
@@ -119,6 +154,17 @@ class Recipe:
         else:
             steps = self.epochs * -(-pairs // min(self.batch_size, pairs))
         return min(steps, self.max_steps)
+
+    def rate(self, step: int, total: int) -> float:
+        """Share of the peak learning rate at a step, counted from 0."""
+        rising = self.warmup * total if self.warmup_steps is None else self.warmup_steps
+        return SCHEDULES[self.schedule](step, total, rising)
+
+    def evaluation_steps(self, total: int) -> set[int]:
+        """After which steps of ``total`` the validation pictures are looked at: at least once."""
+        if self.evaluate_every:
+            return {*range(self.evaluate_every, total + 1, self.evaluate_every)} or {total}
+        return {round(total * (i + 1) / self.evaluations) for i in range(self.evaluations)}
 
 
 DEFAULT = Recipe()
@@ -139,17 +185,64 @@ PAPER = Recipe(
     patience=100,
     head_learning_rate=3e-6,
     choose_by="recall",
+    of_equals="latest",
     start="none",
 )
-"""The paper's released code: Adam, cosine without warm-up, 50 epochs of batches of 5, the best
-checkpoint by validation recall, looked at every fifth of the 500 steps that 50 shots make, and no
-early stop. Learning rate (5e-5, 1e-4, 2e-4) and lambda (0.003, 0.01, 0.03, 0.1, 0.3) were searched;
-here stands the middle of each. AdamW without weight decay is Adam. One thing is not followed: the
-code leaves on the dropout of 0.1 that the tower's configuration happens to name. Here no recipe has
-dropout: a live teacher is then the tower that is measured, and not a noisy one."""
+"""The paper: Adam, cosine without warm-up, 50 epochs of batches of 5, the best checkpoint by
+validation recall, looked at every fifth of the 500 steps that 50 shots make, and no early stop.
+Its scripts searched learning rates from 1e-6 to 3e-3 and lambdas from 0.003 to 3; the grids that
+cover all languages are 5e-5, 1e-4, 2e-4 and 0.003, 0.01, 0.03, 0.1, 0.3, and here stands the middle
+of each. The released code also leaves on the dropout of 0.1 that the tower's configuration happens
+to name; without it a live teacher is the tower that is measured, and not a noisy one. AdamW without
+weight decay is Adam."""
 
-RECIPES = {"default": DEFAULT, "paper": PAPER}
-"""Recipes by name."""
+PAPER_SCRIPTS = replace(
+    PAPER,
+    last_batch="short",
+    dropout=0.1,
+    optimiser="adam",
+    schedule="cosine-from-zero",
+    evaluate_every=5,
+    head_learning_rate=None,
+)
+"""What the released shell scripts do, all of which call ``run_cross.py``."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe by name, with what goes beside it.
+
+    Attributes:
+        recipe: The recipe.
+        lora: Settings of a LoRA, where nobody names others.
+        split: The split, likewise.
+    """
+
+    recipe: Recipe
+    lora: Mapping[str, Any] = field(default_factory=dict)
+    split: str | None = None
+
+
+RECIPES = {
+    "default": Preset(DEFAULT),
+    "paper": Preset(PAPER),
+    "paper-scripts": Preset(
+        PAPER_SCRIPTS,
+        {
+            "rank": 1,
+            "modules": "query,key,value,attention.output.dense",
+            "tune_head": True,
+        },
+        "paper",
+    ),
+}
+"""Recipes by name, a row each."""
+
+
+def stored_recipe(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a manifest that an earlier release may have written, as it would be today."""
+    before = {"of_equals": "latest"} if plain.get("choose_by") == "recall" else {}
+    return asdict(DEFAULT) | before | dict(plain)
 
 
 def recipe_with(base: Recipe = DEFAULT, **changes: float | str | None) -> Recipe:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from xclipt.alignment.routines import check_language
@@ -15,7 +15,9 @@ from xclipt.languages import name as language_name
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Outcome, fit
 from xclipt.training.prepare import Prepared, prepare
+from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
+from xclipt.training.warm_start import OPENDELTA
 from xclipt.workspace import Workspace
 
 
@@ -69,8 +71,13 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
     if stored.manifest.dtype is None:  # an earlier release did not say
         del asked["dtype"]
     wanted = replace(stored.manifest, **asked).facts()
-    if wanted != stored.manifest.facts():
-        differing = differences(wanted, stored.manifest.facts())
+    there = replace(
+        stored.manifest,
+        setting=asdict(stored.spec),
+        recipe=stored_recipe(stored.manifest.recipe),
+    ).facts()
+    if wanted != there:
+        differing = differences(wanted, there)
         raise UsageError(
             f"{prepared.folder}: '{name}' is there already and is another delta of {language} "
             f"(they differ in {differing}); give `name=NAME`, or `force=True` to replace it"
@@ -94,7 +101,13 @@ def _beats_base(manifest: DeltaManifest) -> bool:
 
 def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Outcome:
     request, backbone = prepared.request, workspace.backbone
-    delta = AdaptedTower(backbone.text_tower, prepared.spec, request.seed, backbone.tokenizer)
+    delta = AdaptedTower(
+        backbone.text_tower,
+        prepared.spec,
+        request.seed,
+        backbone.tokenizer,
+        identity=request.recipe.start != OPENDELTA,
+    )
     if prepared.start:
         delta.load(delta.tensors() | dict(prepared.start.tensors))
     recipe, count = request.recipe, len(prepared.pairs.tokens)

@@ -19,7 +19,7 @@ from xclipt.errors import XcliptError
 from xclipt.files import content_hash, write_with
 from xclipt.languages import resolve
 
-AUTO, NONE = "auto", "none"
+AUTO, NONE, OPENDELTA = "auto", "none", "opendelta"
 SUFFIX = ".safetensors"
 
 _FITS = "fits"
@@ -68,7 +68,7 @@ class WarmStarts:
         Raises:
             XcliptError: There is no such delta or file.
         """
-        if wanted == NONE:
+        if wanted in (NONE, OPENDELTA):
             return None
         if wanted == AUTO:
             return self._shipped_setting(routine)
@@ -83,7 +83,8 @@ class WarmStarts:
 
         Args:
             wanted: ``auto``, the shipped start where it suits the kind and its setting and the
-                routine aligns the language's own text; ``none``; a file of :func:`write`; or a
+                routine aligns the language's own text; ``none``, the identity; ``opendelta``,
+                OpenDelta's own initial values; a file of :func:`write`; or a
                 delta of the directory, ``LANG/NAME``, or ``LANG`` for the language's current one.
             spec: The delta that is to be trained.
             routine: 1, 2, 3 or ``None``: :mod:`xclipt.alignment.routines`.
@@ -92,7 +93,7 @@ class WarmStarts:
         Raises:
             XcliptError: There is no such delta or file, or it is of another kind or setting.
         """
-        if wanted == NONE:
+        if wanted in (NONE, OPENDELTA):
             return None
         if wanted == AUTO:
             if self._shipped_setting(routine) is None:

@@ -241,7 +241,8 @@ def training_steps(
     optimiser = torch.optim.AdamW(delta.parameters(), weight_decay=0.0)
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * cosine_schedule(step, recipe.steps, recipe.warmup)
+            share = cosine_schedule(step, recipe.steps, recipe.warmup * recipe.steps)
+            group["lr"] = recipe.learning_rate * share
         batch = [_draw(captions, draw) for _ in range(recipe.captions)]
         batch += [_draw(names, draw) for _ in range(recipe.names)]
         rows = backbone.tokenizer([draw.choice(parallel.captions) for parallel in batch])
