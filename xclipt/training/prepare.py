@@ -179,7 +179,7 @@ def hold_out(
 
     Args:
         wanted: At most so many of the split ``val``; of a data set without splits, so many are
-            held out. ``None`` is 300, or 0 without splits.
+            held out. ``None`` is 300, all for the paper's split, or 0 without splits.
 
     Raises:
         XcliptError: There are fewer, or a delta for translated text lacks their translations.
@@ -252,8 +252,10 @@ def _validation_pictures(
             drawn = view.captions(request.language, "val")
             return PAPER, require_pictures(dataset, drawn, request.allow_missing)
     if "val" in dataset.splits and alignment.split != "val":
-        limit = _MOST_VALIDATION_PICTURES if wanted is None else wanted
-        captioned = dataset.captions(request.language, "val") if limit else []
+        # The paper's code validates on all of them.
+        most = None if request.split == PAPER else _MOST_VALIDATION_PICTURES
+        limit = most if wanted is None else wanted
+        captioned = dataset.captions(request.language, "val") if limit != 0 else []
         present = require_pictures(dataset, captioned, request.allow_missing)
         return "val", picture_order(present, seed=0)[:limit]
     if dataset.splits:
