@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import string
+from collections.abc import Sequence
 from functools import cache
 
 from xclipt.errors import XcliptError
@@ -33,6 +34,9 @@ Two of them are ISO 639-1 codes of other languages, which keep their three lette
 Kanuri (``kr``) is ``kau`` and Northern Sami (``se``) is ``sme``.
 """
 
+SEVERAL = "mul"
+"""ISO 639's code for several languages: whose deltas are those that were taught them together."""
+
 _RIGHT_TO_LEFT = frozenset(
     ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
 )
@@ -59,6 +63,16 @@ def name(code: str) -> str:
         XcliptError: It is no language.
     """
     return _name(resolve(code))
+
+
+def names(codes: Sequence[str]) -> str:
+    """The languages' English names: ``German, French and Czech``.
+
+    Raises:
+        XcliptError: One is no language.
+    """
+    *first, last = map(name, codes)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def is_right_to_left(code: str) -> bool:

@@ -13,6 +13,7 @@ from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import require_fit
 from xclipt.errors import XcliptError
 from xclipt.files import SUMS, check_sums
+from xclipt.languages import SEVERAL
 from xclipt.search.index import check_index
 from xclipt.translation.store import accept_lines, damaged_lines
 
@@ -82,12 +83,10 @@ def accept(directory: ArtifactDirectory) -> list[str]:
         repeated = repeated_facts(path.parent / manifest.weights.file)
         if manifest.format == 1 or repeated is None or repeated == manifest.facts():
             continue
-        language, name = path.parent.parent.name, path.parent.name
-        current = directory.current_name(language) == name
-        edited = StoredDelta(manifest, path.parent, current)
+        edited = StoredDelta(manifest, path.parent, current=False)
         tensors = edited.tensors(edited=True)
         _ = edited.spec  # an edit that is no setting is refused before anything is written
-        directory.write_delta(*manifest.packed(tensors), make_current=current)
+        directory.write_delta(*manifest.packed(tensors), make_current=False)
         accepted.append(str(path.relative_to(root)))
     shards = sorted(root.glob("translations/*/*/*.jsonl"))
     return accepted + [str(shard.relative_to(root)) for shard in shards if accept_lines(shard)]
@@ -115,12 +114,14 @@ def _language(
         elif not (path / INTERRUPTED).exists():
             yield Finding(place, f"no {MANIFEST}, so no delta; delete it")
     language = folder.name
-    current = directory.current_name(language)
+    if language == SEVERAL:
+        return
+    current, there = directory.current_name(language), directory.names(language)
     place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
         yield Finding(place, f"not there; choose one: xclipt use {language} {complete[0]}")
-    elif current is not None and current not in complete:
-        remedy = f"choose one: xclipt use {language} {complete[0]}" if complete else "delete it"
+    elif current is not None and current not in there:
+        remedy = f"choose one: xclipt use {language} {there[0]}" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
 
 

@@ -65,7 +65,7 @@ def test_a_kill_between_weights_and_manifest_leaves_the_old_delta(directory, mon
 def test_current_is_chosen_among_what_is_there(directory):
     store(directory, manifest(name="one"), TENSORS)
     store(directory, manifest(name="two"), TENSORS)
-    assert [(d.manifest.name, d.current) for d in directory.deltas("fr")] == [
+    assert [(d.manifest.name, d.current) for d in directory.deltas()] == [
         ("one", False),
         ("two", True),
     ]

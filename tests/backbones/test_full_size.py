@@ -92,7 +92,7 @@ def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys):
         if spec.kind != "soft-prompt":
             torch.testing.assert_close(adapted.encode_texts(CAPTIONS), base, atol=1e-6, rtol=0)
         outcome = fit(
-            *(backbone, delta, pairs, recipe, 1, None, TrainingState(), lambda state: None),
+            *(backbone, delta, [pairs], recipe, 1, [], TrainingState(), lambda state: None),
             Silent().start("", 1),
         )
         assert outcome.steps == 1

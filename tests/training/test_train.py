@@ -121,7 +121,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
         started = [sys.executable, "-c", DYING, *map(str, moment), *command(artifacts, "fr")[3:]]
         assert subprocess.run(started, check=False).returncode == -signal.SIGKILL, moment
         if ArtifactDirectory.is_at(artifacts):
-            ArtifactDirectory.open(artifacts).deltas("fr")
+            ArtifactDirectory.open(artifacts).deltas()
     subprocess.run(command(artifacts, "fr"), check=True)
     assert weights(artifacts, "fr") == weights(tmp_path / "whole", "fr")
     left = [path.name for path in (artifacts / "deltas/fr/lora-8shot-seed1").iterdir()]

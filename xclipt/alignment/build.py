@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from torch.nn import functional as F
@@ -16,7 +16,7 @@ from xclipt.alignment.routines import (
 )
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import Dataset
-from xclipt.data.pairs import CaptionPair, caption_pairs, of
+from xclipt.data.pairs import CaptionPair, caption_pairs, of, picture_order
 from xclipt.data.pictures import require_pictures
 from xclipt.data.splits import PAPER, PAPER_SEED, protocol
 from xclipt.errors import UsageError, XcliptError
@@ -147,13 +147,80 @@ def pairs_sha256(pairs: Sequence[CaptionPair]) -> str:
     return digest.hexdigest()
 
 
+def build_joint(
+    workspace: Workspace, dataset: Dataset, request: AlignmentRequest, languages: Sequence[str]
+) -> list[AlignmentSet]:
+    """Pairs of several languages on the same pictures: row ``i`` is the same picture in all.
+
+    A picture that one language has no usable pair of is no other's either. Of pictures with several
+    captions, so many are taken as the language with fewest has.
+
+    Raises:
+        XcliptError: As :func:`build_alignment`, or the languages share no pictures.
+    """
+    named = request.split or ("train" if "train" in dataset.splits else None)
+    view, split = protocol(dataset, named, request.shots, "train", request.split_seed)
+    pictures = {code: {p.image for p in view.captions(code, split)} for code in languages}
+    shared = set.intersection(*pictures.values())
+    if not shared:
+        raise XcliptError(
+            f"{dataset.name}: {', '.join(languages)} have no pictures in common{of(named)}",
+            field="joint",
+        )
+    listed = [picture for picture in view.captions(languages[0], split) if picture.image in shared]
+    order = {picture.image: i for i, picture in enumerate(picture_order(listed, request.seed))}
+    while True:
+        sets = [
+            build_alignment(workspace, dataset, replace(request, language=code), among=shared)
+            for code in languages
+        ]
+        taken = [{pair.image for pair in one.pairs} for one in sets]
+        # What a language passed over before it had enough.
+        missing = {
+            image
+            for images in taken
+            for image in shared - images
+            if order[image] < max(order[other] for other in images)
+        }
+        missing &= {image for images in taken for image in images}
+        if not missing:
+            return _cut_to_fewest(sets)
+        shared -= missing
+
+
+def _cut_to_fewest(sets: Sequence[AlignmentSet]) -> list[AlignmentSet]:
+    fewest: dict[str, int] = {}
+    for one in sets:
+        for image, count in Counter(pair.image for pair in one.pairs).items():
+            fewest[image] = min(count, fewest.get(image, count))
+    cut = []
+    for one in sets:
+        taken: Counter[str] = Counter()
+        kept = []
+        for pair in one.pairs:
+            taken[pair.image] += 1
+            if taken[pair.image] <= fewest[pair.image]:
+                kept.append(pair)
+        cut.append(replace(one, pairs=tuple(kept)))
+    return cut
+
+
 def build_alignment(
-    workspace: Workspace, dataset: Dataset, request: AlignmentRequest
+    workspace: Workspace,
+    dataset: Dataset,
+    request: AlignmentRequest,
+    among: Collection[str] | None = None,
 ) -> AlignmentSet:
     """Choose the pairs of one language: what ``train-delta`` trains on, and ``align`` measures.
 
     Pictures are taken in the order that the seed gives them. A pair whose translation was dropped,
     that repeats an earlier one or that is below the floor gives its place to the next.
+
+    Args:
+        workspace: Where translations are, and the tower that ``floor`` is measured with.
+        dataset: Where captions and pictures are.
+        request: Which pairs.
+        among: The pictures that may be taken; ``None`` is all.
 
     Raises:
         XcliptError: The data does not hold what is asked, or texts that are needed were never
@@ -163,6 +230,8 @@ def build_alignment(
     named = request.split or ("train" if "train" in dataset.splits else None)
     view, split = protocol(dataset, named, request.shots, "train", request.split_seed)
     chosen = view.captions(request.language, split)
+    if among is not None:
+        chosen = [picture for picture in chosen if picture.image in among]
     if request.with_pictures:
         chosen = require_pictures(dataset, chosen, request.allow_missing)
     # The paper's split is so many pictures that are named one by one, with all their captions.

@@ -3,10 +3,11 @@
 ::
 
     xclipt.yaml                          format, and the backbone that everything here stands on
-    deltas/LANG/current                  the name of the language's current delta
+    deltas/LANG/current                  the name of the language's current delta, or mul/NAME
     deltas/LANG/NAME/manifest.yaml       what it is; written last, so it is there or it is not
     deltas/LANG/NAME/delta-HASH.safetensors
     deltas/LANG/NAME/training.safetensors    an interrupted training, gone when it ends
+    deltas/mul/NAME/                     the same of a delta that was taught several languages
     translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
     alignments/LANG/NAME/                pairs of texts: manifest.yaml and pairs-HASH.jsonl
     features/SPACE/*.safetensors         features of pictures and captions, by content
@@ -39,6 +40,7 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
 from xclipt.errors import UsageError, XcliptError
 from xclipt.files import content_hash, sweep, write_bytes, write_text
+from xclipt.languages import SEVERAL
 from xclipt.progress import Silent
 
 FORMAT = 1
@@ -47,6 +49,8 @@ INTERRUPTED = "training.safetensors"
 """Where a delta's training that was cut off goes on from."""
 CURRENT = "current"
 """The file that names a language's current delta."""
+
+_JOINT = f"{SEVERAL}/"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(current|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -75,6 +79,7 @@ class StoredDelta:
     manifest: DeltaManifest
     folder: Path
     current: bool
+    """Whether it is the current one of its language, or of one of its languages."""
 
     @property
     def spec(self) -> DeltaSpec:
@@ -249,9 +254,15 @@ class ArtifactDirectory:
     def delta_folder(self, language: str, name: str) -> Path:
         """Where a delta is, or would be.
 
+        Args:
+            language: ISO 639-1 code, or ``mul``.
+            name: The delta's; ``mul/NAME`` is one that was taught several languages.
+
         Raises:
             XcliptError: The name could leave the directory or cannot be a folder's.
         """
+        if name.startswith(_JOINT):
+            language, name = SEVERAL, name.removeprefix(_JOINT)
         return self._folder("deltas", language, name, "a delta")
 
     def _folder(self, kind: str, language: str, name: str, what: str) -> Path:
@@ -277,7 +288,7 @@ class ArtifactDirectory:
         Args:
             manifest: Everything about it.
             data: The file of its weights, as :func:`~xclipt.artifacts.manifest.pack` made it.
-            make_current: Make it the language's current one.
+            make_current: Make it the current one of its languages.
         """
         folder = self.delta_folder(manifest.language, manifest.name)
         weights = manifest.weights
@@ -286,17 +297,17 @@ class ArtifactDirectory:
         for old in folder.glob("delta-*.safetensors"):
             if old.name != weights.file:
                 old.unlink()
-        if make_current:
-            self.set_current(manifest.language, manifest.name)
+        for language in manifest.taught if make_current else ():
+            self.set_current(language, manifest.reference)
         return StoredDelta(manifest, folder, make_current)
 
     def set_current(self, language: str, name: str) -> None:
-        """Make a delta the one that is used for its language.
+        """Make a delta the one that is used for a language.
 
         Raises:
-            XcliptError: There is no such delta.
+            XcliptError: There is no such delta of that language.
         """
-        if not (self.delta_folder(language, name) / MANIFEST).is_file():
+        if name not in self.names(language):
             raise self._no_delta(language, name)
         write_text(self.root / "deltas" / language / CURRENT, f"{name}\n")
 
@@ -308,15 +319,15 @@ class ArtifactDirectory:
                 folder is not really in this directory.
         """
         folder = self.delta_folder(language, name)
-        others = self.names(language)
-        if name not in others:
+        if name not in self.names(language):
             raise self._no_delta(language, name)
-        others.remove(name)
-        if others and self.current_name(language) == name:
-            raise XcliptError(
-                f"{folder}: is the current delta of {language}; first choose another: "
-                f"xclipt use {language} {others[0]}"
-            )
+        reference = f"{_JOINT}{name}" if language == SEVERAL else name
+        for user in self._users(language, name):
+            if others := [other for other in self.names(user) if other != reference]:
+                raise XcliptError(
+                    f"{folder}: is the current delta of {user}; first choose another: "
+                    f"xclipt use {user} {others[0]}"
+                )
         if folder.resolve() != self.root.resolve() / "deltas" / language / name:
             raise XcliptError(f"{folder}: is a link to elsewhere; delete it by hand")
         return folder
@@ -336,8 +347,8 @@ class ArtifactDirectory:
         except XcliptError:
             digest = ""
         try:
-            if self.current_name(language) == name:
-                (folder.parent / CURRENT).unlink()
+            for user in self._users(language, name):
+                (self.root / "deltas" / user / CURRENT).unlink()
             (folder / MANIFEST).unlink()
             shutil.rmtree(folder)
             if not any(folder.parent.iterdir()):
@@ -350,18 +361,31 @@ class ArtifactDirectory:
                 shutil.rmtree(cache, ignore_errors=True)
 
     def languages(self) -> list[str]:
-        """Languages that have a delta."""
+        """Languages that have a delta, their own or with others."""
         found = {path.parent.parent.name for path in self.root.glob(f"deltas/*/*/{MANIFEST}")}
-        return sorted(found)
+        found.discard(SEVERAL)
+        return sorted(found.union(*(manifest.taught for manifest in self._joint())))
 
-    def deltas(self, language: str) -> list[StoredDelta]:
-        """All deltas of a language, by name."""
-        folder = self.root / "deltas" / language
-        current = self.current_name(language)
+    def deltas(self) -> list[StoredDelta]:
+        """All deltas, by language and name; those of several languages come as ``mul``'s."""
         return [
-            StoredDelta(DeltaManifest.read(path), path.parent, path.parent.name == current)
-            for path in sorted(folder.glob(f"*/{MANIFEST}"))
+            StoredDelta(
+                DeltaManifest.read(path),
+                path.parent,
+                bool(self._users(path.parent.parent.name, path.parent.name)),
+            )
+            for path in sorted(self.root.glob(f"deltas/*/*/{MANIFEST}"))
         ]
+
+    def _joint(self) -> list[DeltaManifest]:
+        return [*map(DeltaManifest.read, sorted(self.root.glob(f"deltas/{SEVERAL}/*/{MANIFEST}")))]
+
+    def _users(self, language: str, name: str) -> list[str]:
+        """The languages whose current delta it is."""
+        if language != SEVERAL:
+            return [language] if self.current_name(language) == name else []
+        named = sorted(path.parent.name for path in self.root.glob(f"deltas/*/{CURRENT}"))
+        return [user for user in named if self.current_name(user) == f"{_JOINT}{name}"]
 
     def delta(self, language: str, name: str) -> StoredDelta:
         """One delta by name.
@@ -379,14 +403,16 @@ class ArtifactDirectory:
                 f"{folder}: was trained on backbone {manifest.backbone['fingerprint'][:12]}, "
                 f"this directory's is {self.backbone.fingerprint[:12]}"
             )
-        stored = StoredDelta(manifest, folder, name == self.current_name(language))
+        own = manifest.language, manifest.name
+        stored = StoredDelta(manifest, folder, bool(self._users(*own)))
         stored.require_facts()
         return stored
 
     def names(self, language: str) -> list[str]:
-        """What a language's deltas are called."""
+        """What a language's deltas are called; ``mul/NAME`` those that it shares with others."""
         found = (self.root / "deltas" / language).glob(f"*/{MANIFEST}")
-        return sorted(path.parent.name for path in found)
+        shared = [m.reference for m in self._joint() if language in m.languages]
+        return [*sorted(path.parent.name for path in found), *shared]
 
     def _no_delta(self, language: str, name: str) -> UsageError:
         known = ", ".join(self.names(language)) or "none"

@@ -84,4 +84,4 @@ class DeltaCache:
                 f"'{language}' current"
             )
         tensors = {name: t.to(self._device) for name, t in stored.tensors().items()}
-        return LoadedDelta(language, manifest.name, stored.spec, tensors)
+        return LoadedDelta(language, manifest.reference, stored.spec, tensors)

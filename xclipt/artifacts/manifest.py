@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash
+from xclipt.languages import SEVERAL
 
 FORMAT = 2
 _READ = (1, 2)
@@ -109,6 +110,7 @@ class DeltaManifest:
         start: Name and SHA-256 of the weights that training started from; ``None`` is the kind's
             own beginning.
         dtype: Compute precision of the training; ``None`` where it is not known.
+        languages: Those that it was taught together; ``language`` is then ``mul``.
         format: 2 repeats :meth:`facts` in the weights file; 1, of earlier releases, does not.
     """
 
@@ -132,6 +134,7 @@ class DeltaManifest:
     translator: dict[str, str] | None = None
     start: dict[str, str] | None = None
     dtype: str | None = None
+    languages: tuple[str, ...] = ()
     format: int = FORMAT
 
     @classmethod
@@ -163,8 +166,20 @@ class DeltaManifest:
         plain = asdict(self) | {"backbone": self.backbone["fingerprint"]}
         for own in ("name", "weights", "seconds", "created", "format"):
             del plain[own]
+        if not self.languages:
+            del plain["languages"]
         facts: dict[str, Any] = json.loads(_canonical(plain))
         return facts
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The languages that it is for."""
+        return self.languages or (self.language,)
+
+    @property
+    def reference(self) -> str:
+        """What it is called from one of its languages: its name, or ``mul/NAME``."""
+        return f"{SEVERAL}/{self.name}" if self.language == SEVERAL else self.name
 
     @property
     def kept_start(self) -> bool:
@@ -180,6 +195,9 @@ class DeltaManifest:
         """The manifest as the text of its file."""
         plain = asdict(self)
         plain["data"]["pictures"] = " ".join(self.data.pictures)
+        plain["languages"] = [*self.languages]
+        if not self.languages:
+            del plain["languages"]
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 
     @classmethod
@@ -207,6 +225,7 @@ class DeltaManifest:
             plain["weights"] = WeightsFile(**plain["weights"])
             plain["data"]["pictures"] = tuple(plain["data"]["pictures"].split())
             plain["data"] = TrainingData(**plain["data"])
+            plain["languages"] = tuple(map(str, plain.get("languages", ())))
             manifest = cls(**plain)
         except (TypeError, KeyError, AttributeError) as error:
             raise XcliptError(f"{path}: not a complete delta manifest ({error})") from None

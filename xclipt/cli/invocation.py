@@ -136,14 +136,14 @@ class Invocation:
         Raises:
             XcliptError: No such language.
         """
-        from xclipt.languages import name, resolve
+        from xclipt.languages import SEVERAL, name, resolve
 
         if asked == "all":
             return list(available)
         languages: list[str] = []
         for code in filter(None, (part.strip() for part in asked.split(","))):
             try:
-                language = resolve(code)
+                language = code if code == SEVERAL else resolve(code)
             except XcliptError as error:
                 raise UsageError(f"--lang {code}: {error}") from None
             if language != code:

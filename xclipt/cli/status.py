@@ -29,7 +29,7 @@ def status_command(common: CommonOptions) -> None:
     from xclipt.data.registry import data_at_hand
 
     directory = Invocation(common).existing
-    deltas = [delta for language in directory.languages() for delta in directory.deltas(language)]
+    deltas = directory.deltas()
     data = data_at_hand(data_root(common))
     if common.json:
         print_json(
@@ -58,6 +58,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     manifest = delta.manifest
     return {
         "language": manifest.language,
+        "languages": [*manifest.taught],
         "name": manifest.name,
         "current": delta.current,
         "kind": manifest.kind,

@@ -86,6 +86,10 @@ def train_delta_command(
         str | None,
         typer.Option("--name", help="Name of the delta (default: made from the options)."),
     ] = None,
+    joint: Annotated[
+        bool,
+        typer.Option("--joint", help="Train one delta for all of the languages together."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would be trained; needs no weights, no data."),
@@ -245,6 +249,14 @@ def train_delta_command(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
+    languages_weigh: Annotated[
+        str | None,
+        typer.Option(
+            "--languages-weigh",
+            help="With --joint: equal, or halving, from the last language to the first.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     split_seed: SplitSeed = 42,
     even_if_worse: Annotated[
         bool,
@@ -314,10 +326,11 @@ def train_delta_command(
         dropout=dropout,
         evaluate_every=evaluate_every,
         of_equals=of_equals,
+        languages_weigh=languages_weigh,
         start=start,
     )
 
-    def request(language: str) -> TrainingRequest:
+    def request(language: str, *together: str) -> TrainingRequest:
         return TrainingRequest(
             alignment=AlignmentRequest(
                 language=language,
@@ -337,13 +350,17 @@ def train_delta_command(
             validation_pictures=validate_on,
             even_if_worse=even_if_worse,
             force=force,
+            joint=(language, *together) if together else (),
         )
 
     with Invocation(common, create=True) as run:
         if lang == "all" or not dry_run:
             data = run.open_data(dataset, download=download)
         every = [code for code in data.languages if code != "en"] if lang == "all" else []
-        requests = [request(language) for language in run.languages(lang, every)]
+        languages = run.languages(lang, every)
+        if joint and len(languages) < 2:
+            raise UsageError("--joint: name several languages, --lang de,fr, or all")
+        requests = [request(*languages)] if joint else [*map(request, languages)]
         if dry_run:
             plans = plan(run.backbone_name, requests, dataset_name(dataset), run.directory_if_there)
             _print_plan(run.backbone_name, plans, requests, common)
@@ -365,6 +382,7 @@ def _print_plan(
         entries = [
             {
                 "language": entry.language,
+                "languages": [*request.languages],
                 "name": entry.name,
                 "kind": entry.kind,
                 "path": str(common.root / "deltas" / entry.language / entry.name),
@@ -404,6 +422,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     manifest = delta.manifest
     return {
         "language": manifest.language,
+        "languages": [*manifest.taught],
         "name": manifest.name,
         "kind": manifest.kind,
         "path": str(delta.folder),

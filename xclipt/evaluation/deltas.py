@@ -73,15 +73,15 @@ class _LackingError(UsageError):
 def _named(
     directory: ArtifactDirectory, language: str, name: str | None, against: str | None
 ) -> tuple[StoredDelta, ...]:
-    there = {delta.manifest.name for delta in directory.deltas(language)}
+    there = directory.names(language)
     current = directory.current(language)
-    first = name or (current.manifest.name if current else None)
+    first = name or (current.manifest.reference if current else None)
     wanted = [one for one in (first, against) if one]
     for one in wanted:
         if one not in there:
             raise _LackingError(
                 f"{directory.root}: no delta '{one}' for '{language}' "
-                f"(there: {', '.join(sorted(there)) or 'none'})"
+                f"(there: {', '.join(there) or 'none'})"
             )
     return tuple(directory.delta(language, one) for one in dict.fromkeys(wanted))
 
@@ -90,11 +90,11 @@ def _siblings(
     directory: ArtifactDirectory, language: str, name: str | None
 ) -> tuple[StoredDelta, ...]:
     current = directory.current(language)
-    common = stem(name or (current.manifest.name if current else ""))
+    common = stem(name or (current.manifest.reference if current else ""))
     siblings = [
-        directory.delta(language, delta.manifest.name)
-        for delta in directory.deltas(language)
-        if delta.manifest.name != common and stem(delta.manifest.name) == common
+        directory.delta(language, other)
+        for other in directory.names(language)
+        if other != common and stem(other) == common
     ]
     if len(siblings) < 2:
         raise _LackingError(

@@ -153,7 +153,7 @@ def _row(
     figure = mean_r1(ranks)
     return RecallRow(
         language=queries.language,
-        delta=delta.manifest.name if delta else None,
+        delta=delta.manifest.reference if delta else None,
         protocol=_protocol(delta),
         n=len(queries.images),
         captions=len(queries.captions),

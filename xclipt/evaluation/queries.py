@@ -354,7 +354,7 @@ def _too_few(
         return XcliptError(
             f"all languages share {count} pictures; ask for fewer languages", field="same_pictures"
         )
-    names = ", ".join(f"'{delta.manifest.name}'" for delta in deltas)
+    names = ", ".join(f"'{delta.manifest.reference}'" for delta in deltas)
     why = f"{count} usable pictures in '{language}'"
     if names:
         why = (

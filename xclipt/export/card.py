@@ -7,7 +7,7 @@ from xclipt.backbones.builtin import PREFIX
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.export.exchange import ExportJob
-from xclipt.languages import name as language_name
+from xclipt.languages import names as language_names
 
 _TRANSLATED = """
 Captions are translated into English first: the delta was trained on translations by {engine}
@@ -37,7 +37,7 @@ def card_fields(job: ExportJob) -> dict[str, object]:
     return {
         "name": manifest.name,
         "code": manifest.language,
-        "language": language_name(manifest.language),
+        "language": language_names(manifest.taught),
         "backbone": manifest.backbone["id"],
         "fingerprint": manifest.backbone["fingerprint"],
         "what": f"{spec.description}{beside}",

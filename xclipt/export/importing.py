@@ -104,8 +104,11 @@ def import_delta(
                 f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
                 f"with xclipt remove {manifest.language} {manifest.name}"
             )
-    current = make_current or directory.current_name(manifest.language) in (None, manifest.name)
-    stored = directory.write_delta(manifest, data, make_current=current)
+    stored = directory.write_delta(manifest, data, make_current=make_current)
+    for code in manifest.taught:
+        if directory.current_name(code) is None:
+            directory.set_current(code, manifest.reference)
+    stored = directory.delta(manifest.language, manifest.name)
     return Imported(stored, read.format, read.manifest is None)
 
 

@@ -159,7 +159,7 @@ def _front_matter(job: ExportJob) -> str:
             task_type="image-text-retrieval",
             task_name="Image-text retrieval",
             dataset_type=dataset,
-            dataset_name=f"{dataset} ({manifest.language})",
+            dataset_name=f"{dataset} ({', '.join(manifest.taught)})",
             dataset_split=manifest.data.validation_split,
             metric_type="recall",
             metric_name=f"{label} (both directions), {validation['pictures']} pictures",
@@ -169,7 +169,7 @@ def _front_matter(job: ExportJob) -> str:
         if key in validation
     ]
     front = ModelCardData(
-        language=manifest.language,
+        language=[*manifest.taught] if manifest.languages else manifest.language,
         license="other",
         license_name="see-card",
         license_link="README.md",

@@ -120,7 +120,7 @@ def _language_gallery(
     results = {"base": retrieve_top(workspace, queries, k=TOP)}
     if queries.deltas:
         first = queries.deltas[0]
-        results[first.manifest.name] = retrieve_top(workspace, queries, first, k=TOP)
+        results[first.manifest.reference] = retrieve_top(workspace, queries, first, k=TOP)
     of_kind = _kinds([result.rank.tolist() for result in results.values()])
     generator = random.Random(_SEED)
     return LanguageGallery(

@@ -22,7 +22,7 @@ from xclipt.training.recipe import OPTIMISERS, Recipe
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """What is trained on, row by row of the same pair.
+    """What is trained on in one language, row by row of the same pair.
 
     Attributes:
         images: Image features ``(n, dim)``, not normalised.
@@ -39,7 +39,7 @@ class TrainingPairs:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pictures and captions to validate on.
+    """Pictures and captions of one language to validate on.
 
     Attributes:
         images: Image features ``(n, dim)``.
@@ -106,10 +106,10 @@ class Outcome:
 def fit(
     backbone: Backbone,
     delta: AdaptedTower,
-    pairs: TrainingPairs,
+    pairs: Sequence[TrainingPairs],
     recipe: Recipe,
     seed: int,
-    validation: ValidationSet | None,
+    validation: Sequence[ValidationSet],
     state: TrainingState,
     save: Callable[[TrainingState], None],
     task: Task,
@@ -117,7 +117,9 @@ def fit(
 ) -> Outcome:
     """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
 
-    ``backbone`` is the frozen one, and stays so.
+    ``backbone`` is the frozen one, and stays so. ``pairs`` and ``validation`` have an entry a
+    language: of several, row ``i`` is the same picture in all, every step takes all languages of
+    its pictures, and a validation figure is the mean of the languages'.
 
     Batches and dropout are functions of ``(seed, step)`` alone: a training that is resumed from a
     saved ``state`` ends in the same bytes as one that was not.
@@ -129,7 +131,8 @@ def fit(
             given last is sound.
     """
     adapted = delta.within(backbone)
-    total = recipe.steps(len(pairs.tokens))
+    rows = len(pairs[0].tokens)
+    total = recipe.steps(rows)
     evaluate_at = recipe.evaluation_steps(total) if validation else {total}
     names = delta.named_parameters()
     optimiser = OPTIMISERS[recipe.optimiser](
@@ -140,14 +143,14 @@ def fit(
         _load_optimiser(optimiser, names, state.optimiser, state.step)
         task.advance(state.step)
     if validation and not state.history:
-        unprompted = replace(validation, tokens=validation.unprompted or validation.tokens)
+        unprompted = [replace(part, tokens=part.unprompted or part.tokens) for part in validation]
         state.history.append(_evaluate(backbone, unprompted, 0))
         if started:
             state.history.append(_evaluate(adapted, validation, 0))
             state.best = delta.tensors()
 
     while state.step < total and not _out_of_patience(state.history, recipe):
-        batch = _batch(len(pairs.tokens), recipe, seed, state.step)
+        batch = _batch(rows, recipe, seed, state.step)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * recipe.rate(state.step, total)
         with delta.dropout(recipe.dropout, f"{seed}-{state.step}"):
@@ -169,7 +172,7 @@ def fit(
                 if validation:
                     state.history.append(_evaluate(adapted, validation, state.step))
                 else:
-                    adapted.encode_tokens([pairs.tokens[i] for i in batch])
+                    adapted.encode_tokens([part.tokens[i] for part in pairs for i in batch])
             except NonFiniteError:
                 sound = False
             if not sound:
@@ -193,41 +196,53 @@ def fit(
     )
 
 
-def _loss(backbone: Backbone, pairs: TrainingPairs, batch: list[int], recipe: Recipe) -> Tensor:
-    images = pairs.images[batch].to(backbone.device)
-    rows = [pairs.tokens[i] for i in batch]
-    aligned = recipe.align_weight > 0 and pairs.partner_tokens is not None
+def _loss(
+    backbone: Backbone, pairs: Sequence[TrainingPairs], batch: list[int], recipe: Recipe
+) -> Tensor:
+    aligned = recipe.align_weight > 0 and pairs[0].partner_tokens is not None
     live = aligned and recipe.teacher == "live"
-    if live and pairs.partner_tokens is not None:
-        rows += [pairs.partner_tokens[i] for i in batch]
-    if recipe.dropout:  # as the paper's code does it: rows of one text in one pass
-        parts = [rows[i : i + len(batch)] for i in range(0, len(rows), len(batch))]
-        features = torch.cat([backbone.embed_together(part) for part in parts])
-    else:
-        features = backbone.embed_tokens(rows)
-    text = features[: len(batch)]
-    loss = contrastive(images, text, recipe.logit_scale)
-    if not aligned:
-        return loss
+    texts = [part.tokens for part in pairs]
     if live:
-        partner = features[len(batch) :]
-    else:
-        assert pairs.partner_features is not None
-        partner = pairs.partner_features[batch].to(backbone.device)
-    align = ALIGNMENTS[recipe.align_loss].loss(text, partner, images, recipe.logit_scale)
-    return loss + recipe.align_weight * align
+        texts += [part.partner_tokens for part in pairs if part.partner_tokens is not None]
+    features = _embedded(backbone, [[text[i] for i in batch] for text in texts], recipe)
+    loss = torch.zeros((), device=backbone.device)
+    weights = recipe.language_weights(len(pairs))
+    for i, part in enumerate(pairs):
+        images, text = part.images[batch].to(backbone.device), features[i]
+        own = contrastive(images, text, recipe.logit_scale)
+        if live:
+            partner = features[len(pairs) + i]
+        elif aligned:
+            assert part.partner_features is not None
+            partner = part.partner_features[batch].to(backbone.device)
+        if aligned:
+            alignment = ALIGNMENTS[recipe.align_loss].loss
+            own = own + recipe.align_weight * alignment(text, partner, images, recipe.logit_scale)
+        loss = loss + weights[i] * own
+    return loss
+
+
+def _embedded(
+    backbone: Backbone, texts: Sequence[Sequence[list[int]]], recipe: Recipe
+) -> Sequence[Tensor]:
+    """Features ``(batch, dim)`` of each of ``texts``."""
+    if recipe.dropout:  # as the paper's code does it: the rows of one text in one pass
+        return [backbone.embed_together(rows) for rows in texts]
+    together = backbone.embed_tokens([row for rows in texts for row in rows])
+    ends = torch.tensor([len(rows) for rows in texts]).cumsum(0)
+    return torch.tensor_split(together, ends[:-1])
 
 
 def _diverged(
     found: str,
     updates: int,
     batch: list[int],
-    pairs: TrainingPairs,
+    pairs: Sequence[TrainingPairs],
     recipe: Recipe,
     backbone: Backbone,
 ) -> XcliptError:
     """The error of a batch that spoils the training, after so many updates of the weights."""
-    given = (pairs.images, pairs.partner_features)
+    given = [features for part in pairs for features in (part.images, part.partner_features)]
     if not all(features[batch].isfinite().all() for features in given if features is not None):
         remedy = "the features that it is given are not finite, the backbone is damaged"
     elif updates:
@@ -245,11 +260,14 @@ def _diverged(
     return XcliptError(f"the training diverged at {found} (pairs {numbers}); {remedy}")
 
 
-def _evaluate(backbone: Backbone, validation: ValidationSet, step: int) -> Evaluated:
-    features = backbone.encode_tokens(validation.tokens)
-    ranks = retrieval_ranks(validation.images, features, validation.picture_index)
-    mrr = (summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr) / 2
-    return Evaluated(step, mean_r1(ranks), mrr)
+def _evaluate(backbone: Backbone, validation: Sequence[ValidationSet], step: int) -> Evaluated:
+    r1, mrr = [], []
+    for part in validation:
+        features = backbone.encode_tokens(part.tokens)
+        ranks = retrieval_ranks(part.images, features, part.picture_index)
+        r1.append(mean_r1(ranks))
+        mrr.append((summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr) / 2)
+    return Evaluated(step, sum(r1) / len(r1), sum(mrr) / len(mrr))
 
 
 def _score(evaluated: Evaluated, recipe: Recipe) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor
 
 import xclipt
-from xclipt.alignment.build import AlignmentSet, build_alignment
+from xclipt.alignment.build import (
+    AlignmentSet,
+    build_alignment,
+    build_joint,
+    pairs_sha256,
+)
 from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import TrainingData
@@ -43,8 +49,8 @@ class Prepared:
         folder: Where it will be.
         spec: Kind and settings.
         start: What it begins from; ``None`` is the kind's own beginning.
-        pairs: What is trained on.
-        validation: What is validated on, if anything.
+        pairs: What is trained on, an entry a language.
+        validation: What is validated on, if anything, likewise.
         facts: What the manifest says of all this, by its fields.
         key: SHA-256 over everything that the result depends on.
     """
@@ -54,8 +60,8 @@ class Prepared:
     folder: Path
     spec: DeltaSpec
     start: WarmStart | None
-    pairs: TrainingPairs
-    validation: ValidationSet | None
+    pairs: tuple[TrainingPairs, ...]
+    validation: tuple[ValidationSet, ...]
     facts: Mapping[str, Any]
     key: str
 
@@ -94,42 +100,41 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     if start is None and recipe.start == AUTO:
         _note_missed_start(workspace, request, spec, starts)
     _require_split(dataset, request.alignment.split)
-    alignment = build_alignment(workspace, dataset, request.alignment)
-    held = hold_out(directory, dataset, alignment, request.validation_pictures)
+    alignments = (
+        build_joint(workspace, dataset, request.alignment, request.joint)
+        if request.joint
+        else [build_alignment(workspace, dataset, request.alignment)]
+    )
+    held = [
+        hold_out(directory, dataset, alignment, request.validation_pictures)
+        for alignment in alignments
+    ]
+    held_images = dict.fromkeys(image for part in held for image in part.images)
 
-    trained = [pair.image for pair in alignment.pairs]
-    row = {image: i for i, image in enumerate(dict.fromkeys([*trained, *held.images]))}
+    trained = [pair.image for pair in alignments[0].pairs]
+    row = {image: i for i, image in enumerate(dict.fromkeys([*trained, *held_images]))}
     pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
     content = {image: pictures.keys[i].hex() for image, i in row.items()}
     data = TrainingData(
         dataset=dataset.name,
-        split=alignment.split,
+        split=alignments[0].split,
         shots=request.alignment.shots,
-        pairs=len(alignment.pairs),
-        sha256=_data_sha256(alignment, content),
-        validation_split=held.split,
-        validation_pictures=len(held.images),
+        pairs=sum(len(alignment.pairs) for alignment in alignments),
+        sha256=_data_sha256(alignments, content),
+        validation_split=held[0].split,
+        validation_pictures=len(held_images),
         pictures=tuple(
             dict.fromkeys([*map(picture_key, pictures.keys), *(start.pictures if start else ())])
         ),
-        alignment_sha256=alignment.sha256,
+        alignment_sha256=pairs_sha256([pair for one in alignments for pair in one.pairs]),
         floor=request.alignment.floor,
-        left_out=alignment.left_out.counts(),
+        left_out=dict(sum((Counter(one.left_out.counts()) for one in alignments), Counter())),
     )
 
-    tokens, prompted = backbone.tokenizer, spec.prompted
     aligned = request.alignment.routine is not None and recipe.align_weight > 0
-    partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
-    validation = None
-    if held.images:
-        validation = ValidationSet(
-            images=pictures.features[[row[image] for image in held.images]],
-            tokens=tokens([*map(prompted, held.captions)]),
-            picture_index=torch.tensor(held.picture_index),
-            unprompted=tokens(held.captions) if spec.hard_prompt else None,
-        )
     facts: dict[str, Any] = {
         "language": request.language,
+        "languages": request.joint,
         "kind": spec.kind,
         "setting": asdict(spec),
         "backbone": dict(vars(backbone.identity)),
@@ -140,7 +145,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         "seed": request.seed,
         "data": data,
         "versions": _versions(),
-        "translator": asdict(alignment.translator) if alignment.translator else None,
+        "translator": _translator(alignments),
         "start": {"name": start.name, "sha256": start.sha256} if start else None,
         "dtype": str(backbone.dtype).removeprefix("torch."),
     }
@@ -150,15 +155,22 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         folder=folder,
         spec=spec,
         start=start,
-        pairs=TrainingPairs(
-            images=pictures.features[[row[image] for image in trained]],
-            tokens=tokens([prompted(pair.text) for pair in alignment.pairs]),
-            partner_tokens=tokens([*map(prompted, partners)]) if aligned else None,
-            partner_features=frozen_partners(workspace, dataset, alignment, recipe)
-            if aligned and recipe.teacher == "frozen"
-            else None,
+        pairs=tuple(
+            _training_pairs(
+                workspace,
+                dataset,
+                one,
+                images=pictures.features[[row[image] for image in trained]],
+                spec=spec,
+                recipe=recipe if aligned else None,
+            )
+            for one in alignments
         ),
-        validation=validation,
+        validation=tuple(
+            _validation_set(workspace, part, spec, pictures.features, row)
+            for part in held
+            if part.images
+        ),
         facts=facts,
         key=_sha256_of(
             {
@@ -166,10 +178,56 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
                 "backbone": backbone.identity.fingerprint,
                 "data": asdict(data),
                 "request": asdict(replace(request, even_if_worse=False, force=False)),
-                "validation captions": held.captions,
+                "validation captions": [caption for part in held for caption in part.captions],
             }
         ),
     )
+
+
+def _training_pairs(
+    workspace: Workspace,
+    dataset: Dataset,
+    alignment: AlignmentSet,
+    *,
+    images: Tensor,
+    spec: DeltaSpec,
+    recipe: Recipe | None,
+) -> TrainingPairs:
+    """One language's; without a ``recipe`` there is nothing to align with."""
+    tokens = workspace.backbone.tokenizer
+    partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
+    return TrainingPairs(
+        images=images,
+        tokens=tokens([spec.prompted(pair.text) for pair in alignment.pairs]),
+        partner_tokens=tokens([*map(spec.prompted, partners)]) if recipe else None,
+        partner_features=frozen_partners(workspace, dataset, alignment, recipe)
+        if recipe and recipe.teacher == "frozen"
+        else None,
+    )
+
+
+def _validation_set(
+    workspace: Workspace,
+    held: HeldOut,
+    spec: DeltaSpec,
+    features: Tensor,
+    row: Mapping[str, int],
+) -> ValidationSet:
+    tokens = workspace.backbone.tokenizer
+    return ValidationSet(
+        images=features[[row[image] for image in held.images]],
+        tokens=tokens([*map(spec.prompted, held.captions)]),
+        picture_index=torch.tensor(held.picture_index),
+        unprompted=tokens(held.captions) if spec.hard_prompt else None,
+    )
+
+
+def _translator(alignments: Sequence[AlignmentSet]) -> dict[str, str] | None:
+    """Who translated; of several languages all that did."""
+    several = [asdict(one.translator) for one in alignments if one.translator]
+    if not several:
+        return None
+    return {key: ", ".join(dict.fromkeys(one[key] for one in several)) for key in several[0]}
 
 
 def hold_out(
@@ -274,9 +332,9 @@ def _validation_pictures(
     return None, left[:limit]
 
 
-def _data_sha256(alignment: AlignmentSet, content: dict[str, str]) -> str:
+def _data_sha256(alignments: Sequence[AlignmentSet], content: dict[str, str]) -> str:
     digest = hashlib.sha256()
-    for pair in alignment.pairs:
+    for pair in (pair for alignment in alignments for pair in alignment.pairs):
         digest.update(f"{content[pair.image]}\t{pair.text}\t{pair.partner or ''}\n".encode())
     return digest.hexdigest()
 

@@ -47,6 +47,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "last_batch": ("filled", "short"),
     "choose_by": ("mrr", "recall"),
     "of_equals": ("earliest", "latest"),
+    "languages_weigh": ("equal", "halving"),
 }
 """What a field of a :class:`Recipe` may be."""
 
@@ -85,6 +86,9 @@ class Recipe:
             every query and so is the steadier judge of few pictures, or ``recall``, the mean R@1
             of both directions.
         of_equals: Whether the ``earliest`` or the ``latest`` of equally good weights is kept.
+        languages_weigh: Of several languages that are trained together each has an ``equal`` part
+            of the loss; or ``halving``, as by a slip in the paper's code, the last has that part
+            and each one before it half of what the next has.
     """
 
     epochs: int | None = None
@@ -109,6 +113,7 @@ class Recipe:
     head_learning_rate: float | None = None
     choose_by: str = "mrr"
     of_equals: str = "earliest"
+    languages_weigh: str = "equal"
     start: str = "auto"
 
     def __post_init__(self) -> None:
@@ -159,6 +164,12 @@ class Recipe:
         """Share of the peak learning rate at a step, counted from 0."""
         rising = self.warmup * total if self.warmup_steps is None else self.warmup_steps
         return SCHEDULES[self.schedule](step, total, rising)
+
+    def language_weights(self, languages: int) -> list[float]:
+        """Weight of each of so many languages' losses, in their order."""
+        if self.languages_weigh == "equal":
+            return [1 / languages] * languages
+        return [0.5 ** (languages - 1 - k) / languages for k in range(languages)]
 
     def evaluation_steps(self, total: int) -> set[int]:
         """After which steps of ``total`` the validation pictures are looked at: at least once."""

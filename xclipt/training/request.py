@@ -11,11 +11,13 @@ from xclipt.data.formats.table import SEPARATORS
 from xclipt.data.sets.emoji import EMOJI
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import PartialSpec
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
+from xclipt.languages import SEVERAL
 from xclipt.training.recipe import DEFAULT, Recipe
 from xclipt.training.warm_start import WarmStarts
 
 _LONGEST_SLUG = 40
+_MOST_IN_NAME = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class TrainingRequest:
 
     Attributes:
         alignment: The pairs to train on; its ``seed`` is that of initial values and batches too.
+        joint: Languages that are taught together, in the place of the alignment's own.
         delta: Kind and settings: a whole specification, or only what is named of one, whose other
             settings are then those of what the training begins from.
         recipe: The optimisation.
@@ -48,8 +51,13 @@ class TrainingRequest:
     validation_pictures: int | None = None
     even_if_worse: bool = False
     force: bool = False
+    joint: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.joint and self.alignment.inference == TO_EN:
+            raise UsageError(
+                "texts that are translated into English are of one language", field="joint"
+            )
         if self.name is not None:
             try:
                 check_name(self.name)
@@ -58,8 +66,13 @@ class TrainingRequest:
 
     @property
     def language(self) -> str:
-        """ISO 639-1 code."""
-        return self.alignment.language
+        """ISO 639-1 code; ``mul`` where several are taught together."""
+        return SEVERAL if self.joint else self.alignment.language
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that are taught."""
+        return self.joint or (self.alignment.language,)
 
     @property
     def seed(self) -> int:
@@ -84,7 +97,10 @@ class TrainingRequest:
         stem = Path(dataset).stem if Path(dataset).suffix.lower() in SEPARATORS else dataset
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._")[:_LONGEST_SLUG]
         data = f"-{slug}" if dataset != EMOJI.name else ""
-        return f"{self.delta.kind}-{amount}{routine}{data}-seed{pairs.seed}"
+        taught = "-".join(["", *self.joint])
+        if len(self.joint) > _MOST_IN_NAME:
+            taught = f"-{len(self.joint)}languages"
+        return f"{self.delta.kind}{taught}-{amount}{routine}{data}-seed{pairs.seed}"
 
     def delta_spec(self, starts: WarmStarts) -> DeltaSpec:
         """What the delta is: :attr:`delta`, completed by what the training begins from.

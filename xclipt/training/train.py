@@ -11,7 +11,7 @@ from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.errors import UsageError, XcliptError
-from xclipt.languages import name as language_name
+from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Outcome, fit
 from xclipt.training.prepare import Prepared, prepare
@@ -43,8 +43,8 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
             can be written.
     """
     started = time.perf_counter()
-    pairs = request.alignment
-    check_language(pairs.routine, pairs.inference, pairs.language)
+    for language in request.languages:
+        check_language(request.alignment.routine, request.alignment.inference, language)
     prepared = prepare(workspace, dataset, request)
     checkpoint = Checkpoint(prepared.folder / INTERRUPTED, prepared.key)
     if not request.force and (stored := _finished(workspace, prepared)):
@@ -88,7 +88,8 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
         return None  # damaged: train it again
     workspace.progress.note(f"{language}: {name} is there already, from the same request")
     if not stored.current and (request.even_if_worse or _beats_base(stored.manifest)):
-        workspace.directory.set_current(language, name)
+        for one in stored.manifest.taught:
+            workspace.directory.set_current(one, stored.manifest.reference)
         stored = workspace.directory.delta(language, name)
     return stored
 
@@ -110,14 +111,14 @@ def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Ou
     )
     if prepared.start:
         delta.load(delta.tensors() | dict(prepared.start.tensors))
-    recipe, count = request.recipe, len(prepared.pairs.tokens)
+    recipe, count = request.recipe, len(prepared.pairs[0].tokens)
     steps, whole = recipe.steps(count), replace(recipe, max_steps=sys.maxsize).steps(count)
     if recipe.epochs and steps < whole:
         workspace.progress.note(
             f"{request.language}: the recipe ends at {steps:,} steps; {recipe.epochs:,} epochs are "
             f"{whole:,}"
         )
-    task = workspace.progress.start(f"Training {language_name(request.language)}", steps)
+    task = workspace.progress.start(f"Training {language_names(request.languages)}", steps)
     try:
         return fit(
             backbone,

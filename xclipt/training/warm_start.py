@@ -17,7 +17,7 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import spec_from
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash, write_with
-from xclipt.languages import resolve
+from xclipt.languages import SEVERAL, resolve
 
 AUTO, NONE, OPENDELTA = "auto", "none", "opendelta"
 SUFFIX = ".safetensors"
@@ -165,7 +165,7 @@ def read(
 def _stored(directory: ArtifactDirectory | None, wanted: str) -> StoredDelta:
     code, _, name = wanted.partition("/")
     try:
-        language = resolve(code)
+        language = code if code == SEVERAL else resolve(code)
         if directory is None:
             raise XcliptError("there is no artifact directory yet")
         stored = directory.delta(language, name) if name else directory.current(language)
