@@ -15,6 +15,7 @@ from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
+from xclipt.training.recipe import RECIPES
 
 CAPTIONS = ["un chat", "a dog runs court noir", "chien", ""]
 
@@ -146,6 +147,7 @@ def test_counts_are_what_arithmetic_says(spec, lora):
 
 PAPER = [
     (LoraSpec(), 884_736, 0.158),
+    (LoraSpec(**RECIPES["paper-scripts"].lora), 1_082_112, 0.193),
     (AdapterSpec(), 2_507_904, 0.447),
     (CompacterSpec(), 261_120, 0.047),
     (SoftPromptSpec(), 4_096, 0.0007),
@@ -158,7 +160,7 @@ def large():
     return blueprint("mclip-l14")
 
 
-@pytest.mark.parametrize(("spec", "count", "share"), PAPER, ids=[s.kind for s, _, _ in PAPER])
+@pytest.mark.parametrize(("spec", "count", "share"), PAPER, ids=[str(n) for _, n, _ in PAPER])
 def test_counts_on_xlm_roberta_large_are_the_designs(large, spec, count, share):
     assert large.text_parameters == 560_677_632
     assert AdaptedTower(large.text_tower, spec).trainable_parameters == count

@@ -16,6 +16,7 @@ from tests.factories.tiny import tiny_backbone
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import KINDS, PartialSpec, spec_from
@@ -43,7 +44,7 @@ def test_a_manifests_plain_values_give_the_spec_again(kind):
 
 
 def test_an_unknown_kind_is_one_clear_error_everywhere(tmp_path):
-    told = "kind 'nonsense': choose lora, adapter, compacter, soft-prompt, full-finetune"
+    told = "kind 'nonsense': choose lora, adapter, compacter, soft-prompt, bitfit, full-finetune"
     manifest = replace(made_manifest(tiny_backbone().identity, LoraSpec()), kind="nonsense")
     delta = StoredDelta(manifest, tmp_path, current=True)
 
@@ -225,6 +226,25 @@ def test_a_caption_that_fills_the_tower_makes_room_for_the_prompt(tmp_path):
 def test_settings_that_do_not_suit_the_tower_are_refused(roberta, spec, message):
     with pytest.raises(XcliptError, match=message):
         adapt(roberta, spec)
+
+
+def test_bitfit_trains_the_biases_alone(roberta):
+    delta = adapt(roberta, BitFitSpec())
+    assert delta.named_parameters() and all(n.endswith(".bias") for n in delta.named_parameters())
+    assert not any(name.startswith("pooler") for name in delta.named_parameters())
+    folded = delta.spec.folded(shaken(delta), roberta.text_tower.encoder.get_parameter)
+    assert folded.keys() == delta.named_parameters().keys()
+    with_norms = adapt(roberta, BitFitSpec(train_layernorm=True)).named_parameters()
+    more = with_norms.keys() - delta.named_parameters().keys()
+    assert more and all(name.endswith("LayerNorm.weight") for name in more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "nearest"), [("prefix", "soft-prompt"), ("parallel_adapter", "adapter")]
+)
+def test_what_opendelta_has_besides_is_refused_with_the_nearest_kind(kind, nearest):
+    with pytest.raises(XcliptError, match=f"xclipt does not; nearest is {nearest}; choose lora"):
+        PartialSpec(kind)
 
 
 def test_opendelta_leaves_no_stand_ins_behind():

@@ -1,6 +1,7 @@
 """Deltas of every kind that fit a tower of width 16."""
 
 from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.kind import DeltaSpec
@@ -17,6 +18,7 @@ SPECS: dict[str, DeltaSpec] = {
     "soft-prompt": SoftPromptSpec(tokens=3),
     "soft-prompt-of-text": SoftPromptSpec(tokens=3, prompt_init="a cat", pool_prompt=False),
     "soft-prompt-with-norms": SoftPromptSpec(train_layernorm=True, tune_head=True),
+    "bitfit": BitFitSpec(),
     "full-finetune": FullSpec(),
 }
 IDENTITIES = [name for name in SPECS if not name.startswith("soft-prompt")]

@@ -11,6 +11,7 @@ from tests.factories.deltas import shaken
 from tests.factories.tiny import WORDS, tiny_backbone
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.lora import LoraSpec
@@ -60,6 +61,7 @@ KINDS = [
     AdapterSpec(bottleneck=4),
     CompacterSpec(reduction=4),
     SoftPromptSpec(tokens=2),
+    BitFitSpec(),
     FullSpec(),
 ]
 

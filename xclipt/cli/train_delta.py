@@ -63,7 +63,7 @@ def train_delta_command(
         ),
     ] = "1",
     delta: Annotated[
-        str, typer.Option("--delta", help="Kind: lora, adapter, compacter or soft-prompt.")
+        str, typer.Option("--delta", help="Kind: lora, adapter, compacter, soft-prompt or bitfit.")
     ] = "lora",
     recipe: Annotated[
         str,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.kind import BESIDE, DeltaSpec
@@ -19,10 +20,18 @@ KINDS: dict[str, type[DeltaSpec]] = {
         AdapterSpec,
         CompacterSpec,
         SoftPromptSpec,
+        BitFitSpec,
         FullSpec,
     )
 }
 """Every kind by the name that manifests know it by."""
+
+_NEAREST = {
+    "low-rank-adapter": CompacterSpec.kind,
+    "parallel-adapter": AdapterSpec.kind,
+    "prefix": SoftPromptSpec.kind,
+}
+"""What else OpenDelta has, and the kind here that is most like it."""
 
 
 def spec_from(kind: str, setting: Mapping[str, Any]) -> DeltaSpec:
@@ -84,5 +93,8 @@ class PartialSpec:
 
 def _kind(name: str) -> type[DeltaSpec]:
     if name not in KINDS:
-        raise XcliptError(f"choose {', '.join(KINDS)}", field="kind", value=name)
+        known = f"choose {', '.join(KINDS)}"
+        if nearest := _NEAREST.get(name.replace("_", "-")):
+            known = f"OpenDelta has it, xclipt does not; nearest is {nearest}; {known}"
+        raise XcliptError(known, field="kind", value=name)
     return KINDS[name]

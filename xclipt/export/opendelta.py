@@ -185,8 +185,8 @@ def _setting(path: Path, config: dict[str, Any], ours: bool) -> tuple[str, dict[
             "xclipt exported can be imported"
         )
     else:
-        require(path, config, {"delta_type": ("lora", "adapter", "compacter", "soft_prompt")})
-        raise AssertionError
+        known = "lora, adapter, compacter and soft_prompt"
+        raise XcliptError(f"{path}: delta_type is {kind!r}; xclipt takes OpenDelta's {known}")
     for key, value in setting.items():
         if key != "non_linearity" and not isinstance(value, int):
             raise XcliptError(f"{path}: {key} is {value!r}; xclipt takes a whole number")

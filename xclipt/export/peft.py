@@ -82,6 +82,7 @@ _CONVERTIBLE = ("corda", "lora_ga", "olora", "pissa")
 _REFUSED = {
     "adapter": "PEFT has no bottleneck adapters",
     "compacter": "PEFT has no compacters",
+    "bitfit": "PEFT has no BitFit",
     "full-finetune": "a whole text tower is no adapter",
 }
 
