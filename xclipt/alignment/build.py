@@ -122,6 +122,7 @@ class AlignmentSet:
         dataset: Name of the data set.
         split: Its split, ``None`` for all of it.
         translator: Who translated; ``None`` where human captions are all.
+        caption: The number of the caption that was taken of every picture; ``None`` for any.
     """
 
     request: AlignmentRequest
@@ -130,6 +131,7 @@ class AlignmentSet:
     pairs: tuple[CaptionPair, ...]
     translator: Translator | None
     left_out: LeftOut = field(default_factory=LeftOut)
+    caption: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -230,6 +232,7 @@ def build_alignment(
         pairs=tuple(kept),
         translator=found.translator if found else None,
         left_out=counted,
+        caption=dataset.caption,
     )
 
 

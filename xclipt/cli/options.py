@@ -43,7 +43,18 @@ DatasetName = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="emoji, multi30k, xtd, a folder, a CSV or TSV file, or owner/name on the hub.",
+        help="emoji, multi30k, multi30k-task2, xtd, a folder, a CSV or TSV file, or owner/name on "
+        "the hub.",
+    ),
+]
+Caption = Annotated[
+    int | None,
+    typer.Option(
+        "--caption",
+        help="Take the caption of this number alone of every picture (default: all; of each shot "
+        "one that the seed draws).",
+        min=1,
+        rich_help_panel=DATA,
     ),
 ]
 AllowMissing = Annotated[

@@ -42,6 +42,7 @@ class PaperSplit(Dataset):
         self.dataset = dataset
         self.name = dataset.name
         self.languages = dataset.languages
+        self.caption = dataset.caption
         self.notes = dataset.notes
         self.published = "train" in dataset.splits
         source = "train" if self.published else None
@@ -61,12 +62,10 @@ class PaperSplit(Dataset):
             "train": (source, frozenset(drawn[:shots])),
         }
         if self.published:
-            self._parts |= {
-                part: (split, None)
-                for part in ("val", "test")
-                for split in dataset.splits
-                if split.startswith(part)
-            }
+            for part in ("val", "test"):
+                published = [split for split in dataset.splits if split.startswith(part)]
+                if published:  # of several test splits the first: Multi30K's is that of 2016
+                    self._parts[part] = (published[0], None)
         else:
             self._parts |= {
                 "val": (None, frozenset(drawn[shots : 2 * shots])),

@@ -115,6 +115,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         alignment_sha256=alignment.sha256,
         floor=request.alignment.floor,
         left_out=alignment.left_out.counts(),
+        caption=dataset.caption,
     )
 
     tokens, prompted = backbone.tokenizer, spec.prompted
