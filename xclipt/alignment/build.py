@@ -20,6 +20,7 @@ from xclipt.data.pairs import CaptionPair, caption_pairs, of
 from xclipt.data.pictures import require_pictures
 from xclipt.data.splits import PAPER, protocol
 from xclipt.errors import UsageError, XcliptError
+from xclipt.translation.dropped import dropped_error
 from xclipt.translation.lookup import LookedUp, absent_error, look_up
 from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
@@ -209,6 +210,11 @@ def build_alignment(
             dataset.name,
             request.translator,
         )
+    if found and found.dropped and len(kept) < enough <= len(kept) + len(found.dropped):
+        direction = translated_direction(request.routine, request.inference, request.language)
+        assert direction is not None
+        usable = f"{dataset.name} has {len(kept):,} usable pairs in '{request.language}'{of(named)}"
+        raise dropped_error(usable, direction, dataset.name, found.dropped, len(candidates))
     if len(kept) < enough:
         raise XcliptError(
             f"{dataset.name} has {len(kept):,} usable pairs in "
