@@ -175,7 +175,8 @@ def delta_options(command: Callable[..., None]) -> Callable[..., None]:
         option = "--" + name.replace("_", "-")
         declared = typer.Option(
             f"{option}/--no-{option.removeprefix('--')}" if entry.type is bool else option,
-            help=f"{', '.join(owners[name])}: {entry.metadata['help']} ({default}).",
+            help=f"{', '.join(owners[name])}: {entry.metadata['help']}"
+            f"{'' if default is None else f' ({default})'}.",
             rich_help_panel=DELTA,
         )
         parameters.append(_parameter(name, Annotated[entry.type | None, declared], None))

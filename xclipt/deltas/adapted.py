@@ -34,7 +34,7 @@ class AdaptedTower:
         tokenizer: The tower's; only a soft prompt that starts from a text asks for it.
 
     Attributes:
-        spec: As it was given.
+        spec: As it was given, with what the tokenizer decides.
         tower: The copy, in evaluation mode; all but the delta is frozen.
 
     Raises:
@@ -48,7 +48,7 @@ class AdaptedTower:
         seed: int = 0,
         tokenizer: CaptionTokenizer | None = None,
     ) -> None:
-        self.spec = spec
+        self.spec = spec = spec.counted(tokenizer)
         self.tower = sharing_copy(tower, spec)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -87,7 +87,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     name = request.delta_name(dataset.name)
     folder = directory.delta_folder(request.language, name)
     starts = WarmStarts(directory, backbone.warm_start)
-    spec = request.delta_spec(starts)
+    spec = request.delta_spec(starts).counted(backbone.tokenizer)
     start = starts.choose(
         recipe.start, spec, request.alignment.routine, backbone.identity.fingerprint
     )
