@@ -49,7 +49,16 @@ def test_every_pair_is_of_that_caption() -> None:
     pairs = caption_pairs(OneCaption(many(20), 2), "tr", None, seed=1, english=True)
     assert [pair.image for pair in pairs] == [pair.image for pair in drawn]
     assert all(pair.text.endswith(" 1") and pair.partner.endswith(" 1") for pair in pairs)
-    assert PaperSplit(OneCaption(many(20), 2), 3).caption == 2
+
+
+def test_the_papers_split_is_the_same_with_a_number_that_another_language_lacks() -> None:
+    whole, third = PaperSplit(many(20), 3), PaperSplit(OneCaption(many(20), 3), 3)
+    assert third.caption == 3
+    assert [(p.image, p.captions[2:]) for p in whole.captions("tr", "train")] == [
+        (p.image, p.captions) for p in third.captions("tr", "train")
+    ]
+    with pytest.raises(UsageError, match="in 'en' have fewer"):
+        third.captions("en", "train")
 
 
 def test_a_number_that_a_picture_lacks_is_refused(tmp_path: Path) -> None:

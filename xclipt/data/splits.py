@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.one_caption import OneCaption
 from xclipt.errors import XcliptError
 
 PAPER, FULL = "paper", "full"
@@ -46,8 +47,10 @@ class PaperSplit(Dataset):
         self.notes = dataset.notes
         self.published = "train" in dataset.splits
         source = "train" if self.published else None
+        # Another language may lack the caption that is asked for; the pictures stay the same.
+        whole = dataset.dataset if isinstance(dataset, OneCaption) else dataset
         images = list(
-            {p.image: None for code in dataset.languages for p in dataset.captions(code, source)}
+            {p.image: None for code in whole.languages for p in whole.captions(code, source)}
         )
         most = len(images) if self.published else len(images) // 2
         if shots is None or not 1 <= shots <= most:
