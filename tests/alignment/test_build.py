@@ -88,9 +88,28 @@ def test_dropped_translations_give_their_place_to_the_next(workspace):
     assert [p.image for p in made.pairs] == [order[i].image for i in (0, 2, 4, 5, 6, 7)]
     assert made.left_out.counts() == {"bad_translations": 2}
     assert "2 of dropped translations" in workspace.progress.notes[-1]
-    with pytest.raises(XcliptError, match="has 10 usable pairs"):
+    with pytest.raises(XcliptError, match=r"10 usable pairs in 'tr'.*: 2 of 12 translations have"):
         build_alignment(workspace, dataset, request(3, shots=12))
     assert len(build_alignment(workspace, dataset, request(3, shots=12, up_to=True)).pairs) == 10
+
+
+def test_where_all_were_dropped_the_same_is_not_asked_for_again(workspace):
+    """Translating again would drop the same: the two ways out are named instead."""
+    dataset = many(12)
+    english = [f"en {k} {j}" for k in range(12) for j in range(2)]
+    italian = {text: f"un gatto nero dorme sul divano della casa {text}" for text in english}
+    store(workspace, italian, "en", "tr", dropped=english)
+    for shots in (6, None):
+        with pytest.raises(XcliptError) as refusal:
+            build_alignment(workspace, dataset, request(2, shots=shots))
+        assert str(refusal.value) == (
+            f"given has 0 usable pairs in 'tr' of split 'train': all {12 if shots else 36} "
+            "translations look like Italian, not Turkish, and were dropped; take another engine or "
+            "file (`xclipt translate --lang tr --direction from-en --dataset given --file FILE`), "
+            "or keep them: run what made them again as `xclipt translate --on-bad keep`"
+        )
+    good = store(workspace, {text: f"bir {text}" for text in english}, "en", "tr", "another")
+    assert build_alignment(workspace, dataset, request(2, shots=6)).translator == good
 
 
 def test_pairs_that_repeat_are_taken_once(workspace):

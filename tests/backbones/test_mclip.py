@@ -257,9 +257,107 @@ def test_towers_of_different_models_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_a_model_base_that_is_a_path_is_not_followed(tmp_path):
+def _based_on(folder, base):
+    """Take the encoder's settings and the tokenizer out of a backbone's folder, and name a base."""
+    described = {"modelBase": str(base), "transformerDimensions": 16, "numDims": 8}
+    (folder / "config.json").write_text(json.dumps(described))
+    for file in folder.glob("*token*.json"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("base", ["{root}/models/base", "base", "../models/base", "./base"])
+def test_a_model_base_may_be_a_folder(tmp_path, base):
+    folder = write_mclip_backbone(tmp_path / "mclip")
+    whole = load(folder)
+    _based_on(folder, base.format(root=tmp_path))
+    beside = (folder / base.format(root=tmp_path)).resolve()
+    beside.mkdir(parents=True)
+    # Fewer heads are no other weights: they are read from the base.
+    settings = roberta_settings(model_type="xlm-roberta", num_attention_heads=4)
+    (beside / "config.json").write_text(json.dumps(settings))
+    write_tokenizer(beside)
+    read = load(folder)
+    assert read.text_tower.encoder.config.num_attention_heads == 4
+    assert read.tokenizer(CAPTIONS) == whole.tokenizer(CAPTIONS)
+    assert blueprint(str(folder)).text_parameters == read.text_parameters == whole.text_parameters
+    assert read.identity.fingerprint == whole.identity.fingerprint
+    write_tokenizer(beside, pad="<pad>", end="chat")  # what is remembered of it does not stay
+    assert load(folder).identity.fingerprint != whole.identity.fingerprint
+
+
+@pytest.mark.parametrize(
+    "base", ["/nowhere/base", "../../secret", "", "a/b/c", "~/base", "C:\\base"]
+)
+def test_a_model_base_that_is_not_there_is_one_line(tmp_path, base):
+    folder = write_mclip_backbone(tmp_path)
+    _based_on(folder, base)
+    with pytest.raises(XcliptError) as refusal:
+        load(folder)
+    assert str(refusal.value).startswith(
+        f"{folder}/config.json: modelBase {base!r}: no such folder"
+    )
+    assert "its config.json is needed" in str(refusal.value) and "\n" not in str(refusal.value)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(roberta_settings() | described))
+    with pytest.raises(XcliptError, match=r"its tokenizer\.json is needed"):
+        load(folder)
+    write_tokenizer(folder)
+    assert load(folder).encode_texts(CAPTIONS).isfinite().all()  # nobody asks the base
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is none of bert, roberta, xlm-roberta"),
+        ({}, "model_type None is none of"),
+        ({"model_type": "distilbert"}, "the encoder is distilbert, whose head .* as a pickle"),
+    ],
+)
+def test_a_base_that_is_no_encoder_is_refused(tmp_path, config, message):
+    folder = write_mclip_backbone(tmp_path)
+    _based_on(folder, "base")
+    (folder / "base").mkdir()
+    (folder / "base/config.json").write_text(json.dumps(config))
+    with pytest.raises(XcliptError, match=rf"base.config\.json: {message}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "bert-base-multilingual-cased",
+        "google-bert/bert-base-multilingual-cased",
+        "distilbert-base-multilingual-cased",
+        "distilbert/distilbert-base-multilingual-cased",
+    ],
+)
+def test_legacy_encoders_are_refused_with_the_reason(tmp_path, base):
     write_mclip_backbone(tmp_path)
-    described = {"modelBase": "../../secret", "transformerDimensions": 16, "numDims": 8}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    with pytest.raises(XcliptError, match="not the name of a model"):
-        load(tmp_path)
+    _changed(tmp_path, modelBase=base)
+    for read in (load, lambda folder: blueprint(str(folder))):
+        with pytest.raises(XcliptError, match=rf"config\.json: the encoder is {base}, .* a pickle"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_a_legacy_encoder_alone_is_refused_with_the_reason(tmp_path, kind):
+    # What the hub's repositories of the first models hold.
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "vocab_size": 119547}))
+    for read in (load, lambda folder: blueprint(str(folder))):
+        with pytest.raises(
+            XcliptError, match=f"the encoder is {kind}, whose head M-CLIP published"
+        ):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("name", MCLIP.unreadable)
+def test_legacy_models_are_refused_by_name_before_anything_is_fetched(name, monkeypatch):
+    import huggingface_hub
+
+    def refuse(*arguments, **settings):
+        raise AssertionError(f"asked the hub for {arguments}")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    for read in (load, blueprint):
+        with pytest.raises(XcliptError, match=rf"backbone '{name}': the encoder is .* as a pickle"):
+            read(name)

@@ -154,6 +154,28 @@ def test_every_kind_is_trained_measured_and_listed(tmp_path, data, write):
     assert listed["backbone"]["id"] == str(model)
 
 
+def test_a_soft_prompt_takes_its_length_from_its_text(tmp_path, data):
+    model, artifacts = write_mclip_backbone(tmp_path / "model"), tmp_path / "artifacts"
+    common = ("train-delta", "--lang", "fr", "--backbone", model, "--artifacts", artifacts)
+    prompt = ("--delta", "soft-prompt", "--prompt-init", "a cat runs")
+    few = ("--shots", "4", "--epochs", "1", "--dataset", data, "--even-if-worse", "--json")
+    trained = run_xclipt(*common, *prompt, *few)
+    assert trained.code == 0, trained.err
+    (delta,) = trained.json()["deltas"]
+    assert delta["trainable_parameters"] == 3 * 16
+    folder = artifacts / "deltas/fr" / delta["name"]
+    setting = yaml.safe_load((folder / "manifest.yaml").read_text())["setting"]
+    assert (setting["tokens"], setting["prompt_init"]) == (3, "a cat runs")
+    again = run_xclipt(*common, *prompt, *few, "--tokens", "3")
+    assert "is there already, from the same request" in again.err
+    other = run_xclipt(*common, *prompt, *few, "--tokens", "2")
+    assert other.code == 2 and "setting.tokens 2 and 3" in other.err
+    # A dry run has no tokenizer to count with.
+    planned = run_xclipt(*common, *prompt, "--dry-run")
+    assert planned.code == 2 and "--tokens: without a tokenizer" in planned.err
+    assert run_xclipt(*common, *prompt, "--tokens", "3", "--dry-run").code == 0
+
+
 def test_a_hard_prompt_is_recorded_and_applied(tmp_path, data):
     model, artifacts = write_mclip_backbone(tmp_path / "model"), tmp_path / "artifacts"
     common = ("--artifacts", artifacts, "--dataset", data)

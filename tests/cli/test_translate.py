@@ -13,6 +13,9 @@ from tests.factories.datasets import make_xtd
 from tests.factories.running import run_xclipt
 from tests.factories.tiny import tiny_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.data.registry import open_dataset
+from xclipt.translation.lookup import look_up
+from xclipt.translation.store import Direction
 
 
 @pytest.fixture
@@ -90,6 +93,23 @@ def test_refusals_are_one_line(artifacts, data, arguments, part):
     assert refused.code == (1 if "was translated to" in refused.err else 2) and not refused.out
     (line,) = [line for line in refused.err.splitlines() if line.startswith("xclipt: ")]
     assert part in line and "Traceback" not in refused.err
+
+
+def test_the_published_korean_is_italian(data_root, tmp_path):
+    root = tmp_path / "artifacts"
+    ArtifactDirectory.open_or_create(root, tiny_backbone().identity)
+    xtd = ("--lang", "ko", "--dataset", "xtd", "--data-dir", data_root, "--artifacts", root)
+    file = data_root / "xtd/translated_from_en/ko.txt"
+    done = run_xclipt("translate", *xtd, "--direction", "from-en", "--file", file)
+    assert done.code == 0
+    found = "all 1,000 translations look like Italian, not Korean"
+    assert f"en to ko: {found}, and are dropped; take another --engine or --file, or" in done.err
+    into_korean, directory = Direction("en", "ko"), ArtifactDirectory.open(root)
+    captions = [p.captions[0] for p in open_dataset("xtd", data_root).captions("en", None)]
+    assert look_up(directory, captions, into_korean).missing == 1000
+    kept = run_xclipt("translate", *xtd, "--direction", "from-en", "--file", file, "--on-bad=keep")
+    assert kept.code == 0 and found not in kept.err
+    assert look_up(directory, captions, into_korean).missing == 0
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from xclipt.data.download import (
     xtd_photographs,
 )
 from xclipt.data.sets import multi30k, xtd
+from xclipt.data.sets.coco import find_coco
+from xclipt.data.sets.multi30k import LATER, TASK1, TASK2
 from xclipt.errors import XcliptError
 
 BODY = bytes(range(256)) * 1000
@@ -276,8 +278,10 @@ def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Addresses:
     captions = dict.fromkeys(xtd.CAPTIONS_FILES.values(), b"one\ntwo\n")
     names = {xtd.PICTURES_FILE: "\n".join(NAMES).encode()}
     monkeypatch.setattr(checksums, "XTD", publish("xtd", captions | names))
-    raw = {multi30k.captions_file("en", "val"): b"gzipped"}
+    raw = {TASK1.captions_files("en", "val")[0]: b"gzipped"}
     monkeypatch.setattr(checksums, "MULTI30K", publish("m30k", raw))
+    five = dict.fromkeys(TASK2.captions_files("de", "val"), b"gzipped too")
+    monkeypatch.setattr(checksums, "MULTI30K_TASK2", publish("m30k", five))
     publish("coco", {f"{name.split('_')[1]}/{name}": b"\xff\xd8" + name.encode() for name in NAMES})
     return Addresses(f"{server.url}/xtd", f"{server.url}/m30k", f"{server.url}/coco")
 
@@ -293,7 +297,7 @@ def test_xtd_is_fetched_once(
         (1, 2),
         (2, 2),
     ]
-    dataset = xtd.XtdDataset(report.folder, xtd.find_photographs(report.folder))
+    dataset = xtd.XtdDataset(report.folder, find_coco(report.folder))
     for item in dataset.captions("ja", "test"):
         assert dataset.picture_path(item.image).read_bytes() == b"\xff\xd8" + item.image.encode()
     assert len(server.asked) == 14
@@ -357,6 +361,23 @@ def test_multi30k_says_where_its_photographs_are_to_be_had(
     assert fetch("multi30k", tmp_path, addresses=published, downloader=downloader).notes == ()
 
 
+def test_task_2_is_fetched_to_where_task_1_is(
+    published: Addresses, downloader: Downloader, tmp_path: Path
+) -> None:
+    def fetched(name: str, root: Path) -> tuple[Path, int]:
+        report = fetch(name, root, addresses=published, downloader=downloader)
+        assert report.notes[0].startswith(f"{name}: its photographs")
+        return report.folder, report.fetched
+
+    assert fetched("multi30k-task2", tmp_path / "a") == (tmp_path / "a/multi30k", 5)
+    assert fetched("multi30k", tmp_path / "b") == (tmp_path / "b/multi30k", 1)
+    for root in ("b", "b/multi30k"):
+        report = fetched("multi30k-task2", tmp_path / root)
+        assert report == (tmp_path / "b/multi30k", 5 if root == "b" else 0)
+    captions = TASK2.captions_files("de", "val")[4]
+    assert (tmp_path / "b/multi30k" / captions).read_bytes() == b"gzipped too"
+
+
 def test_no_more_connections_than_promised(
     server: Server, downloader: Downloader, tmp_path: Path
 ) -> None:
@@ -379,7 +400,7 @@ def test_two_processes_do_not_write_the_same_parts(
 
 def test_what_has_no_address(tmp_path: Path) -> None:
     for name in ("emoji", "mine"):
-        with pytest.raises(XcliptError, match=f"download: '{name}' has no public address; xtd and"):
+        with pytest.raises(XcliptError, match=f"download: '{name}' has no public address"):
             fetch(name, tmp_path)
     with pytest.raises(XcliptError, match=r"\.\./x\.jpg is no photograph of COCO"):
         xtd_photographs(["../x.jpg"], Addresses())
@@ -399,20 +420,24 @@ def test_addresses_of_the_publishers() -> None:
     ]
     listed = {file.path for file in xtd_captions(Addresses())}
     assert listed == {xtd.PICTURES_FILE, *xtd.CAPTIONS_FILES.values(), "LICENSE.md"}
-    listed = {file.path for file in multi30k_captions(Addresses())}
-    assert listed == {multi30k.pictures_file(split) for split in multi30k.SPLITS} | {
-        multi30k.captions_file(language, split)
-        for language in multi30k.LANGUAGES
-        for split in multi30k.SPLITS
-    }
+    for task in (TASK1, TASK2):
+        listed = {file.path for file in multi30k_captions(Addresses(), task)}
+        assert listed == {task.pictures_file(split) for split in task.languages} | {
+            file
+            for split, languages in task.languages.items()
+            for language in languages
+            for file in task.captions_files(language, split)
+        }
 
 
 def test_the_real_files_are_what_the_checksums_say(data_root: Path) -> None:
     for folder, files in (
         (xtd.find_folder(data_root), xtd_captions(Addresses())),
-        (multi30k.find_folder(data_root), multi30k_captions(Addresses())),
+        (multi30k.find_folder(data_root, TASK1), multi30k_captions(Addresses())),
     ):
         assert folder is not None
         assert all(file.size and file.sha256 for file in files)
+        # The later test splits need not be there.
+        files = [file for file in files if not any(split in file.path for split in LATER)]
         wrong = {file.path: download._what_is_wrong(folder / file.path, file) for file in files}
         assert set(wrong.values()) == {""}, wrong

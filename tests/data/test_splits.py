@@ -15,7 +15,7 @@ from xclipt.alignment.align import align
 from xclipt.alignment.build import AlignmentRequest, build_alignment
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
-from xclipt.data.sets import xtd
+from xclipt.data.sets import coco, xtd
 from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.data.splits import PAPER, PaperSplit, paper_order, protocol
 from xclipt.errors import XcliptError
@@ -218,13 +218,13 @@ def test_xtd_is_cut_in_three_by_its_published_order(tmp_path, make_picture, lang
     # Picture 3 has no French caption.
     pictures = [f"COCO_val2014_{i:012}.jpg" for i in range(40)]
     for image in pictures:
-        make_picture(tmp_path / xtd.IMAGES / image)
+        make_picture(tmp_path / coco.IMAGES / image)
     for code, file in xtd.CAPTIONS_FILES.items():
         lines = [f"{code} {i}" if (code, i) != ("fr", 3) else "" for i in range(40)]
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("\n".join(lines) + "\n")
     (tmp_path / xtd.PICTURES_FILE).write_text("\n".join(pictures) + "\n")
-    dataset = xtd.XtdDataset(tmp_path, tmp_path / xtd.IMAGES)
+    dataset = xtd.XtdDataset(tmp_path, tmp_path / coco.IMAGES)
     order = [pictures[i] for i in paper_order(40)]
     gone = {pictures[3]} if language == "fr" else set()
     assert taken(workspace_in(tmp_path), dataset, language, 8, routine=1) == {

@@ -251,3 +251,32 @@ def test_opendelta_leaves_no_stand_ins_behind():
     assert import_opendelta().LoraModel.delta_type == "lora"
     assert not {"turtle", "DeltaCenter", "transformers.deepspeed"} & sys.modules.keys()
     assert not hasattr(modeling_distilbert, "MultiHeadSelfAttention")
+
+
+def test_a_soft_prompt_is_as_long_as_the_text_that_it_starts_from():
+    backbone = tiny_backbone()
+    assert SoftPromptSpec().tokens == 4 and SoftPromptSpec(tokens=2).tokens == 2
+    spec = SoftPromptSpec(prompt_init="a cat runs")
+    counted = spec.counted(backbone.tokenizer)
+    assert counted == SoftPromptSpec(prompt_init="a cat runs", tokens=3) != spec
+    delta = adapt(backbone, spec)
+    assert delta.spec == counted and delta.trainable_parameters == 3 * 16
+    (vectors,) = delta.tensors().values()
+    ids = backbone.tokenizer.tokenizer("a cat runs", add_special_tokens=False)["input_ids"]
+    words = backbone.text_tower.encoder.get_input_embeddings().weight
+    assert torch.equal(vectors, words[ids])
+    # A number that is given stays, and so does a spec that is whole.
+    longer = SoftPromptSpec(prompt_init="a cat runs", tokens=5)
+    assert adapt(backbone, longer).trainable_parameters == 5 * 16
+    assert LoraSpec().counted(backbone.tokenizer) == LoraSpec()
+
+
+def test_without_a_tokenizer_the_length_must_be_given():
+    backbone, spec = tiny_backbone(), SoftPromptSpec(prompt_init="a cat")
+    assert spec.counted(None) is spec
+    with pytest.raises(XcliptError, match="tokens: without a tokenizer, as in a dry run"):
+        AdaptedTower(backbone.text_tower, spec)
+    with pytest.raises(XcliptError, match="prompt_init ' ': no token of it is a word's"):
+        adapt(backbone, SoftPromptSpec(prompt_init=" "))
+    with pytest.raises(XcliptError, match=r"tokens '2\.5': must be a whole number"):
+        SoftPromptSpec(tokens=2.5)

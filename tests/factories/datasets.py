@@ -8,8 +8,8 @@ from typing import Any
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.formats.folder import FolderDataset
-from xclipt.data.sets import multi30k, xtd
-from xclipt.data.sets.multi30k import Multi30kDataset
+from xclipt.data.sets import coco, xtd
+from xclipt.data.sets.multi30k import PHOTOGRAPHS, TASK1, TASK2, Multi30kDataset, Task
 from xclipt.data.sets.xtd import XtdDataset
 
 Captions = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -74,18 +74,26 @@ def make_folder(
     return FolderDataset(folder)
 
 
-def make_multi30k(folder: Path) -> Multi30kDataset:
-    """Multi30K's layout with two pictures a split."""
-    for number, split in enumerate(multi30k.SPLITS):
-        images = folder / multi30k.pictures_file(split)
+def write_captions_of(task: Task, folder: Path, *splits: str, packed: bool = True) -> None:
+    """Captions of Multi30K's layout, of two pictures a split; their lists name the pictures."""
+    ending = ".gz" if packed else ""
+    for number, split in enumerate(splits):
+        images = folder / task.pictures_file(split)
         images.parent.mkdir(parents=True, exist_ok=True)
         images.write_text(f"{number}0.jpg\n{number}1.jpg\n")
-        for language in multi30k.LANGUAGES:
-            file = folder / multi30k.captions_file(language, split)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            text = f"{language} {split} 0\n{language} {split}\u2028 1\n"
-            file.write_bytes(gzip.compress(text.encode()))
-    return Multi30kDataset(folder, folder / multi30k.PHOTOGRAPHS)
+        for language in task.languages[split]:
+            for count, path in enumerate(task.captions_files(language, split), 1):
+                file = folder / (path.removesuffix(".gz") + ending)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                more = f" caption {count}" if task is TASK2 else ""
+                text = f"{language} {split} 0{more}\n{language} {split}\u2028 1{more}\n".encode()
+                file.write_bytes(gzip.compress(text) if packed else text)
+
+
+def make_multi30k(folder: Path, task: Task = TASK1) -> Multi30kDataset:
+    """Multi30K's layout with two pictures a split, without the later test splits."""
+    write_captions_of(task, folder, *list(task.languages)[:3])
+    return Multi30kDataset(folder, folder / PHOTOGRAPHS, task)
 
 
 def make_xtd(folder: Path) -> XtdDataset:
@@ -97,4 +105,4 @@ def make_xtd(folder: Path) -> XtdDataset:
     for language, path in xtd.CAPTIONS_FILES.items():
         # Two endings that the published files have: CRLF and no end at all.
         (folder / path).write_bytes(f"{language} one\r\n{language} two".encode())
-    return XtdDataset(folder, folder / xtd.IMAGES)
+    return XtdDataset(folder, folder / coco.IMAGES)

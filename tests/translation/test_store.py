@@ -12,7 +12,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.errors import XcliptError
 from xclipt.files import replacing, sweep
-from xclipt.translation.lookup import LookedUp, look_up
+from xclipt.translation.lookup import LookedUp, captions_in_english, look_up
 from xclipt.translation.store import (
     Direction,
     Translation,
@@ -144,10 +144,35 @@ def test_look_up_takes_one_translator_the_one_with_most(directory):
     assert found == LookedUp((None, "a2", None), frozenset((0, 2)), APERTIUM)
     marian.add([Translation("c", "m3")])
     found = look_up(directory, texts, into_english)
-    assert found == LookedUp(("m1", None, "m3"), frozenset(), MARIAN) and found.missing == 1
+    dropped = (Translation("b", "m2", ("empty",), True),)
+    assert found == LookedUp(("m1", None, "m3"), frozenset(), MARIAN, dropped)
+    assert found.missing == 1
     for engine in ("apertium", "fra-spa spa-eng", APERTIUM.name):
         assert look_up(directory, texts, into_english, engine).translator == APERTIUM
     assert look_up(directory, texts, into_english, "ctranslate2").translator is None
+
+
+def test_what_was_dropped_is_not_absent(directory):
+    store = TranslationStore(directory, MARIAN, "fr", "en")
+    dropped = tuple(Translation(text, "", ("empty",), True) for text in ("a", "b"))
+    store.add(dropped)
+    into_english = Direction("fr", "en")
+    assert look_up(directory, ["a", "b"], into_english) == LookedUp(
+        (None, None), frozenset(), MARIAN, dropped
+    )
+    with pytest.raises(XcliptError) as refusal:
+        captions_in_english(directory, ["a", "b"], "fr", "own")
+    assert str(refusal.value) == (
+        "own: no caption in 'fr' to use: all 2 translations have faults (empty 2), and were "
+        "dropped; take another engine or file (`xclipt translate --lang fr --direction to-en "
+        "--dataset own --file FILE`), or keep them: run what made them again as "
+        "`xclipt translate --on-bad keep`"
+    )
+    store.add([Translation("c", "a cat")])
+    texts, translator, untranslated = captions_in_english(directory, ["a", "c"], "fr", "own")
+    assert (texts, translator, untranslated) == (("a", "a cat"), MARIAN, 1)
+    with pytest.raises(XcliptError, match="1 of 3 captions have no translation"):
+        captions_in_english(directory, ["a", "c", "d"], "fr", "own")
 
 
 def _hang_while_writing(path, ready):

@@ -1,11 +1,14 @@
 """What is new is translated, once, judged, stored and scored."""
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.factories.datasets import make_xtd
+from tests.factories.noting import Noting
+from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
@@ -97,6 +100,43 @@ def test_on_bad(directory):
         translate(directory, engine, texts, Silent(), on_bad="error")
     translate(directory, engine, texts, Silent(), on_bad="drop")
     assert tree(directory.root) == dropped
+
+
+ITALIAN = ("un gatto dorme sul divano", "due cani corrono nella neve", "una donna legge un libro")
+ENGLISH = ("a cat sleeps on the sofa", "two dogs run in the snow", "a woman reads a book")
+
+
+def korean(directory, translations, **options):
+    """What is told of translations of English captions into Korean."""
+    pictures = tuple(CaptionedPicture(f"{i}.jpg", (text,)) for i, text in enumerate(ENGLISH))
+    engine = Backwards(dict(zip(ENGLISH, translations, strict=True)))
+    told = Noting()
+    translate(directory, engine, Captions(pictures, "en", "ko", {}), told, **options)
+    return told.notes
+
+
+def test_what_the_dropped_ones_look_like_and_the_ways_out_are_told(directory):
+    found = "en to ko: all 3 translations look like Italian, not Korean, and are dropped"
+    ways = "take another `engine` or `file`, or `on_bad=keep` to use them as they are"
+    assert korean(directory, ITALIAN) == [f"{found}; {ways}"]
+    assert korean(directory, ITALIAN) == [f"{found}; {ways}"], "although none is new"
+    assert korean(directory, ITALIAN, on_bad="keep") == []
+
+
+def test_a_few_that_are_dropped_are_no_other_language(tmp_path, directory):
+    good = ("고양이가 소파에서 자고 있다", "눈 속에서 개 두 마리가 달린다")
+    assert korean(directory, (*good, ITALIAN[2])) == []
+    other = ArtifactDirectory(tmp_path / "b", directory.backbone)
+    (note,) = korean(other, (good[0], "", "4 4 4 4"))
+    assert "en to ko: 2 of 3 translations have faults (empty 1, repeated 1), and are" in note
+
+
+def test_without_the_detector_the_faults_are_told(directory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    detection._identifier.cache_clear()
+    (note,) = korean(directory, ITALIAN)
+    detection._identifier.cache_clear()
+    assert note.startswith("en to ko: all 3 translations have faults (script 3), and are dropped;")
 
 
 def test_an_engine_that_miscounts_is_refused(directory):

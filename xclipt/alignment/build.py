@@ -20,6 +20,7 @@ from xclipt.data.pairs import CaptionPair, caption_pairs, of, picture_order
 from xclipt.data.pictures import require_pictures
 from xclipt.data.splits import PAPER, PAPER_SEED, protocol
 from xclipt.errors import UsageError, XcliptError
+from xclipt.translation.dropped import dropped_error
 from xclipt.translation.lookup import LookedUp, absent_error, look_up
 from xclipt.translation.store import Translator
 from xclipt.workspace import Workspace
@@ -124,6 +125,7 @@ class AlignmentSet:
         dataset: Name of the data set.
         split: Its split, ``None`` for all of it.
         translator: Who translated; ``None`` where human captions are all.
+        caption: The number of the caption that was taken of every picture; ``None`` for any.
     """
 
     request: AlignmentRequest
@@ -132,6 +134,7 @@ class AlignmentSet:
     pairs: tuple[CaptionPair, ...]
     translator: Translator | None
     left_out: LeftOut = field(default_factory=LeftOut)
+    caption: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -278,6 +281,11 @@ def build_alignment(
             dataset.name,
             request.translator,
         )
+    if found and found.dropped and len(kept) < enough <= len(kept) + len(found.dropped):
+        direction = translated_direction(request.routine, request.inference, request.language)
+        assert direction is not None
+        usable = f"{dataset.name} has {len(kept):,} usable pairs in '{request.language}'{of(named)}"
+        raise dropped_error(usable, direction, dataset.name, found.dropped, len(candidates))
     if len(kept) < enough:
         raise XcliptError(
             f"{dataset.name} has {len(kept):,} usable pairs in "
@@ -301,6 +309,7 @@ def build_alignment(
         pairs=tuple(kept),
         translator=found.translator if found else None,
         left_out=counted,
+        caption=dataset.caption,
     )
 
 

@@ -35,6 +35,7 @@ def alignment_name(alignment: AlignmentSet) -> str:
         *([TO_EN] if request.routine is None and request.inference == TO_EN else []),
         f"{request.shots}shot" if request.shots else "full",
         f"seed{request.seed}",
+        *([f"caption{alignment.caption}"] if alignment.caption else []),
         *([f"floor{request.floor:g}"] if request.floor is not None else []),
     ]
     return "-".join(parts)[-100:].lstrip("._-")
@@ -63,6 +64,7 @@ def store_alignment(
         "text": request.inference,
         "dataset": alignment.dataset,
         "split": alignment.split,
+        "caption": alignment.caption,
         "shots": request.shots,
         "seed": request.seed,
         "floor": request.floor,

@@ -82,6 +82,8 @@ class TrainingData:
         alignment_sha256: Hash of the alignment set, as ``xclipt align`` records it.
         floor: Least cosine that a pair's texts had to have in the frozen tower.
         left_out: How many pairs were passed over, by reason.
+        caption: The number of the caption that was taken of every picture; ``None`` where one was
+            drawn, or all were taken.
     """
 
     dataset: str
@@ -95,6 +97,7 @@ class TrainingData:
     alignment_sha256: str = ""
     floor: float | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    caption: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ class DeltaManifest:
             del plain[own]
         if not self.languages:
             del plain["languages"]
+        if self.data.caption is None:  # what earlier releases wrote does not know of it
+            del plain["data"]["caption"]
         facts: dict[str, Any] = json.loads(_canonical(plain))
         return facts
 

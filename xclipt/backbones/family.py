@@ -61,6 +61,7 @@ class Family:
         load_images: The image tower that belongs to the folder.
         outline: The text tower on the meta device, from the folder's ``config.json`` alone.
         named: Published models by the name that ``backbone`` takes.
+        unreadable: Hub ids of published models that cannot be read, and why not.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Family:
     load_images: Callable[[Path], ImageSide]
     outline: Callable[[Path], TextTower]
     named: Mapping[str, NamedBackbone] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)

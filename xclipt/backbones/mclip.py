@@ -7,7 +7,7 @@ image tower is CLIP's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,24 +81,61 @@ the backbone's own, unchanged. Normalise features before comparing them.
 
 # Buffers that older versions of transformers saved and newer ones compute.
 _COMPUTED = ("embeddings.position_ids", "embeddings.token_type_ids")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_ENCODERS, _DISTILBERT = ("bert", "roberta", "xlm-roberta"), "distilbert"
+"""Architectures of encoders, as ``model_type`` names them."""
+
+LEGACY = {
+    "M-CLIP/M-BERT-Base-69": "M-BERT",
+    "M-CLIP/M-BERT-Base-ViT-B": "M-BERT",
+    "M-CLIP/M-BERT-Distil-40": "DistilBERT",
+    "M-CLIP/Swedish-2M": "KB-BERT",
+    "M-CLIP/Swedish-500k": "KB-BERT",
+}
+"""Hub ids of the first models, and their encoders: the repositories hold these alone, and the heads
+lay elsewhere, as pickles (``legacy_multilingual_clip.py`` in M-CLIP's own repository)."""
+_LEGACY_BASES = re.compile(r"(.*/)?(distil)?bert-base-multilingual-cased", re.IGNORECASE)
 
 
 def is_mclip(config: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` is in the published format."""
-    return "numDims" in config and "transformerDimensions" in config
+    """Whether a ``config.json`` is in the published format, or that of a legacy encoder."""
+    in_format = "numDims" in config and "transformerDimensions" in config
+    return in_format or config.get("model_type") in ("bert", _DISTILBERT)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """``config.json``.
+
+    Raises:
+        XcliptError: It cannot be read, or is of a model whose head was not published with it.
+    """
+    described = read_config(folder)
+    encoder = described.get("model_type")
+    if "numDims" in described and encoder != _DISTILBERT:
+        encoder = described.get("modelBase")
+        if not _LEGACY_BASES.fullmatch(str(encoder)):
+            return described
+    raise XcliptError(f"{folder / 'config.json'}: {_why_unreadable(str(encoder))}")
+
+
+def _why_unreadable(encoder: str) -> str:
+    return (
+        f"the encoder is {encoder}, whose head M-CLIP published apart from it, as a pickle, which "
+        "can run code and is not read; choose mclip-b32 or another"
+    )
 
 
 def load_mclip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     """The text tower and its tokenizer from a folder in the published format.
 
-    The weights of the model that it was made from (``modelBase``) are never read; its configuration
-    is built in for the published towers, and its tokenizer serves where the folder has none.
+    The weights of the model that it was made from are never read. That is ``modelBase``: a hub id,
+    or a folder by its full path or as seen from ``folder``. Its configuration is built in for the
+    published towers, and its tokenizer serves where the folder has none.
 
     Raises:
         XcliptError: A file is missing or damaged, or they do not belong together.
     """
-    described = read_config(folder)
+    described = _described(folder)
     path = weights_file(folder)
     weights = read_weights(path)
     head = _head(weights, described, path)
@@ -108,7 +145,7 @@ def load_mclip_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
         if key.startswith("transformer.")
         and (name := key.removeprefix("transformer.")) not in _COMPUTED
     }
-    config = encoder_config(described, _vocabulary(encoder_weights, path))
+    config = encoder_config(folder, described, _vocabulary(encoder_weights, path))
     has_pooler = any(name.startswith("pooler.") for name in encoder_weights)
     empty = _empty_encoder(config, has_pooler)
     _require_same_shapes(empty, encoder_weights, path)
@@ -135,7 +172,7 @@ def load_image_tower(folder: Path) -> ImageSide:
     beside = folder / _IMAGE_FOLDER
     if beside.is_dir():
         return load_image_side(beside)
-    dim = read_config(folder)["numDims"]
+    dim = _described(folder)["numDims"]
     if dim not in _IMAGE_TOWER_OF_WIDTH:
         raise XcliptError(
             f"{folder}: no published image tower has {dim} dimensions; put one into {beside}"
@@ -149,10 +186,10 @@ def outline(folder: Path) -> TextTower:
     Raises:
         XcliptError: The file cannot be read, or the encoder's configuration cannot be had.
     """
-    config = read_config(folder)
+    config = _described(folder)
     known = {c["hidden_size"]: c["vocab_size"] for c in (LABSE, XLM_ROBERTA_LARGE)}
     vocabulary = known.get(config["transformerDimensions"], 0)
-    return _outline(encoder_config(config, vocabulary), config["numDims"])
+    return _outline(encoder_config(folder, config, vocabulary), config["numDims"])
 
 
 def _outline(encoder: Mapping[str, Any], dim: int) -> TextTower:
@@ -162,29 +199,66 @@ def _outline(encoder: Mapping[str, Any], dim: int) -> TextTower:
     return TextTower(empty, head, BERT_MODULES, PUBLISHED, max_length=_positions(empty.config))
 
 
-def encoder_config(described: Mapping[str, Any], vocabulary: int) -> Mapping[str, Any]:
+def encoder_config(
+    folder: Path, described: Mapping[str, Any], vocabulary: int
+) -> Mapping[str, Any]:
     """The encoder's configuration.
 
-    Some repositories write it into ``config.json`` itself; the published towers are built in, told
-    by ``modelBase`` or by the size of their vocabulary; for all others ``modelBase`` is asked.
+    Some repositories write it into ``config.json`` itself; a folder that ``modelBase`` names has
+    it; the published towers are built in, told by the size of their vocabulary; for all others
+    the hub is asked for ``modelBase``.
 
     Raises:
         XcliptError: It cannot be had.
     """
     if "num_hidden_layers" in described:
         kind = described.get("model_type", "")
-        known = kind if kind in ("bert", "roberta", "xlm-roberta") else "xlm-roberta"
-        return {**described, "model_type": known}
-    base = str(described.get("modelBase", ""))
+        return {**described, "model_type": kind if kind in _ENCODERS else "xlm-roberta"}
+    local = _local_base(folder, described)
+    if local is not None:
+        return _encoders_own(local)
     for config in (XLM_ROBERTA_LARGE, LABSE):
         if (
             config["vocab_size"] == vocabulary
             and config["hidden_size"] == described["transformerDimensions"]
         ):
             return config
+    return _encoders_own(_base(folder, described, ["config.json"]))
+
+
+def _encoders_own(folder: Path) -> Mapping[str, Any]:
+    config, path = read_config(folder), folder / "config.json"
+    encoder = config.get("model_type")
+    if encoder == _DISTILBERT:
+        raise XcliptError(f"{path}: {_why_unreadable(encoder)}")
+    if encoder not in _ENCODERS:
+        raise XcliptError(f"{path}: model_type {encoder!r} is none of {', '.join(_ENCODERS)}")
+    return config
+
+
+def _local_base(folder: Path, described: Mapping[str, Any]) -> Path | None:
+    """The folder that ``modelBase`` names, absolute or as seen from ``folder``, if it is there."""
+    base = str(described.get("modelBase", ""))
+    return folder / base if base and (folder / base).is_dir() else None
+
+
+def _base(
+    folder: Path, described: Mapping[str, Any], names: list[str], optional: Sequence[str] = ()
+) -> Path:
+    """The folder of the model that ``modelBase`` names, its files fetched if it is on the hub.
+
+    Raises:
+        XcliptError: It is no folder and no name of a model, or the files cannot be had.
+    """
+    if local := _local_base(folder, described):
+        return local
+    base = str(described.get("modelBase", ""))
     if not _HUB_ID.fullmatch(base):
-        raise XcliptError(f"config.json: modelBase {base!r} is not the name of a model")
-    return read_config(fetch(base, ["config.json"]))
+        raise XcliptError(
+            f"{folder / 'config.json'}: modelBase {base!r}: no such folder, and its {names[0]} is "
+            "needed; give a hub id, or a folder by its full path or as seen from this file"
+        )
+    return fetch(base, names, optional, field="modelBase")
 
 
 def _empty_encoder(config: Mapping[str, Any], pooler: bool) -> Any:
@@ -241,10 +315,7 @@ def _require_same_shapes(empty: nn.Module, weights: Mapping[str, Tensor], path: 
 def _tokenizer(folder: Path, described: Mapping[str, Any], config: Any) -> Any:
     where = folder
     if not (folder / "tokenizer.json").is_file():
-        base = str(described.get("modelBase", ""))
-        if not _HUB_ID.fullmatch(base):
-            raise XcliptError(f"{folder / 'tokenizer.json'}: not there; put it beside the weights")
-        where = fetch(base, ["tokenizer.json"], _OPTIONAL_FILES)
+        where = _base(folder, described, ["tokenizer.json"], _OPTIONAL_FILES)
     tokenizer = load_tokenizer(where, config.vocab_size, folder / "config.json")
     if tokenizer.pad_token_id != config.pad_token_id:
         raise XcliptError(
@@ -282,4 +353,5 @@ MCLIP = Family(
         ),
         "mclip-labse-l14": _named("LABSE-Vit-L-14", _L14, LABSE, 768),
     },
+    unreadable={name: _why_unreadable(encoder) for name, encoder in LEGACY.items()},
 )

@@ -129,6 +129,9 @@ def _described(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if _HUB_ID.fullmatch(name) and not Path(name).exists():
+        for family in FAMILIES:
+            if why := family.unreadable.get(name):
+                raise XcliptError(why, field="backbone", value=name)
         return fetch(name, ["config.json"])
     names = [short for family in FAMILIES for short in family.named]
     formats = " or ".join(f"{family.name}'s" for family in FAMILIES)
@@ -183,7 +186,9 @@ def _assembled(
     for side in (tower, images.tower):
         side.eval().requires_grad_(False).to(device)
     files = [weights_file(folder), folder / "config.json", *images.files]
-    files += [p for p in [folder / "tokenizer.json"] if p.is_file()]
+    # Where the tokenizer was read: a folder may leave it to another.
+    tokenizer_file = Path(tokenizer.tokenizer.name_or_path) / "tokenizer.json"
+    files += [p for p in [tokenizer_file] if p.is_file()]
     return Backbone(
         identity=BackboneIdentity(
             name, f"{revision[:12]}+{images.revision[:12]}", _remembered(files, images, measure)

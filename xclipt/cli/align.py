@@ -8,6 +8,7 @@ from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
+    Caption,
     CommonOptions,
     DatasetName,
     Download,
@@ -55,6 +56,7 @@ def align_command(
             help="Only pictures whose files are here: the pairs of train-delta with this option.",
         ),
     ] = False,
+    caption: Caption = None,
     download: Download = False,
 ) -> None:
     """Build the pairs that train-delta trains on, and measure how far apart they are without it.
@@ -73,7 +75,7 @@ def align_command(
     # The paper's split is a number of shots; elsewhere a thousand make figures that compare.
     usual = 50 if split == "paper" else 1000
     with Invocation(common, create=True) as run:
-        data = run.open_data(dataset, download=download)
+        data = run.open_data(dataset, download=download, caption=caption)
         others = [language for language in data.languages if language != "en"]
         requests = [
             AlignmentRequest(

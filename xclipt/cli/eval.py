@@ -8,6 +8,7 @@ import typer
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import (
     AllowMissing,
+    Caption,
     CommonOptions,
     DatasetName,
     Download,
@@ -127,6 +128,7 @@ def eval_command(
         ),
     ] = None,
     allow_missing: AllowMissing = False,
+    caption: Caption = None,
     download: Download = False,
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
@@ -145,7 +147,7 @@ def eval_command(
     if compare and not compare.is_file():
         raise UsageError(f"--compare {compare}: no such file")
     with Invocation(common, create=None) as run:
-        data = run.open_data(dataset, download=download)
+        data = run.open_data(dataset, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
         request = EvaluationRequest(
             languages=languages,

@@ -15,10 +15,9 @@ _COLOURS = {"better": "green", "worse": "red"}
 
 def table(result: Evaluation) -> Table:
     """A line per language, and below it one per delta; narrow enough for 120 characters."""
-    split = f", split {result.split}" if result.split else ""
     what = "pictures" if result.mode == "image" else "English captions (text mode)"
     drawn = Table(
-        title=f"{result.dataset}{split}: ranking {what}",
+        title=f"{result.data}: ranking {what}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

@@ -118,14 +118,22 @@ class Invocation:
         root = self._common.root
         return ArtifactDirectory.open(root) if ArtifactDirectory.is_at(root) else None
 
-    def open_data(self, name: str, *, download: bool = False) -> "Dataset":
-        """The data set of that name. What it has to remark, now or later, reaches the user."""
+    def open_data(
+        self, name: str, *, download: bool = False, caption: int | None = None
+    ) -> "Dataset":
+        """The data set of that name. What it has to remark, now or later, reaches the user.
+
+        Args:
+            name: As :func:`xclipt.data.registry.open_dataset` takes it.
+            download: Fetch what is missing of it first.
+            caption: Take the caption of this number alone of every picture.
+        """
         from xclipt.data.registry import open_dataset
 
         if download:
             _fetch(name, self._common.data_dir or DATA_DIR, self._terminal)
         with blaming_what_was_named():
-            dataset = open_dataset(name, data_root(self._common))
+            dataset = open_dataset(name, data_root(self._common), caption=caption)
         self._datasets.append(dataset)
         self._pass_on_remarks()
         return dataset

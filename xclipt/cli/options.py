@@ -44,7 +44,18 @@ DatasetName = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="emoji, multi30k, xtd, a folder, a CSV or TSV file, or owner/name on the hub.",
+        help="emoji, multi30k, multi30k-task2, xtd, a folder, a CSV or TSV file, or owner/name on "
+        "the hub.",
+    ),
+]
+Caption = Annotated[
+    int | None,
+    typer.Option(
+        "--caption",
+        help="Take the caption of this number alone of every picture (default: all; of each shot "
+        "one that the seed draws).",
+        min=1,
+        rich_help_panel=DATA,
     ),
 ]
 AllowMissing = Annotated[
@@ -177,7 +188,8 @@ def delta_options(command: Callable[..., None]) -> Callable[..., None]:
         option = "--" + name.replace("_", "-")
         declared = typer.Option(
             f"{option}/--no-{option.removeprefix('--')}" if entry.type is bool else option,
-            help=f"{', '.join(owners)}: {entry.metadata['help']} ({default}).",
+            help=f"{', '.join(owners)}: {entry.metadata['help']}"
+            f"{'' if default is None else f' ({default})'}.",
             rich_help_panel=DELTA,
         )
         parameters.append(_parameter(name, Annotated[entry.type | None, declared], None))

@@ -16,6 +16,7 @@ from xclipt.cli.options import (
     OPTIMISATION,
     OUTPUT,
     AllowMissing,
+    Caption,
     CommonOptions,
     DatasetName,
     Download,
@@ -106,6 +107,7 @@ def train_delta_command(
         ),
     ] = None,
     allow_missing: AllowMissing = False,
+    caption: Caption = None,
     download: Download = False,
     floor: Floor = None,
     translations: TranslationsOf = None,
@@ -355,7 +357,7 @@ def train_delta_command(
 
     with Invocation(common, create=True) as run:
         if lang == "all" or not dry_run:
-            data = run.open_data(dataset, download=download)
+            data = run.open_data(dataset, download=download, caption=caption)
         every = [code for code in data.languages if code != "en"] if lang == "all" else []
         languages = run.languages(lang, every)
         if joint and len(languages) < 2:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
+    Caption,
     CommonOptions,
     DatasetName,
     Download,
@@ -79,6 +80,7 @@ def translate_command(
     beams: Annotated[
         int | None, typer.Option("--beams", help="Beam width of the model's search (4).", min=1)
     ] = None,
+    caption: Caption = None,
     download: Download = False,
     dry_run: Annotated[
         bool,
@@ -112,7 +114,7 @@ def translate_command(
         dtype=common.dtype,
     )
     with Invocation(common, create=True) as run:
-        data = run.open_data(dataset, download=download)
+        data = run.open_data(dataset, download=download, caption=caption)
         languages = run.languages(lang, [code for code in data.languages if code != "en"])
         if file is not None and len(languages) > 1:
             raise UsageError(f"--file {file}: holds one language; give one --lang")

@@ -39,12 +39,15 @@ class Dataset(ABC):
         name: The name that it is opened by, or its folder's.
         languages: ISO 639-1 codes, English first where it is there.
         splits: The splits it is published with; empty when its pictures are not split.
+        caption: The number of the one caption that it has of every picture, where that was asked
+            for (:mod:`xclipt.data.one_caption`); ``None`` where it has all.
         notes: One-line remarks for the user: what was left out, and how much of it.
     """
 
     name: str
     languages: tuple[str, ...]
     splits: tuple[str, ...]
+    caption: int | None = None
     notes: list[str]
 
     def __init__(self) -> None:

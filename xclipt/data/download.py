@@ -20,6 +20,7 @@ import xclipt.data.sets.xtd as xtd
 from xclipt import __version__
 from xclipt.data import checksums
 from xclipt.data.formats.lines import read_pictures
+from xclipt.data.sets.coco import IMAGES, find_coco
 from xclipt.errors import XcliptError
 from xclipt.files import replacing
 
@@ -87,9 +88,12 @@ def xtd_captions(addresses: Addresses) -> list[RemoteFile]:
     return _listed(addresses.xtd, checksums.XTD)
 
 
-def multi30k_captions(addresses: Addresses) -> list[RemoteFile]:
-    """Multi30K's captions of task 1 and its lists of photographs."""
-    return _listed(addresses.multi30k, checksums.MULTI30K)
+def multi30k_captions(
+    addresses: Addresses, task: multi30k.Task = multi30k.TASK1
+) -> list[RemoteFile]:
+    """Multi30K's captions of a task and its lists of photographs."""
+    first = task is multi30k.TASK1
+    return _listed(addresses.multi30k, checksums.MULTI30K if first else checksums.MULTI30K_TASK2)
 
 
 def xtd_photographs(images: Sequence[str], addresses: Addresses) -> list[RemoteFile]:
@@ -104,7 +108,7 @@ def xtd_photographs(images: Sequence[str], addresses: Addresses) -> list[RemoteF
         if not match:
             raise XcliptError(f"{xtd.PICTURES_FILE}: {image} is no photograph of COCO 2014")
         url = f"{addresses.coco}/{match[1]}2014/{image}"
-        files.append(RemoteFile(url, f"{xtd.IMAGES}/{image}"))
+        files.append(RemoteFile(url, f"{IMAGES}/{image}"))
     return files
 
 
@@ -117,13 +121,13 @@ def fetch(
     addresses: Addresses | None = None,
     downloader: "Downloader | None" = None,
 ) -> FetchReport:
-    """Fetch what is missing of ``xtd`` or ``multi30k`` into its folder in ``data_dir``.
+    """Fetch what is missing of a published data set into its folder in ``data_dir``.
 
     Files that are there and right are left alone; a caption file with another checksum is replaced.
     A file that fails does not stop the others, and running again goes on where this stopped.
 
     Args:
-        dataset: ``xtd`` or ``multi30k``.
+        dataset: ``xtd``, ``multi30k`` or ``multi30k-task2``.
         data_dir: The data root, or the data set's own folder.
         progress: Called after each file, in the caller's thread.
         photographs: Whether to fetch photographs too, where they are public.
@@ -136,7 +140,7 @@ def fetch(
     """
     if dataset not in _PUBLISHED:
         raise XcliptError(
-            f"'{dataset}' has no public address; {' and '.join(_PUBLISHED)} have", field="download"
+            f"'{dataset}' has no public address; {', '.join(_PUBLISHED)} have", field="download"
         )
     fetch_files = partial(
         _fetch_all, dataset, progress=progress, downloader=downloader or Downloader()
@@ -149,8 +153,8 @@ def _fetch_xtd(
 ) -> FetchReport:
     folder = xtd.find_folder(data_dir) or data_dir / xtd.NAME
     fetched, present = fetch_files(xtd_captions(addresses), folder)
-    pictures, notes = xtd.find_photographs(folder), []
-    if photographs and pictures == folder / xtd.IMAGES:
+    pictures, notes = find_coco(folder), []
+    if photographs and pictures == folder / IMAGES:
         images = read_pictures(folder / xtd.PICTURES_FILE)
         more = fetch_files(xtd_photographs(images, addresses), folder)
         fetched, present = fetched + more[0], present + more[1]
@@ -160,23 +164,30 @@ def _fetch_xtd(
 
 
 def _fetch_multi30k(
-    data_dir: Path, photographs: bool, addresses: Addresses, fetch_files: _FetchFiles
+    task: multi30k.Task,
+    data_dir: Path,
+    photographs: bool,
+    addresses: Addresses,
+    fetch_files: _FetchFiles,
 ) -> FetchReport:
-    folder = multi30k.find_folder(data_dir) or data_dir / multi30k.NAME
-    fetched, present = fetch_files(multi30k_captions(addresses), folder)
+    # The tasks share photographs, and so a folder.
+    tasks = (task, multi30k.TASK1, multi30k.TASK2)
+    found = (multi30k.find_folder(data_dir, known) for known in tasks)
+    folder = next(filter(None, found), data_dir / multi30k.NAME)
+    fetched, present = fetch_files(multi30k_captions(addresses, task), folder)
     notes = []
     if not multi30k.find_photographs(folder).is_dir():
         notes.append(
-            f"{multi30k.NAME}: its photographs (Flickr30k) have no public address; ask for them "
+            f"{task.name}: its photographs (Flickr30k) have no public address; ask for them "
             "at https://forms.illinois.edu/sec/229675 and put them into "
             f"{folder / multi30k.PHOTOGRAPHS}"
         )
-    return FetchReport(multi30k.NAME, folder, fetched, present, tuple(notes))
+    return FetchReport(task.name, folder, fetched, present, tuple(notes))
 
 
 _PUBLISHED: dict[str, Callable[[Path, bool, Addresses, _FetchFiles], FetchReport]] = {
     xtd.NAME: _fetch_xtd,
-    multi30k.NAME: _fetch_multi30k,
+    **{task.name: partial(_fetch_multi30k, task) for task in (multi30k.TASK1, multi30k.TASK2)},
 }
 """How each data set is fetched that has a public address."""
 

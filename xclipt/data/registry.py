@@ -7,17 +7,22 @@ from xclipt.data.dataset import Dataset, KnownSet
 from xclipt.data.download import fetch
 from xclipt.data.formats.folder import FolderDataset, caption_files
 from xclipt.data.formats.table import SEPARATORS, TableDataset, is_hub_id
+from xclipt.data.one_caption import OneCaption
 from xclipt.data.sets.emoji import EMOJI
-from xclipt.data.sets.multi30k import MULTI30K
+from xclipt.data.sets.multi30k import MULTI30K, MULTI30K_TASK2
 from xclipt.data.sets.xtd import XTD
 from xclipt.errors import XcliptError
 
-KNOWN: tuple[KnownSet, ...] = (EMOJI, MULTI30K, XTD)
+KNOWN: tuple[KnownSet, ...] = (EMOJI, MULTI30K, MULTI30K_TASK2, XTD)
 """The data sets that are known by name, a row each."""
 
 
 def open_dataset(
-    name: str | Path, data_dir: str | Path | None = None, *, download: bool = False
+    name: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    download: bool = False,
+    caption: int | None = None,
 ) -> Dataset:
     """The data set that ``name`` means.
 
@@ -34,6 +39,7 @@ def open_dataset(
         name: A name in :data:`KNOWN`, a path, or a hub id.
         data_dir: The folder in which data sets lie, each in one of its own.
         download: Fetch what is missing of a known one into ``data_dir`` first.
+        caption: Take the caption of this number alone of every picture, from 1; all without.
 
     Raises:
         XcliptError: It is none of them, a known one is not on disk or cannot be fetched, or its
@@ -44,6 +50,11 @@ def open_dataset(
         if root is None:
             raise XcliptError("`data_dir` names the folder to fetch into", field="download")
         fetch(name, root)
+    dataset = _open(name, root)
+    return dataset if caption is None else OneCaption(dataset, caption)
+
+
+def _open(name: str, root: Path | None) -> Dataset:
     for known in KNOWN:
         if known.name == name:
             return _open_known(known, root)

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.one_caption import OneCaption
 from xclipt.errors import XcliptError
 
 PAPER, FULL = "paper", "full"
@@ -46,11 +47,14 @@ class PaperSplit(Dataset):
         self.dataset = dataset
         self.name = dataset.name
         self.languages = dataset.languages
+        self.caption = dataset.caption
         self.notes = dataset.notes
         self.published = "train" in dataset.splits
         source = "train" if self.published else None
+        # Another language may lack the caption that is asked for; the pictures stay the same.
+        whole = dataset.dataset if isinstance(dataset, OneCaption) else dataset
         images = list(
-            {p.image: None for code in dataset.languages for p in dataset.captions(code, source)}
+            {p.image: None for code in whole.languages for p in whole.captions(code, source)}
         )
         most = len(images) if self.published else len(images) // 2
         if shots is None or not 1 <= shots <= most:
@@ -65,12 +69,10 @@ class PaperSplit(Dataset):
             "train": (source, frozenset(drawn[:shots])),
         }
         if self.published:
-            self._parts |= {
-                part: (split, None)
-                for part in ("val", "test")
-                for split in dataset.splits
-                if split.startswith(part)
-            }
+            for part in ("val", "test"):
+                published = [split for split in dataset.splits if split.startswith(part)]
+                if published:  # of several test splits the first: Multi30K's is that of 2016
+                    self._parts[part] = (published[0], None)
         else:
             self._parts |= {
                 "val": (None, frozenset(drawn[shots : 2 * shots])),

@@ -39,7 +39,7 @@ class AdaptedTower:
         identity: Begin as the identity, where the kind can; else with OpenDelta's own values.
 
     Attributes:
-        spec: As it was given.
+        spec: As it was given, with what the tokenizer decides.
         tower: The copy, in evaluation mode; all but the delta is frozen.
 
     Raises:
@@ -55,7 +55,7 @@ class AdaptedTower:
         *,
         identity: bool = True,
     ) -> None:
-        self.spec = spec
+        self.spec = spec = spec.counted(tokenizer)
         self.tower = sharing_copy(tower, spec)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

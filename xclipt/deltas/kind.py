@@ -66,7 +66,9 @@ class DeltaSpec(ABC):
         require_finite(self)
         for entry in fields(self):
             least, value = entry.metadata.get("least"), getattr(self, entry.name)
-            if entry.type is int and type(value) is not int:
+            if value is None and entry.type == int | None:
+                continue
+            if entry.type in (int, int | None) and type(value) is not int:
                 raise XcliptError("must be a whole number", field=entry.name, value=value)
             if least is not None and value < least:
                 raise XcliptError(f"must be at least {least}", field=entry.name, value=value)
@@ -128,6 +130,10 @@ class DeltaSpec(ABC):
             XcliptError: It cannot be folded.
         """
         raise XcliptError(f"a delta of kind '{self.kind}' cannot be folded: {self.not_foldable}")
+
+    def counted(self, tokenizer: "CaptionTokenizer | None") -> Self:
+        """The spec with every number that the tower's tokenizer decides, where it is at hand."""
+        return self
 
     @property
     def positions(self) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xclipt.backbones.text_tower import TextTower
 
 _INITIAL_DEVIATION = 0.02
+_TOKENS = 4
 _FIXED = 3  # positions that a prompt cannot take: <s>, </s> and one of the text
 
 
@@ -30,7 +31,8 @@ class SoftPromptSpec(DeltaSpec):
     hold.
 
     Attributes:
-        tokens: How many vectors.
+        tokens: How many vectors; ``None`` is 4 without ``prompt_init``, and with it as many as the
+            text has tokens, as in the paper's code: :meth:`counted` puts their number here.
         prompt_init: Text whose word embeddings they start from, repeated or cut to ``tokens``;
             without it they are drawn from N(0, 0.02), as in the paper's code.
         pool_prompt: Count their positions in the mean over the text. The paper's code does: it
@@ -42,22 +44,34 @@ class SoftPromptSpec(DeltaSpec):
     not_foldable: ClassVar[str] = "a soft prompt is no weight of the tower"
 
     train_layernorm: bool = False
-    tokens: int = setting(4, "trained vectors", least=1)
+    tokens: int | None = setting(
+        None, "trained vectors (4, or as many as the text that they start from has tokens)", least=1
+    )
     prompt_init: str = setting("", "text whose word embeddings the vectors start from")
     pool_prompt: bool = setting(True, "whether the mean over the text counts the vectors")
+
+    def __post_init__(self) -> None:
+        if self.tokens is None and not self.prompt_init:
+            object.__setattr__(self, "tokens", _TOKENS)
+        super().__post_init__()
 
     def insert(self, tower: "TextTower", tokenizer: "CaptionTokenizer | None") -> Any:
         from xclipt.backbones.text_tower import PromptPlacement
 
-        if tower.max_length and self.tokens > tower.max_length - _FIXED:
+        if tower.max_length and self.positions > tower.max_length - _FIXED:
             raise XcliptError(
                 f"the tower has {tower.max_length} positions in all",
                 field="tokens",
                 value=self.tokens,
             )
         model = _put_in(tower.encoder, self._initial_vectors(tower, tokenizer))
-        tower.prompt = PromptPlacement(self.tokens, self.pool_prompt)
+        tower.prompt = PromptPlacement(self.positions, self.pool_prompt)
         return model
+
+    def counted(self, tokenizer: "CaptionTokenizer | None") -> Self:
+        if self.tokens is not None or tokenizer is None:
+            return self
+        return replace(self, tokens=len(self._pieces(tokenizer)))
 
     @property
     def description(self) -> str:
@@ -65,6 +79,12 @@ class SoftPromptSpec(DeltaSpec):
 
     @property
     def positions(self) -> int:
+        if self.tokens is None:
+            raise XcliptError(
+                "without a tokenizer, as in a dry run, nobody can count those of `prompt_init`; "
+                "give their number",
+                field="tokens",
+            )
         return self.tokens
 
     @property
@@ -78,15 +98,21 @@ class SoftPromptSpec(DeltaSpec):
 
         weight: Tensor = tower.encoder.get_input_embeddings().weight  # type: ignore[operator]
         if not (self.prompt_init and tokenizer):
-            drawn = torch.empty(self.tokens, weight.shape[1]).normal_(std=_INITIAL_DEVIATION)
+            drawn = torch.empty(self.positions, weight.shape[1]).normal_(std=_INITIAL_DEVIATION)
             return drawn.to(weight)
-        inner = tokenizer.tokenizer(self.prompt_init, add_special_tokens=False)["input_ids"]
-        if not inner:
+        inner = self._pieces(tokenizer)
+        ids = torch.tensor([inner[i % len(inner)] for i in range(self.positions)])
+        return weight.detach()[ids.to(weight.device)].clone()
+
+    def _pieces(self, tokenizer: "CaptionTokenizer") -> list[int]:
+        ids: list[int] = tokenizer.tokenizer(self.prompt_init, add_special_tokens=False)[
+            "input_ids"
+        ]
+        if not ids:
             raise XcliptError(
                 "no token of it is a word's", field="prompt_init", value=self.prompt_init
             )
-        ids = torch.tensor([inner[i % len(inner)] for i in range(self.tokens)])
-        return weight.detach()[ids.to(weight.device)].clone()
+        return ids
 
 
 def _put_in(encoder: "nn.Module", vectors: "Tensor") -> Any:

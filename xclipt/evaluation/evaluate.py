@@ -121,6 +121,7 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     return Evaluation(
         dataset=queries.dataset,
         split=queries.split,
+        caption=queries.caption,
         mode=queries.mode,
         backbone=workspace.backbone.identity,
         rows=_with_gap_closed(rows),

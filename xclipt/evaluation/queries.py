@@ -125,12 +125,14 @@ class LanguageQueries:
 
 @dataclass(frozen=True)
 class Queries:
-    """All that is measured at once. ``mode`` is ``image`` or ``text``."""
+    """All that is measured at once. ``mode`` is ``image`` or ``text``; ``caption`` is the number of
+    the one caption that every picture has, ``None`` for all."""
 
     dataset: str
     split: str | None
     mode: str
     languages: tuple[LanguageQueries, ...]
+    caption: int | None = None
 
 
 def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRequest) -> Queries:
@@ -216,6 +218,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
             )
             for language, part in kept.items()
         ),
+        dataset.caption,
     )
     workspace.note_cut(dataset.name, _encoded_texts(queries))
     return queries

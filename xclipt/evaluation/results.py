@@ -194,6 +194,7 @@ class Evaluation:
         mean_gain: Over the languages with a delta.
         pairs: Differences between the deltas of a language that has several.
         seeds: Over deltas that differ only in their seed.
+        caption: Number of the one caption that every picture has; ``None`` where it has all.
     """
 
     dataset: str
@@ -206,6 +207,13 @@ class Evaluation:
     mean_gain: MeanGain | None
     pairs: tuple[PairedDifference, ...] = ()
     seeds: tuple[SeedSummary, ...] = ()
+    caption: int | None = None
+
+    @property
+    def data(self) -> str:
+        """What was measured on, for titles: data set, split, and number of the caption."""
+        split = f", split {self.split}" if self.split else ""
+        return f"{self.dataset}{split}" + (f", caption {self.caption}" if self.caption else "")
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -255,6 +263,7 @@ class Evaluation:
             "command": "eval",
             "dataset": self.dataset,
             "split": self.split,
+            "caption": self.caption,
             "mode": self.mode,
             "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
             "rows": [row.as_json() for row in self.rows if row.system != "base to-en"],

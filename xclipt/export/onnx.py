@@ -82,7 +82,7 @@ def write_onnx(job: ExportJob) -> list[Path]:
     prefix = backbone.tokenizer.prefix + spec.prompted("")
     limit = backbone.tokenizer.max_length
     if isinstance(spec, SoftPromptSpec) and backbone.text_tower.max_length:
-        limit = min(limit, backbone.text_tower.max_length - spec.tokens)
+        limit = min(limit, backbone.text_tower.max_length - spec.positions)
     tower = _with_delta(job, backbone, tensors)
     with staged(job.folder) as aside:
         program = _exported(tower, _tokens(backbone, _TRACED, limit), limit)

@@ -128,7 +128,7 @@ def _config(spec: DeltaSpec, tower: TextTower) -> dict[str, Any] | None:
     elif isinstance(spec, SoftPromptSpec):
         own = {
             "delta_type": "soft_prompt",
-            "soft_token_num": spec.tokens + 1,
+            "soft_token_num": spec.positions + 1,
             "token_init": False,
         }
     else:

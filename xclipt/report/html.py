@@ -49,7 +49,7 @@ def as_html(
     template = environment.get_template("report.html.j2")
     return template.render(
         evaluation=evaluation,
-        title=_title(evaluation),
+        title=evaluation.data,
         headline=_headline(evaluation),
         sizes=_sizes(evaluation),
         unlike_sizes=evaluation.unlike_sizes,
@@ -83,11 +83,6 @@ def _headline(evaluation: Evaluation) -> tuple[str, Gain | None]:
         "no clear difference": f"No clear difference between delta{'s' * several} and base",
     }[gain.verdict]
     return f"{verdict} in {where}", gain
-
-
-def _title(evaluation: Evaluation) -> str:
-    split = f", split {evaluation.split}" if evaluation.split else ""
-    return f"{evaluation.dataset}{split}"
 
 
 def _sizes(evaluation: Evaluation) -> str:

@@ -59,6 +59,7 @@ def as_csv(evaluation: Evaluation) -> str:
 def as_markdown(evaluation: Evaluation) -> str:
     """The rows and the disparity as Markdown tables, with what they were measured on."""
     split = f", split `{evaluation.split}`" if evaluation.split else ""
+    split += f", caption {evaluation.caption}" if evaluation.caption else ""
     what = "pictures" if evaluation.mode == "image" else "English captions (text mode)"
     lines = [
         f"**{evaluation.dataset}**{split}, ranking {what}; backbone `{evaluation.backbone.id}` "

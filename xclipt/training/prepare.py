@@ -93,7 +93,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     name = request.delta_name(dataset.name)
     folder = directory.delta_folder(request.language, name)
     starts = WarmStarts(directory, backbone.warm_start)
-    spec = request.delta_spec(starts)
+    spec = request.delta_spec(starts).counted(backbone.tokenizer)
     start = starts.choose(
         recipe.start, spec, request.alignment.routine, backbone.identity.fingerprint
     )
@@ -129,6 +129,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         alignment_sha256=pairs_sha256([pair for one in alignments for pair in one.pairs]),
         floor=request.alignment.floor,
         left_out=dict(sum((Counter(one.left_out.counts()) for one in alignments), Counter())),
+        caption=dataset.caption,
     )
 
     aligned = request.alignment.routine is not None and recipe.align_weight > 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.errors import XcliptError
+from xclipt.translation.dropped import dropped_error
 from xclipt.translation.store import Direction, Translation, TranslationStore, Translator, stores
 
 
@@ -17,11 +18,13 @@ class LookedUp:
         absent: Positions of the texts that were never translated. The other texts without a
             translation have one that the guards of ``xclipt translate`` dropped.
         translator: Who made them; ``None`` where nobody translated any.
+        dropped: Those that the guards dropped.
     """
 
     texts: tuple[str | None, ...]
     absent: frozenset[int]
     translator: Translator | None
+    dropped: tuple[Translation, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -51,12 +54,15 @@ def look_up(
     best = LookedUp((None,) * len(texts), frozenset(range(len(texts))), None)
     for store in stores(directory, direction.source, direction.target):
         if translator is None or _is_called(store, translator):
+            stored = [store.get(text) for text in texts]
             found = LookedUp(
-                tuple(_usable(store.get(text)) for text in texts),
-                frozenset(i for i, text in enumerate(texts) if text not in store),
+                tuple(None if t is None or t.dropped else t.text for t in stored),
+                frozenset(i for i, translation in enumerate(stored) if translation is None),
                 store.translator,
+                tuple(translation for translation in stored if translation and translation.dropped),
             )
-            if found.missing < best.missing:
+            # Where there are none to use, one that dropped some can say why.
+            if found.missing < best.missing or (best.translator is None and found.dropped):
                 best = found
     return best
 
@@ -76,7 +82,7 @@ def captions_in_english(
         The texts, who translated them, and how many stayed as they are.
 
     Raises:
-        XcliptError: Some were never translated.
+        XcliptError: Some were never translated, or the translations of all were dropped.
     """
     direction = Direction(language, "en")
     found = look_up(directory, captions, direction, translator)
@@ -86,6 +92,14 @@ def captions_in_english(
             direction,
             dataset,
             translator,
+        )
+    if captions and found.missing == len(captions):
+        raise dropped_error(
+            f"{dataset}: no caption in '{language}' to use",
+            direction,
+            dataset,
+            found.dropped,
+            found.missing,
         )
     pairs = zip(found.texts, captions, strict=True)
     texts = tuple(caption if text is None else text for text, caption in pairs)
@@ -108,7 +122,3 @@ def absent_error(
 def _is_called(store: TranslationStore, name: str) -> bool:
     translator = store.translator
     return name in (translator.engine, translator.model, translator.name)
-
-
-def _usable(translation: Translation | None) -> str | None:
-    return None if translation is None or translation.dropped else translation.text

@@ -10,6 +10,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.errors import FailedError, XcliptError
 from xclipt.progress import Progress
+from xclipt.translation.dropped import look_of
 from xclipt.translation.engines.engine import CuttingEngine, Engine
 from xclipt.translation.guards import find_faults
 from xclipt.translation.scores import Scores, score
@@ -156,6 +157,12 @@ def translate(
         store.revise(judge)
         _translate_new(store, engine, wanted, judge, progress, f"{source}-{target}")
     done = [found for text in texts if store and (found := store.get(text))]
+    dropped = [translation for translation in done if translation.dropped]
+    if dropped and 2 * len(dropped) >= len(done):
+        progress.note(
+            f"{source} to {target}: {look_of(dropped, len(done), target)}, and are dropped; take "
+            f"another `engine` or `file`, or `on_bad={KEEP}` to use them as they are"
+        )
     return TranslationReport(
         language=captions.direction.language,
         direction=captions.direction.name,
@@ -165,7 +172,7 @@ def translate(
         translated=len(wanted),
         cached=len(texts) - len(new),
         missing=len(new) - len(wanted),
-        dropped=sum(translation.dropped for translation in done),
+        dropped=len(dropped),
         flags=dict(Counter(flag for translation in done for flag in translation.flags)),
         scores=_score(captions, done),
         seconds=time.monotonic() - started,

@@ -36,6 +36,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def packed_or_not(path: Path) -> Path:
+    """``path``, or where that is not there, the same file with or without ``.gz``."""
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    return other if other.is_file() and not path.is_file() else path
+
+
 def decode(data: bytes, path: Path) -> str:
     """``data`` as UTF-8, with or without a byte order mark.
 
@@ -52,11 +58,14 @@ def decode(data: bytes, path: Path) -> str:
 def read_pictures(path: Path) -> list[str]:
     """The picture names in ``path``, one per line.
 
+    Some publishers number the caption: ``a.jpg#367178``. A ``#`` and what follows are left out.
+
     Raises:
         XcliptError: The file is unusable, or a name is empty, unsafe or there twice.
     """
     seen: dict[str, int] = {}
-    for number, image in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
+        image = line.partition("#")[0]
         check_picture_name(image, f"{path}: line {number}")
         if image in seen:
             raise XcliptError(f"{path}: line {number} repeats {image} of line {seen[image]}")

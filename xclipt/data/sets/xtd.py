@@ -4,6 +4,7 @@ from pathlib import Path
 
 from xclipt.data.dataset import CaptionedPicture, Dataset, KnownSet, TranslatedLines
 from xclipt.data.formats.lines import match_captions, match_translations, translations_folder
+from xclipt.data.sets.coco import IMAGES, coco_path, find_coco
 
 NAME = "xtd"
 PICTURES_FILE = "XTD10/test_image_names.txt"
@@ -20,29 +21,11 @@ CAPTIONS_FILES = {
     "tr": "XTD10/test_1kcaptions_tr.txt",
     "zh": "XTD10/test_1kcaptions_zh.txt",
 }
-IMAGES = "images"
-_COCO = ("train2014", "val2014")
 
 
 def find_folder(data_dir: Path) -> Path | None:
     """``data_dir/xtd`` or ``data_dir`` itself, whichever has the layout."""
     return next(filter(_has_layout, (data_dir / NAME, data_dir)), None)
-
-
-def find_photographs(folder: Path) -> Path:
-    """``images/`` in the data set's folder, else what holds COCO's ``train2014/`` beside it.
-
-    That is the parent folder, or one in it that is called after COCO. Where neither is there,
-    ``images/`` is given: the place to put them.
-    """
-    images, beside = folder / IMAGES, folder.resolve().parent
-    if images.is_dir():
-        return images
-    called_coco = sorted(path for path in beside.glob("*") if "coco" in path.name.lower())
-    for coco in (beside, *called_coco):
-        if any((coco / part).is_dir() for part in _COCO):
-            return coco
-    return images
 
 
 class XtdDataset(Dataset):
@@ -51,7 +34,7 @@ class XtdDataset(Dataset):
     Args:
         folder: What holds ``XTD10/``, ``MIC/`` and ``STAIR/``.
         pictures: What holds the photographs themselves, or COCO's ``train2014/`` and ``val2014/``;
-            `find_photographs` finds it.
+            `find_coco` finds it.
     """
 
     name = NAME
@@ -84,9 +67,7 @@ class XtdDataset(Dataset):
         return [match_translations(self.folder / CAPTIONS_FILES[source], file)]
 
     def picture_path(self, image: str) -> Path:
-        part = "val2014" if "_val2014_" in image else "train2014"
-        in_coco = self._pictures / part / image
-        return in_coco if in_coco.is_file() else self._pictures / image
+        return coco_path(self._pictures, image)
 
 
 def _has_layout(folder: Path) -> bool:
@@ -95,11 +76,11 @@ def _has_layout(folder: Path) -> bool:
 
 def _open(data_dir: Path | None) -> Dataset | None:
     folder = find_folder(data_dir) if data_dir else None
-    return XtdDataset(folder, find_photographs(folder)) if folder else None
+    return XtdDataset(folder, find_coco(folder)) if folder else None
 
 
 def _open_folder(folder: Path) -> Dataset | None:
-    return XtdDataset(folder, find_photographs(folder)) if _has_layout(folder) else None
+    return XtdDataset(folder, find_coco(folder)) if _has_layout(folder) else None
 
 
 XTD = KnownSet(
