@@ -65,10 +65,19 @@ class Workspace:
         store = self.directory.features("images", self.backbone.dim)
         return EncodedPictures(cached_features(store, keys, compute, self.progress), tuple(keys))
 
-    def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
+    def encode_texts(
+        self,
+        captions: Sequence[str],
+        delta: StoredDelta | None = None,
+        *,
+        prompt: str | None = None,
+    ) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
 
-        A delta's hard prompt is put before every caption.
+        Args:
+            captions: Texts.
+            delta: Whose features they are.
+            prompt: Put before every caption; ``None`` is the delta's own hard prompt.
 
         Raises:
             XcliptError: The delta is damaged or does not fit.
@@ -76,7 +85,9 @@ class Workspace:
         """
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
         whose = f"{delta.manifest.language}/{delta.manifest.name}" if delta else None
-        if delta:
+        if prompt is not None:
+            captions = [with_prompt(prompt, caption) for caption in captions]
+        elif delta:
             captions = [delta.spec.prompted(caption) for caption in captions]
 
         @cache
@@ -131,6 +142,15 @@ class Workspace:
                 f"{source}: {len(cut):,} of {len(seen):,} texts do not fit the text tower's "
                 f"{self.backbone.tokenizer.max_length} tokens and are cut"
             )
+
+
+def with_prompt(prompt: str, caption: str) -> str:
+    """A caption after a hard prompt, as a delta's own is put before it; an empty one adds nothing.
+
+    The tower's tokenizers take words apart at spaces, so that the prompt's tokens are those that it
+    has alone.
+    """
+    return f"{prompt} {caption}" if prompt else caption
 
 
 def _naming_all_broken(paths: Sequence[Path], error: XcliptError) -> XcliptError:

@@ -206,6 +206,7 @@ def build_alignment(
             direction,
             dataset.name,
             request.translator,
+            workspace.directory,
         )
     if len(kept) < enough:
         raise XcliptError(

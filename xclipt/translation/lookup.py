@@ -35,7 +35,7 @@ def look_up(
     direction: Direction,
     translator: str | None = None,
 ) -> LookedUp:
-    """Translations of ``texts`` by one translator: the one that has most of them.
+    """Translations of ``texts`` by one translator: the one that has most of them to use.
 
     Among those that have as many, the first by name is taken.
 
@@ -56,7 +56,8 @@ def look_up(
                 frozenset(i for i, text in enumerate(texts) if text not in store),
                 store.translator,
             )
-            if found.missing < best.missing:
+            only_dropped = best.translator is None and len(found.absent) < len(texts)
+            if found.missing < best.missing or only_dropped:
                 best = found
     return best
 
@@ -68,7 +69,18 @@ def captions_in_english(
     dataset: str,
     translator: str | None = None,
 ) -> tuple[tuple[str, ...], Translator, int]:
-    """Captions as a model for text in English is given them, at validation and at search.
+    """Captions as a model for text in English is given them: :func:`captions_translated`."""
+    return captions_translated(directory, captions, Direction(language, "en"), dataset, translator)
+
+
+def captions_translated(
+    directory: ArtifactDirectory,
+    captions: Sequence[str],
+    direction: Direction,
+    dataset: str,
+    translator: str | None = None,
+) -> tuple[tuple[str, ...], Translator, int]:
+    """Captions as queries in another language, at validation and at search.
 
     A caption whose translation was dropped stays as it is: a user's query cannot be left out.
 
@@ -76,16 +88,23 @@ def captions_in_english(
         The texts, who translated them, and how many stayed as they are.
 
     Raises:
-        XcliptError: Some were never translated.
+        XcliptError: Some were never translated, or all translations were dropped.
     """
-    direction = Direction(language, "en")
     found = look_up(directory, captions, direction, translator)
     if found.absent or found.translator is None:
+        english = "English " if direction.source == "en" else ""
         raise absent_error(
-            f"{len(found.absent):,} of {len(captions):,} captions",
+            f"{len(found.absent):,} of {len(captions):,} {english}captions",
             direction,
             dataset,
             translator,
+            directory,
+        )
+    if found.missing == len(captions):
+        raise XcliptError(
+            f"{dataset}: all {len(captions):,} translations from '{direction.source}' into "
+            f"'{direction.target}' by {found.translator.name} were dropped as faulty; "
+            "translate with `on_bad=keep` to use them all the same"
         )
     pairs = zip(found.texts, captions, strict=True)
     texts = tuple(caption if text is None else text for text, caption in pairs)
@@ -93,7 +112,11 @@ def captions_in_english(
 
 
 def absent_error(
-    what: str, direction: Direction, dataset: str, translator: str | None
+    what: str,
+    direction: Direction,
+    dataset: str,
+    translator: str | None,
+    directory: ArtifactDirectory,
 ) -> XcliptError:
     """The refusal that names the command to run: ``what`` of the data set is not translated."""
     by = f" by '{translator}'" if translator else ""
@@ -101,7 +124,8 @@ def absent_error(
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "
         f"'{direction.target}'; run `xclipt translate --lang {direction.language} "
-        f"--direction {direction.name} --dataset {dataset}` first{other}"
+        f"--direction {direction.name} --dataset {dataset} --artifacts {directory.root}` "
+        f"first{other}"
     )
 
 
