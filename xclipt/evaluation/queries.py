@@ -293,6 +293,10 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         ),
     )
     workspace.note_cut(dataset.name, _encoded_texts(queries))
+    if "" in prompts and not any(d.spec.hard_prompt for every in deltas.values() for d in every):
+        workspace.progress.note(
+            "an empty hard prompt changes nothing here: no delta has one of its own"
+        )
     for prompt in filter(None, prompts):
         workspace.note_cut(f'{dataset.name} after "{prompt}"', _prompted_texts(queries, prompt))
     return queries
