@@ -34,7 +34,7 @@ def test_80_columns_hold_every_figure(prompted):
     assert max(map(len, drawn)) <= 80 and "…" not in "".join(drawn)
     assert drawn[0] == "xtd, split test: ranking 1,000 pictures"
     text = "\n".join(drawn)
-    for figure in ("t2i 24.0 48.0 60.0", "24.0 [23.0, 25.0]", "-10.1 [-12.4, -10.2]", "0.250"):
+    for figure in ("t2i     24.0 48.0 60.0", "24.0 [23.0, 25.0]", "-10.1 [-12.4, -10.2]", "0.250"):
         assert figure in text
     names = [line[:20].rstrip() for line in drawn]
     assert " fr" in names and '   "Language:"' in names and "   base to-en" in names

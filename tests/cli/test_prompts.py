@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 import torch
@@ -136,6 +137,19 @@ def test_what_a_prompt_leaves_no_room_for_is_told(workspace):
     err = evaluated(workspace, "--delta", "bare", "--hard-prompt", long).err
     assert f'emoji after "{long.strip()}": {COUNT} of {COUNT} texts do not fit' in err
     assert "do not fit" not in evaluated(workspace, "--hard-prompt", PROMPT).err
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 2), (140, 1)])
+def test_the_table_fits_the_terminal(workspace, monkeypatch, columns, lines):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = evaluated(workspace, "--delta", "bare", "--hard-prompt", PROMPT).out
+    table = re.sub(r"\x1b\[[0-9;]*m", "", out).split("\n\n")[0].splitlines()
+    assert max(map(len, table)) <= columns and "…" not in out
+    figures = [line for line in table if re.search(r"\d\.\d{3}", line)]
+    assert len(figures) == 4 * lines
+    assert figures[0].startswith(" fr ")
+    assert sum(f'"{PROMPT}"' in line for line in figures) == 2
 
 
 def test_files_tell_the_prompts_apart(workspace, tmp_path):

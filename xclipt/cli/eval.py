@@ -144,7 +144,8 @@ def eval_command(
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
 
-    Example: xclipt eval --dataset xtd --data-dir data --report xtd.html
+    Examples: xclipt eval --dataset xtd --data-dir data --report xtd.html;
+    xclipt eval --lang fr --hard-prompt "Language:"
     """
     from xclipt.cli import eval_table
     from xclipt.evaluation.deltas import choose_deltas

@@ -46,17 +46,19 @@ def narrow_table(result: Evaluation) -> Table:
     drawn = _table(result, one_size + _ranked(result))
     if not one_size:
         drawn.add_column("n", justify="right", no_wrap=True)
+    drawn.add_column("", no_wrap=True)
     drawn.add_column("R@1/5/10", justify="right", no_wrap=True)
     for column in ("MRR", "median", "mean R@1 [95 %]\ngain [95 %]"):
         drawn.add_column(column, justify="right", no_wrap=True)
     for row in result.rows:
-        both = (("t2i", row.t2i), ("i2t", row.i2t))
+        both = (row.t2i, row.i2t)
         drawn.add_row(
             _name(row),
             *([] if one_size else [str(row.n)]),
-            "\n".join(f"{way} {_recalls(one)}" for way, one in both),
-            "\n".join(f"{one.mrr:.3f}" for _, one in both),
-            "\n".join(f"{one.median:g}" for _, one in both),
+            "t2i\ni2t",
+            "\n".join(map(_recalls, both)),
+            "\n".join(f"{one.mrr:.3f}" for one in both),
+            "\n".join(f"{one.median:g}" for one in both),
             "\n".join([_mean(row), *([_coloured(row.gain)] if row.gain else [])]),
         )
     return drawn
