@@ -15,7 +15,7 @@ from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import load_backbone
 from xclipt.data.pictures import find_broken
-from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, text_key
 from xclipt.progress import Progress, Silent
@@ -65,10 +65,19 @@ class Workspace:
         store = self.directory.features("images", self.backbone.dim)
         return EncodedPictures(cached_features(store, keys, compute, self.progress), tuple(keys))
 
-    def encode_texts(self, captions: Sequence[str], delta: StoredDelta | None = None) -> Tensor:
+    def encode_texts(
+        self,
+        captions: Sequence[str],
+        delta: StoredDelta | None = None,
+        *,
+        prompt: str | None = None,
+    ) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
 
-        A delta's hard prompt is put before every caption.
+        Args:
+            captions: Texts.
+            delta: Whose features they are.
+            prompt: Put before every caption; ``None`` is the delta's own hard prompt.
 
         Raises:
             XcliptError: The delta is damaged or does not fit.
@@ -76,7 +85,9 @@ class Workspace:
         """
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
         whose = f"{delta.manifest.language}/{delta.manifest.name}" if delta else None
-        if delta:
+        if prompt is not None:
+            captions = [with_prompt(prompt, caption) for caption in captions]
+        elif delta:
             captions = [delta.spec.prompted(caption) for caption in captions]
 
         @cache

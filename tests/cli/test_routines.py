@@ -115,6 +115,36 @@ def test_eval_gives_a_delta_for_translated_text_translated_text(trained, artifac
     assert alone["disparity"]["base"] == document["disparity"]["base"]
 
 
+def test_eval_on_english_captions_translated_into_the_language(trained, artifacts):
+    run = run_xclipt(
+        *("eval", "--lang", "en,fr", "--limit", "40", "--artifacts", artifacts, "--json"),
+        *("--text", "from-en", "--delta", trained["2"].name, "--against", trained["3"].name),
+    )
+    document = run.json()
+    rows = [(row["system"], row["text"]) for row in document["rows"]]
+    two, three = trained["2"].name, trained["3"].name
+    assert rows == [
+        *(("base", "target"), ("base", "target"), (two, "target")),
+        *((f"{two} from-en", "from-en"), (three, "to-en")),
+    ]
+    (base,) = document["base_from_en"]
+    assert base["translator"] == document["rows"][3]["translator"] == FROM_EN.name
+    assert base["system"] == "base from-en" and base["language"] == "fr"
+    assert base["mean_R@1"] != document["rows"][1]["mean_R@1"]
+    assert [row["text"] for row in document["base_to_en"]] == ["to-en"]
+    assert document["rows"][4]["translator"] == TO_EN.name
+    assert f"{three} wants text in English and is not measured on --text from-en" in run.err
+    pairs = [(pair["delta"], pair["against"]) for pair in document["pairs"]]
+    assert pairs == [(f"{two} from-en", "base from-en"), (three, "base to-en"), (two, three)]
+    assert document["disparity"]["delta"]["languages"] == ["en", "fr"]
+    refused = run_xclipt("eval", "--lang", "de", "--text", "from-en", "--artifacts", artifacts)
+    assert refused.code == 1
+    assert (
+        "have no translation from 'en' into 'de'; run `xclipt translate --lang de --direction "
+        f"from-en --dataset emoji --artifacts {artifacts}` first"
+    ) in refused.err
+
+
 def test_eval_refuses_what_was_never_translated(trained, artifacts, data_root):
     run = run_xclipt(
         *("eval", "--lang", "fr", "--dataset", "xtd", "--data-dir", data_root, "--limit", "20"),
@@ -135,6 +165,7 @@ def test_eval_refuses_what_was_never_translated(trained, artifacts, data_root):
         (("--align-loss", "image", "--teacher", "frozen"), 2, "--teacher frozen"),
         (("--routine", "none", "--floor", "0.5"), 2, "--floor"),
         (("--text", "both", "--routine", "none"), 2, "--text both"),
+        (("--text", "from-en", "--routine", "none"), 2, "--text from-en: choose target, to-en"),
         (("--routine", "3", "--lang", "de"), 1, "translate --lang de --direction to-en"),
         (("--routine", "2", "--translations", "nobody"), 1, "by 'nobody'"),
     ],

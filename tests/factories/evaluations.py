@@ -5,7 +5,7 @@ from xclipt.evaluation.results import Evaluation, Gain, MeanGain, RecallRow
 from xclipt.metrics import Retrieval, disparity
 
 
-def row(language, mean_r1, *, delta=None, gain=None, n=1000) -> RecallRow:
+def row(language, mean_r1, *, delta=None, gain=None, n=1000, **more) -> RecallRow:
     retrieval = Retrieval(mean_r1, min(100, 2 * mean_r1), min(100, 2.5 * mean_r1), 0.25, 4)
     return RecallRow(
         language=language,
@@ -19,6 +19,7 @@ def row(language, mean_r1, *, delta=None, gain=None, n=1000) -> RecallRow:
         mean_r1=mean_r1,
         ci95=(mean_r1 - 1, mean_r1 + 1),
         gain=gain,
+        **more,
     )
 
 
@@ -28,7 +29,7 @@ WORSE = Gain(-9.0, (-12.0, -6.0))
 
 
 def evaluation(*rows, dataset="xtd", split="test", mode="image") -> Evaluation:
-    base = {r.language: r.mean_r1 for r in rows if not r.delta}
+    base = {r.language: r.mean_r1 for r in rows if r.system == "base"}
     gains = {r.language: r.gain for r in rows if r.gain}
     with_delta = base | {r.language: r.mean_r1 for r in rows if r.delta}
     return Evaluation(

@@ -132,7 +132,7 @@ def write_hub_cache(folder: Path, cache: Path, repository: str) -> None:
     folder.rename(home / "snapshots" / revision)
 
 
-def write_clip(folder: Path, seed: int = 0) -> CLIPModel:
+def write_clip(folder: Path, seed: int = 0, positions: int = 20) -> CLIPModel:
     """A whole CLIP of transformers, with a tokenizer that pads as OpenAI's does."""
     torch.manual_seed(seed)
     config = CLIPConfig(
@@ -142,7 +142,7 @@ def write_clip(folder: Path, seed: int = 0) -> CLIPModel:
             "intermediate_size": 32,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
-            "max_position_embeddings": 20,
+            "max_position_embeddings": positions,
             "bos_token_id": 0,
             "eos_token_id": VOCABULARY - 1,
             "pad_token_id": 1,

@@ -12,7 +12,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.errors import XcliptError
 from xclipt.files import replacing, sweep
-from xclipt.translation.lookup import LookedUp, captions_in_english, look_up
+from xclipt.translation.lookup import LookedUp, captions_translated, look_up
 from xclipt.translation.store import (
     Direction,
     Translation,
@@ -161,7 +161,7 @@ def test_what_was_dropped_is_not_absent(directory):
         (None, None), frozenset(), MARIAN, dropped
     )
     with pytest.raises(XcliptError) as refusal:
-        captions_in_english(directory, ["a", "b"], "fr", "own")
+        captions_translated(directory, ["a", "b"], Direction("fr", "en"), "own")
     assert str(refusal.value) == (
         "own: no caption in 'fr' to use: all 2 translations have faults (empty 2), and were "
         "dropped; take another engine or file (`xclipt translate --lang fr --direction to-en "
@@ -169,10 +169,12 @@ def test_what_was_dropped_is_not_absent(directory):
         "`xclipt translate --on-bad keep`"
     )
     store.add([Translation("c", "a cat")])
-    texts, translator, untranslated = captions_in_english(directory, ["a", "c"], "fr", "own")
+    texts, translator, untranslated = captions_translated(
+        directory, ["a", "c"], Direction("fr", "en"), "own"
+    )
     assert (texts, translator, untranslated) == (("a", "a cat"), MARIAN, 1)
     with pytest.raises(XcliptError, match="1 of 3 captions have no translation"):
-        captions_in_english(directory, ["a", "c", "d"], "fr", "own")
+        captions_translated(directory, ["a", "c", "d"], "fr", "own")
 
 
 def _hang_while_writing(path, ready):

@@ -280,6 +280,7 @@ def build_alignment(
             direction,
             dataset.name,
             request.translator,
+            workspace.directory,
         )
     if found and found.dropped and len(kept) < enough <= len(kept) + len(found.dropped):
         direction = translated_direction(request.routine, request.inference, request.language)

@@ -16,7 +16,7 @@ from xclipt.cli.options import (
     TranslationsOf,
     common_options,
 )
-from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.terminal import print_json, print_line, print_table, print_widest
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,10 +70,23 @@ def eval_command(
         str,
         typer.Option(
             "--text",
-            help="to-en: measure the base on text translated into English too. A delta gets the "
+            help="to-en: measure the base on text translated into English too. from-en: base and "
+            "deltas on the English captions translated into the language too. A delta gets the "
             "kind of text that it was trained on in any case.",
         ),
     ] = "target",
+    hard_prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hard-prompt",
+            help="Measure with this text before every caption too, in place of a delta's own; "
+            "repeat it for several.",
+        ),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option("--prompt-file", help="The same with every line of a UTF-8 file."),
+    ] = None,
     translations: TranslationsOf = None,
     limit: Annotated[
         int | None, typer.Option("--limit", help="Measure on at most so many pictures.")
@@ -133,11 +146,13 @@ def eval_command(
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
 
-    Example: xclipt eval --dataset xtd --data-dir data --report xtd.html
+    Examples: xclipt eval --dataset xtd --data-dir data --report xtd.html;
+    xclipt eval --lang fr --hard-prompt "Language:"
     """
     from xclipt.cli import eval_table
     from xclipt.evaluation.deltas import choose_deltas
     from xclipt.evaluation.evaluate import measure
+    from xclipt.evaluation.prompts import read_prompts
     from xclipt.evaluation.published import published_beside, read_compared
     from xclipt.evaluation.queries import EvaluationRequest, select_queries
     from xclipt.report.plots import check_plot_path, write_plot
@@ -146,6 +161,7 @@ def eval_command(
         check_plot_path(plot)
     if compare and not compare.is_file():
         raise UsageError(f"--compare {compare}: no such file")
+    prompts = [*(hard_prompt or []), *(read_prompts(prompt_file) if prompt_file else [])]
     with Invocation(common, create=None) as run:
         data = run.open_data(dataset, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
@@ -163,6 +179,7 @@ def eval_command(
             over_seeds=seeds,
             text=text,
             translator=translations,
+            prompts=prompts,
         )
         queries = select_queries(run.workspace, data, request)
         result = measure(run.workspace, queries, over_seeds=seeds)
@@ -183,7 +200,7 @@ def eval_command(
             document["compared"] = [row.as_json() for row in compared]
         print_json(document)
         return
-    print_table(eval_table.table(result))
+    print_widest(eval_table.table(result), eval_table.narrow_table(result))
     if compared:
         print_table(eval_table.compared_table(compared, result))
     for line in eval_table.summary(result):

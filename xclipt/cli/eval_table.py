@@ -4,42 +4,97 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from xclipt.alignment.routines import TARGET
 from xclipt.evaluation.published import OtherRow, ours_beside
-from xclipt.evaluation.results import Evaluation, Gain
+from xclipt.evaluation.results import Evaluation, Gain, RecallRow
+from xclipt.metrics import Retrieval
 from xclipt.report.interchange import figure_text, gain_text
+from xclipt.translation.store import FROM_EN
 
 _COLOURS = {"better": "green", "worse": "red"}
 
 
 def table(result: Evaluation) -> Table:
-    """A line per language, and below it one per delta; narrow enough for 120 characters."""
-    what = "pictures" if result.mode == "image" else "English captions (text mode)"
-    drawn = Table(
-        title=f"{result.data}: ranking {what}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    drawn.add_column("language", no_wrap=True)
+    """A line per language, and below it one per delta; 120 characters hold most."""
+    drawn = _table(result, _ranked(result))
     for column in ("n", "t2i R@1/5/10", "i2t R@1/5/10", "MRR", "median"):
-        drawn.add_column(column, justify="right")
+        drawn.add_column(column, justify="right", no_wrap=True)
     for column in ("mean R@1 [95 %]", "gain [95 %]"):
         drawn.add_column(column, justify="right", no_wrap=True)
     for row in result.rows:
         both = (row.t2i, row.i2t)
         drawn.add_row(
-            row.language if row.system == "base" else f"  {row.system}",
+            _name(row),
             str(row.n),
-            *(f"{one.r1:.1f} {one.r5:.1f} {one.r10:.1f}" for one in both),
+            *(_recalls(one) for one in both),
             " ".join(f"{one.mrr:.3f}" for one in both),
             " ".join(f"{one.median:g}" for one in both),
-            escape(f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]"),
+            _mean(row),
             _coloured(row.gain) if row.gain else "",
         )
     return drawn
+
+
+def narrow_table(result: Evaluation) -> Table:
+    """The same in 80 characters: two lines each, the second for i2t and the gain."""
+    sizes = {row.n for row in result.rows}
+    one_size = f"{sizes.pop():,} " if len(sizes) == 1 else ""
+    drawn = _table(result, one_size + _ranked(result))
+    if not one_size:
+        drawn.add_column("n", justify="right", no_wrap=True)
+    drawn.add_column("", no_wrap=True)
+    drawn.add_column("R@1/5/10", justify="right", no_wrap=True)
+    for column in ("MRR", "median", "mean R@1 [95 %]\ngain [95 %]"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for row in result.rows:
+        both = (row.t2i, row.i2t)
+        drawn.add_row(
+            _name(row),
+            *([] if one_size else [str(row.n)]),
+            "t2i\ni2t",
+            "\n".join(map(_recalls, both)),
+            "\n".join(f"{one.mrr:.3f}" for one in both),
+            "\n".join(f"{one.median:g}" for one in both),
+            "\n".join([_mean(row), *([_coloured(row.gain)] if row.gain else [])]),
+        )
+    return drawn
+
+
+def _table(result: Evaluation, ranked: str) -> Table:
+    drawn = Table(
+        title=f"{result.data}: ranking {ranked}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    drawn.add_column("language", overflow="fold")
+    return drawn
+
+
+def _ranked(result: Evaluation) -> str:
+    return "pictures" if result.mode == "image" else "English captions (text mode)"
+
+
+def _name(row: RecallRow) -> Padding:
+    # What has a prompt of the request stands below the same without, a step further in.
+    if row.system == "base":
+        return Padding(row.language, 0)
+    below = row.reprompted and bool(row.delta or row.text != TARGET)
+    text = row.quoted_prompt if row.reprompted else row.system
+    return Padding(Text(text), (0, 0, 0, 4 if below else 2))
+
+
+def _recalls(one: Retrieval) -> str:
+    return f"{one.r1:.1f} {one.r5:.1f} {one.r10:.1f}"
+
+
+def _mean(row: RecallRow) -> str:
+    return escape(f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]")
 
 
 def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
@@ -104,6 +159,10 @@ def summary(result: Evaluation) -> list[str]:
         lines.append(
             "in text mode the English captions find themselves: English is the upper bound by "
             "construction, and no measurement"
+        )
+    if result.mode == "text" and any(row.text == FROM_EN for row in result.rows):
+        lines.append(
+            "in text mode the from-en queries are translations of the very captions that are ranked"
         )
     if result.unlike_sizes:
         lines.append(

@@ -179,7 +179,7 @@ class Invocation:
         if not ArtifactDirectory.is_at(self._common.root):
             raise UsageError(
                 f"--artifacts {self._common.root}: no artifact directory is there (no {MARK}); "
-                "check its name, or make it with xclipt train-delta"
+                "check its name, or make it with xclipt translate or xclipt train-delta"
             )
 
     def _pass_on_remarks(self) -> None:

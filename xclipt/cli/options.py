@@ -3,7 +3,7 @@
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +28,15 @@ def _common(*names: str, help: str, **rest: Any) -> Any:
 def _take_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         known = {
-            name.removeprefix("--").replace("-", "_"): str(parameter.name)
+            name.removeprefix("--").replace("-", "_"): parameter
             for parameter in context.command.params
             for name in parameter.opts
             if name.startswith("--") and name not in ("--config", "--help")
         }
-        context.default_map = {**(context.default_map or {}), **read_config(path, known)}
+        names = {name: str(parameter.name) for name, parameter in known.items()}
+        repeatable = {name for name, parameter in known.items() if parameter.multiple}
+        given = read_config(path, names, repeatable)
+        context.default_map = {**(context.default_map or {}), **given}
     return path
 
 
@@ -235,13 +238,16 @@ def _spliced(
     return spliced
 
 
-def read_config(path: Path, known: Mapping[str, str]) -> dict[str, str]:
+def read_config(
+    path: Path, known: Mapping[str, str], repeatable: Collection[str] = ()
+) -> dict[str, str | list[str]]:
     """Options from a YAML file, by parameter name, as text for the command line to parse.
 
     Args:
         path: The file; a mapping of option names, written with ``-`` or ``_``, to values. A list
-            stands for its items with commas between them.
+            stands for its items with commas between them, or for an option that is repeated.
         known: Every option's parameter name by its own name with ``_``.
+        repeatable: Those of the options that may be repeated.
 
     Raises:
         XcliptError: The file is not a mapping, or names an option that the command does not have.
@@ -258,7 +264,7 @@ def read_config(path: Path, known: Mapping[str, str]) -> dict[str, str]:
         return {}
     if not isinstance(plain, dict):
         raise UsageError(f"--config {path}: must be a mapping of options to values")
-    options = {}
+    options: dict[str, str | list[str]] = {}
     for key, value in plain.items():
         name = str(key).replace("-", "_")
         if name not in known:
@@ -270,5 +276,6 @@ def read_config(path: Path, known: Mapping[str, str]) -> dict[str, str]:
             raise UsageError(f"--config {path}: '{key}' must be one value or a list")
         text = ",".join(value) if isinstance(value, list) else value
         if text not in ("", "null", "~"):
-            options[known[name]] = text
+            several = value if isinstance(value, list) else [value]
+            options[known[name]] = several if name in repeatable else text
     return options

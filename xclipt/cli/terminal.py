@@ -113,6 +113,18 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
+def print_widest(*tables: Table) -> None:
+    """Of tables that say the same, the first that the terminal is wide enough for, or the last."""
+    console = Console(highlight=False)
+    room = console.options.update(max_width=10_000)
+    fitting = [
+        table
+        for table in tables
+        if not console.is_terminal or console.measure(table, options=room).maximum <= console.width
+    ]
+    print_table((fitting or tables[-1:])[0])
+
+
 def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     """A table of deltas that fits 80 columns: its columns of text, then those of figures."""
     table = Table(

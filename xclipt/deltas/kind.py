@@ -35,6 +35,15 @@ def setting(
     return field(default=default, metadata={"help": help, "least": least, "choices": choices})
 
 
+def with_prompt(prompt: str, caption: str) -> str:
+    """A caption after a hard prompt, as a delta's own is put before it; an empty one adds nothing.
+
+    The tower's tokenizers take words apart at spaces, so that the prompt's tokens are those that it
+    has alone.
+    """
+    return f"{prompt} {caption}" if prompt else caption
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeltaSpec(ABC):
     """One kind of delta with its settings: what it is made of, before it is trained.
@@ -147,7 +156,7 @@ class DeltaSpec(ABC):
 
     def prompted(self, caption: str) -> str:
         """The caption as the tower is given it."""
-        return f"{self.hard_prompt} {caption}" if self.hard_prompt else caption
+        return with_prompt(self.hard_prompt, caption)
 
     def _head(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
         if not self.tune_head:

@@ -1,13 +1,12 @@
 """``eval``: the frozen base and the deltas of an artifact directory, side by side."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.deltas import stem
@@ -15,7 +14,7 @@ from xclipt.evaluation.queries import (
     EvaluationRequest,
     LanguageQueries,
     Queries,
-    TranslatedCaptions,
+    Subject,
     select_queries,
 )
 from xclipt.evaluation.results import (
@@ -70,53 +69,19 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
     for language in queries.languages:
-        base = _ranks(workspace, language, language.captions)
-        base_draws = bootstrap_mean_r1(base)
-        base_row = _row(language, None, base, base_draws, None)
-        subject[language.language] = base_row.mean_r1
-        to_en = []
-        for translated in language.translated:
-            ranks = _ranks(workspace, language, translated.captions)
-            draws = bootstrap_mean_r1(ranks)
-            row = _row(language, None, ranks, draws, (base_row, base_draws), translated)
-            to_en.append((row, draws))
-        measured = []
-        for delta in language.deltas:
-            ranks = _ranks(workspace, language, language.texts(delta), delta)
-            draws = bootstrap_mean_r1(ranks)
-            own = language.translations_for(delta) if delta.manifest.text == TO_EN else None
-            row = _row(language, delta, ranks, draws, (base_row, base_draws), own)
-            measured.append((row, ranks, draws))
-        rows += [base_row, *(row for row, _ in to_en), *(row for row, _, _ in measured)]
-        # What a delta for translated text adds to the translating itself.
-        pairs += [
-            PairedDifference(
-                row.language,
-                row.delta or "",
-                base_to_en.system,
-                _difference(row.mean_r1, base_to_en.mean_r1, draws - to_en_draws),
-            )
-            for row, _, draws in measured
-            for base_to_en, to_en_draws in to_en
-            if row.translator == base_to_en.translator
-        ]
-        pairs += [
-            PairedDifference(
-                one.language,
-                one.delta or "",
-                other.delta or "",
-                _difference(one.mean_r1, other.mean_r1, draws - other_draws),
-            )
-            for (one, _, draws), (other, _, other_draws) in combinations(measured, 2)
-        ]
-        if over_seeds and len(measured) > 1:
-            every_draw = [draws - base_draws for _, _, draws in measured]
-            seeds.append(_over_seeds([row for row, _, _ in measured], every_draw))
+        measured = _measure_language(workspace, language)
+        base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
+        rows += [one.row for one in measured]
+        pairs += _pairs(measured)
+        subject[language.language] = base.row.mean_r1
+        if over_seeds and len(deltas) > 1:
+            every_draw = [one.draws - base.draws for one in deltas]
+            seeds.append(_over_seeds([one.row for one in deltas], every_draw))
             subject[language.language] = seeds[-1].mean_r1
-            gains[language.language] = (base, [ranks for _, ranks, _ in measured])
-        elif measured:
-            subject[language.language] = measured[0][0].mean_r1
-            gains[language.language] = (base, [measured[0][1]])
+            gains[language.language] = (base.ranks, [one.ranks for one in deltas])
+        elif deltas:
+            subject[language.language] = deltas[0].row.mean_r1
+            gains[language.language] = (base.ranks, [deltas[0].ranks])
     base_figures = {row.language: row.mean_r1 for row in rows if row.system == "base"}
     return Evaluation(
         dataset=queries.dataset,
@@ -133,40 +98,75 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     )
 
 
-def _ranks(
-    workspace: Workspace,
-    queries: LanguageQueries,
-    texts: Sequence[str],
-    delta: StoredDelta | None = None,
-) -> Ranks:
-    captions = workspace.encode_texts(texts, delta)
-    return retrieval_ranks(queries.targets, captions, queries.picture_index)
+@dataclass(frozen=True)
+class _Measured:
+    row: RecallRow
+    ranks: Ranks
+    draws: _Draws
+
+    def less(self, other: "_Measured") -> PairedDifference:
+        difference = _difference(self.row.mean_r1, other.row.mean_r1, self.draws - other.draws)
+        return PairedDifference(self.row.language, self.row.system, other.row.system, difference)
+
+
+def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_Measured]:
+    """The base first, and what has a prompt of the request after the same without."""
+    measured: list[_Measured] = []
+    for subject in queries.subjects():
+        texts = subject.texts
+        captions = workspace.encode_texts(texts.captions, subject.delta, prompt=subject.prompt)
+        ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
+        draws = bootstrap_mean_r1(ranks)
+        row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
+        measured.append(_Measured(row, ranks, draws))
+    return measured
 
 
 def _row(
     queries: LanguageQueries,
-    delta: StoredDelta | None,
+    subject: Subject,
     ranks: Ranks,
     draws: _Draws,
-    base: tuple[RecallRow, _Draws] | None,
-    translated: TranslatedCaptions | None = None,
+    base: _Measured | None,
 ) -> RecallRow:
     figure = mean_r1(ranks)
+    delta, texts = subject.delta, subject.texts
     return RecallRow(
         language=queries.language,
         delta=delta.manifest.reference if delta else None,
         protocol=_protocol(delta),
         n=len(queries.images),
-        captions=len(queries.captions),
+        captions=len(texts.captions),
         left_out=queries.left_out,
         t2i=summarise(ranks.t2i),
         i2t=summarise(ranks.i2t),
         mean_r1=figure,
         ci95=interval95(draws),
-        gain=_difference(figure, base[0].mean_r1, draws - base[1]) if base else None,
-        text=TO_EN if translated else TARGET,
-        translator=translated.translator.name if translated else None,
+        gain=_difference(figure, base.row.mean_r1, draws - base.draws) if base else None,
+        text=texts.text,
+        translator=texts.translator.name if texts.translator else None,
+        prompt=subject.effective_prompt,
+        reprompted=subject.prompt is not None,
     )
+
+
+def _pairs(measured: Sequence[_Measured]) -> Iterator[PairedDifference]:
+    with_own_prompt = [one for one in measured if not one.row.reprompted]
+    # What a delta adds to the translating itself.
+    for one, base in product(with_own_prompt, with_own_prompt):
+        translated, same = ((each.text, each.translator) for each in (one.row, base.row))
+        if one.row.delta and one.row.translator and not base.row.delta and translated == same:
+            yield one.less(base)
+    deltas = [one for one in measured if one.row.delta and one.row.as_used]
+    for one, other in combinations(deltas, 2):
+        yield one.less(other)
+    # What a prompt adds; the base's gain tells it already.
+    without = measured[0]
+    for one in measured:
+        if not one.row.reprompted:
+            without = one
+        elif without is not measured[0]:
+            yield one.less(without)
 
 
 def _protocol(delta: StoredDelta | None) -> str:
@@ -208,7 +208,7 @@ def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
         replace(
             row, gap_closed=gap_closed(base[row.language].mean_r1, row.mean_r1, english.mean_r1)
         )
-        if row.delta and like_sizes((row.n, english.n))
+        if row.delta and row.as_used and like_sizes((row.n, english.n))
         else row
         for row in rows
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xclipt.alignment.routines import TO_EN
+from xclipt.alignment.routines import TARGET
 from xclipt.errors import XcliptError
 from xclipt.evaluation.results import Evaluation
 
@@ -68,8 +68,8 @@ def published_beside(evaluation: Evaluation) -> list[OtherRow]:
 def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], list[str]]:
     """Other systems' figures from a CSV file, and remarks on what was left out.
 
-    Columns: ``system`` (or ``delta``, as in the CSV files that xclipt writes), ``language``, any of
-    :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
+    Columns: ``system`` (or ``delta``, as in the CSV files of earlier releases), ``language``, any
+    of :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
     Rows of another data set, mode or number of candidates are left out.
 
     Raises:
@@ -102,7 +102,7 @@ def ours_beside(evaluation: Evaluation, others: Iterable[OtherRow]) -> list[Othe
     asked = {row.language for row in others}
     ours = f"xclipt {evaluation.backbone.id}"
     rows = [
-        OtherRow(f"{ours}, {row.delta or 'base'}", row.language, row.figures(), _HERE, True)
+        OtherRow(f"{ours}, {row.system}", row.language, row.figures(), _HERE, True)
         for row in evaluation.rows
         if row.language in asked
     ]
@@ -159,7 +159,7 @@ def _rows(
 
 
 def _base(text: str) -> str:
-    return f"base {text}" if text == TO_EN else "base"
+    return "base" if text in ("", TARGET) else f"base {text}"
 
 
 def _number(text: str, metric: str, row: int, path: Path) -> float:

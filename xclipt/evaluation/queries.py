@@ -1,7 +1,7 @@
 """What ``eval`` measures on: which pictures and captions of which languages, with which deltas."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,14 +11,16 @@ from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import require_pictures, split_present
 from xclipt.data.splits import protocol
-from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, picture_key
-from xclipt.translation.lookup import captions_in_english
-from xclipt.translation.store import Translator
+from xclipt.translation.lookup import captions_translated
+from xclipt.translation.store import FROM_EN, Direction, Translator
 from xclipt.workspace import Workspace
 
 MODES = ("auto", "image", "text")
+QUERY_TEXTS = (*TEXTS, FROM_EN)
+"""What a delta may be trained on, and what can only be searched with."""
 
 _FEW = 0.05
 """Share of pictures that is not worth a remark: OpenMoji draws `student` as `man student`."""
@@ -43,9 +45,14 @@ class EvaluationRequest:
             that any delta was trained on, so that their figures are of the same task.
         over_seeds: The deltas of a language differ only in their seed: give their mean and spread.
         text: ``to-en`` measures the base on text translated into English too. Where a delta was
-            trained on such text, it and the base are measured on it anyway.
+            trained on such text, it and the base are measured on it anyway. ``from-en`` measures
+            the base, and the deltas for text as it is, on the English captions translated into the
+            language too; then pictures without an English caption are left out of all rows.
         translator: Engine or model whose translations to take for that; ``None`` is the one that
             has most, and for a delta the one that it was trained with.
+        prompts: Hard prompts: the base and every delta are measured with each of them before the
+            captions too, in place of a delta's own. White space at their ends does not count; an
+            empty one takes away a delta's own.
 
     Raises:
         XcliptError: A value is not one of those that there are.
@@ -62,9 +69,10 @@ class EvaluationRequest:
     over_seeds: bool = False
     text: str = TARGET
     translator: str | None = None
+    prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for field, choices in (("text", TEXTS), ("mode", MODES)):
+        for field, choices in (("text", QUERY_TEXTS), ("mode", MODES)):
             value = getattr(self, field)
             if value not in choices:
                 raise XcliptError(f"choose {', '.join(choices)}", field=field, value=value)
@@ -75,13 +83,49 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
-class TranslatedCaptions:
-    """The queries in English. ``untranslated`` of them are as they were: the guards of
-    ``xclipt translate`` had dropped their translations."""
+class QueryTexts:
+    """The queries of one language as one kind of text.
 
-    translator: Translator
+    Attributes:
+        text: ``target``, ``to-en`` or ``from-en``.
+        captions: The queries.
+        picture_index: ``(captions,)`` index of the picture that each caption belongs to.
+        translator: Who translated them.
+    """
+
+    text: str
     captions: tuple[str, ...]
-    untranslated: int
+    picture_index: Tensor
+    translator: Translator | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a delta or the base, on one kind of text, with what stands before it.
+
+    ``prompt`` is that of the request; ``None`` is what the delta has itself.
+    """
+
+    delta: StoredDelta | None
+    texts: QueryTexts
+    prompt: str | None = None
+
+    @property
+    def effective_prompt(self) -> str:
+        """What stands before every caption."""
+        if self.prompt is not None:
+            return self.prompt
+        return tidy(self.delta.spec.hard_prompt) if self.delta else ""
+
+    def with_each(self, prompts: Sequence[str]) -> "tuple[Subject, ...]":
+        """Itself, and itself with each of the prompts that it does not have anyway."""
+        own = self.effective_prompt
+        return self, *(replace(self, prompt=prompt) for prompt in prompts if prompt != own)
+
+
+def tidy(prompt: str) -> str:
+    """A prompt without white space at its ends and with single spaces within."""
+    return " ".join(prompt.split())
 
 
 @dataclass(frozen=True)
@@ -97,8 +141,9 @@ class LanguageQueries:
         picture_index: ``(captions,)`` index of the picture that each caption belongs to.
         left_out: Pictures that a delta was trained or validated on, and that are not among
             ``images``.
-        translated: The captions in English by each translator that is asked for, where a delta or
-            the user wants text to be translated first.
+        translated: The queries by each translator that is asked for, where a delta or the user
+            wants translated text.
+        prompts: What is to be put before the captions, each in turn.
     """
 
     language: str
@@ -109,18 +154,26 @@ class LanguageQueries:
     captions: tuple[str, ...]
     picture_index: Tensor
     left_out: int
-    translated: tuple[TranslatedCaptions, ...] = ()
+    translated: tuple[QueryTexts, ...] = ()
+    prompts: tuple[str, ...] = ()
 
-    def texts(self, delta: StoredDelta | None) -> tuple[str, ...]:
-        """The captions as a delta wants them at inference; without one as they are."""
+    def texts(self, delta: StoredDelta | None) -> QueryTexts:
+        """The queries as a delta wants them at inference; without one as they are."""
         if delta is None or delta.manifest.text == TARGET:
-            return self.captions
-        return self.translations_for(delta).captions
+            return QueryTexts(TARGET, self.captions, self.picture_index)
+        english = [texts for texts in self.translated if texts.text == TO_EN]
+        own = [texts for texts in english if texts.translator == _translator(delta)]
+        return (own or english)[0]  # the user may have named another translator
 
-    def translations_for(self, delta: StoredDelta) -> TranslatedCaptions:
-        """The translations that a delta for translated text is measured on."""
-        own = [t for t in self.translated if t.translator == _translator(delta)]
-        return (own or self.translated)[0]  # the user may have named another translator
+    def subjects(self) -> Iterator[Subject]:
+        """All that is measured, from the base on; with a prompt, right after without."""
+        for texts in (self.texts(None), *self.translated):
+            yield from Subject(None, texts).with_each(self.prompts)
+        for delta in self.deltas:
+            yield from Subject(delta, self.texts(delta)).with_each(self.prompts)
+            for texts in self.translated:
+                if texts.text == FROM_EN and delta.manifest.text == TARGET:
+                    yield from Subject(delta, texts).with_each(self.prompts)
 
 
 @dataclass(frozen=True)
@@ -148,9 +201,16 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         deltas = {language: (delta,) for language, delta in current.items() if delta}
     named = _choose_split(dataset, request.split)
     view, split = protocol(dataset, named, request.shots, "test")
-    english = {}
+    every_english: dict[str, tuple[str, ...]] = {}
     if "en" in dataset.languages:
-        english = {p.image: p.captions[0] for p in view.captions("en", split) if p.captions}
+        every_english = {p.image: p.captions for p in view.captions("en", split) if p.captions}
+    english = {image: captions[0] for image, captions in every_english.items()}
+    if request.text == FROM_EN and not english:
+        raise XcliptError(
+            f"{dataset.name} has no English captions that are translated",
+            field="text",
+            value=FROM_EN,
+        )
     captioned = {
         language: view.captions(language, split)[: request.limit] for language in languages
     }
@@ -171,6 +231,13 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         )
     else:
         usable = set(english)
+    if request.text == FROM_EN:
+        if without := len(usable - english.keys()):
+            workspace.progress.note(
+                f"{dataset.name}: {without:,} of {len(usable):,} pictures have no English caption "
+                "and are left out"
+            )
+        usable &= english.keys()
     captioned = {
         language: [p for p in part if p.image in usable] for language, part in captioned.items()
     }
@@ -183,6 +250,20 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         if len(part) < 2:
             raise _too_few(dataset, request, deltas.get(language, ()), language, len(part))
 
+    # Before anything is encoded: what was never translated is refused.
+    translated = {
+        language: _translate(
+            workspace,
+            dataset,
+            language,
+            [p.captions for p in part],
+            [every_english.get(p.image, ()) for p in part],
+            deltas.get(language, ()),
+            request,
+        )
+        for language, part in kept.items()
+    }
+
     ranked = list({p.image: None for part in kept.values() for p in part})
     if mode == "image":
         encoded = workspace.encode_pictures([dataset.picture_path(i) for i in ranked])
@@ -192,6 +273,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
     else:
         features = workspace.encode_texts([english[i] for i in ranked])
     row = {image: i for i, image in enumerate(ranked)}
+    prompts = tuple(dict.fromkeys(map(tidy, request.prompts)))
     queries = Queries(
         dataset.name,
         named,
@@ -206,45 +288,91 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
                 captions=tuple(caption for p in part for caption in p.captions),
                 picture_index=torch.tensor([i for i, p in enumerate(part) for _ in p.captions]),
                 left_out=left_out[language],
-                translated=_translate(
-                    workspace,
-                    dataset,
-                    language,
-                    [caption for p in part for caption in p.captions],
-                    deltas.get(language, ()),
-                    request.text,
-                    request.translator,
-                ),
+                translated=translated[language],
+                prompts=prompts,
             )
             for language, part in kept.items()
         ),
         dataset.caption,
     )
     workspace.note_cut(dataset.name, _encoded_texts(queries))
+    if "" in prompts and not any(d.spec.hard_prompt for every in deltas.values() for d in every):
+        workspace.progress.note(
+            "an empty hard prompt changes nothing here: no delta has one of its own"
+        )
+    for prompt in filter(None, prompts):
+        workspace.note_cut(f'{dataset.name} after "{prompt}"', _prompted_texts(queries, prompt))
     return queries
 
 
 def _encoded_texts(queries: Queries) -> Iterator[tuple[Sequence[str], DeltaSpec | None]]:
     for language in queries.languages:
-        yield language.captions, None
-        for translated in language.translated:
-            yield translated.captions, None
-        for delta in language.deltas:
-            yield language.texts(delta), delta.spec
+        for subject in language.subjects():
+            if subject.prompt is None:
+                yield subject.texts.captions, subject.delta.spec if subject.delta else None
         if queries.mode == "text":
             yield list(language.english.values()), None
+
+
+def _prompted_texts(
+    queries: Queries, prompt: str
+) -> Iterator[tuple[Sequence[str], DeltaSpec | None]]:
+    for subject in (subject for language in queries.languages for subject in language.subjects()):
+        if subject.prompt == prompt:
+            given = [with_prompt(prompt, caption) for caption in subject.texts.captions]
+            yield given, replace(subject.delta.spec, hard_prompt="") if subject.delta else None
 
 
 def _translate(
     workspace: Workspace,
     dataset: Dataset,
     language: str,
-    captions: Sequence[str],
+    captions: Sequence[tuple[str, ...]],
+    english: Sequence[tuple[str, ...]],
     deltas: Sequence[StoredDelta],
-    text: str,
-    asked: str | None,
-) -> tuple[TranslatedCaptions, ...]:
+    request: EvaluationRequest,
+) -> tuple[QueryTexts, ...]:
+    """The queries translated in every way that the request or a delta asks for.
+
+    Args:
+        captions: Of every picture, in the language.
+        english: The same in English.
+    """
+    if language == "en":
+        return ()
+    ways = [(TO_EN, name) for name in _into_english(workspace, language, deltas, request)]
+    if request.text == FROM_EN:
+        ways.append((FROM_EN, request.translator))
+        _note_not_from_english(workspace, language, deltas)
+    translated: list[QueryTexts] = []
+    for text, name in ways:
+        groups = captions if text == TO_EN else english
+        sources = [caption for group in groups for caption in group]
+        texts, translator, untranslated = captions_translated(
+            workspace.directory, sources, Direction.of(language, text), dataset.name, name
+        )
+        if (text, translator) in [(known.text, known.translator) for known in translated]:
+            continue
+        if untranslated:
+            whose = f"captions in '{language}'" if text == TO_EN else "English captions"
+            into = "" if text == TO_EN else f" into '{language}'"
+            workspace.progress.note(
+                f"{dataset.name}: {untranslated:,} of {len(sources):,} {whose} have no usable "
+                f"translation{into} and are searched with as they are"
+            )
+        index = torch.tensor([i for i, group in enumerate(groups) for _ in group])
+        translated.append(QueryTexts(text, texts, index, translator))
+    return tuple(translated)
+
+
+def _into_english(
+    workspace: Workspace,
+    language: str,
+    deltas: Sequence[StoredDelta],
+    request: EvaluationRequest,
+) -> list[str | None]:
     """By the translator that is asked for, else by all whose English a delta was trained on."""
+    asked = None if request.text == FROM_EN else request.translator
     trained_on = [_translator(delta) for delta in deltas if delta.manifest.text == TO_EN]
     names = list(dict.fromkeys(known.name if known else None for known in trained_on))
     if asked and names:
@@ -252,24 +380,20 @@ def _translate(
             f"`translator={asked}`: '{language}' was trained on translations of "
             f"{', '.join(name or 'an unknown translator' for name in names)}"
         )
-    if language == "en":
-        names = []
-    elif names or text == TO_EN:
-        names = [asked] if asked or not names else names
-    translated: list[TranslatedCaptions] = []
-    for name in names:
-        texts, translator, untranslated = captions_in_english(
-            workspace.directory, captions, language, dataset.name, name
+    if names or request.text == TO_EN:
+        return [asked] if asked or not names else names
+    return []
+
+
+def _note_not_from_english(
+    workspace: Workspace, language: str, deltas: Sequence[StoredDelta]
+) -> None:
+    names = [delta.manifest.name for delta in deltas if delta.manifest.text == TO_EN]
+    if names:
+        workspace.progress.note(
+            f"'{language}': {', '.join(names)} wants text in English and is not measured on "
+            f"`text={FROM_EN}`"
         )
-        if translator in [known.translator for known in translated]:
-            continue
-        if untranslated:
-            workspace.progress.note(
-                f"{dataset.name}: {untranslated:,} of {len(captions):,} captions in '{language}' "
-                "have no usable translation and are searched with as they are"
-            )
-        translated.append(TranslatedCaptions(translator, texts, untranslated))
-    return tuple(translated)
 
 
 def _translator(delta: StoredDelta) -> Translator | None:

@@ -7,6 +7,7 @@ from typing import Any
 from xclipt.alignment.routines import TARGET
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.metrics import Disparity, Retrieval
+from xclipt.translation.store import FROM_EN, TO_EN
 
 
 def like_sizes(sizes: Collection[int]) -> bool:
@@ -44,9 +45,11 @@ class RecallRow:
 
     Attributes:
         delta: The delta's name; ``None`` is the frozen base.
-        text: What was embedded: the language's captions (``target``) or their English translations
-            (``to-en``).
+        text: What was embedded: the language's captions (``target``), their English translations
+            (``to-en``), or translations of the English captions (``from-en``).
         translator: Who translated them.
+        prompt: What stood before every caption.
+        reprompted: Whether the prompt was asked for, and is not what the delta has itself.
         protocol: ``zero-shot`` without a delta, else how much it was trained on: ``50-shot``, or
             ``full``.
         n: Pictures, or in text mode English captions, that are ranked.
@@ -76,18 +79,41 @@ class RecallRow:
     gap_closed: float | None = None
     text: str = TARGET
     translator: str | None = None
+    prompt: str = ""
+    reprompted: bool = False
 
     @property
     def system(self) -> str:
-        """The delta's name, ``base``, or ``base to-en`` for the base on translated text."""
-        return self.delta or ("base" if self.text == TARGET else f"base {self.text}")
+        """The delta's name or ``base``, with the text and prompt that are not its own.
+
+        ``base to-en``, ``NAME from-en``, ``NAME "Language:"``, ``base to-en "Language:"``.
+        """
+        own = (TARGET, TO_EN) if self.delta else (TARGET,)
+        parts = [self.delta or "base"]
+        if self.text not in own:
+            parts.append(self.text)
+        if self.reprompted:
+            parts.append(self.quoted_prompt)
+        return " ".join(parts)
+
+    @property
+    def quoted_prompt(self) -> str:
+        """The prompt as tables show it."""
+        return f'"{self.prompt}"'
+
+    @property
+    def as_used(self) -> bool:
+        """Whether it is the base, or a delta on the text and with the prompt that are its own."""
+        return self.system == (self.delta or "base")
 
     def as_json(self) -> dict[str, Any]:
         """Under the keys that programs rely on."""
         plain: dict[str, Any] = {
             "language": self.language,
+            "system": self.system,
             "delta": self.delta,
             "text": self.text,
+            "prompt": self.prompt or None,
             "protocol": self.protocol,
             "n": self.n,
             "t2i": self.t2i.as_json(),
@@ -116,7 +142,10 @@ class RecallRow:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two deltas of one language on the same pictures: the first less the second."""
+    """Two systems of one language on the same pictures: the first less the second.
+
+    ``delta`` and ``against`` are called as :attr:`RecallRow.system`.
+    """
 
     language: str
     delta: str
@@ -187,12 +216,14 @@ class Evaluation:
 
     Attributes:
         rows: The base, the base on translated text where that was measured, and then the deltas of
-            each language.
+            each language; with a prompt that was asked for, right after without.
         base: Disparity of mean R@1 without deltas.
         deltas: The same with each language's delta, the base where it has none; ``None`` where
             no language has one. Of several deltas it is the first, of seeds their mean.
         mean_gain: Over the languages with a delta.
-        pairs: Differences between the deltas of a language that has several.
+        pairs: Differences between the deltas of a language that has several, between a delta and
+            the base on the same translated text, and of what a prompt makes of anything but the
+            base, whose gain tells it.
         seeds: Over deltas that differ only in their seed.
         caption: Number of the one caption that every picture has; ``None`` where it has all.
     """
@@ -258,7 +289,10 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The document of the design's contract."""
-        translated = [row.as_json() for row in self.rows if row.system == "base to-en"]
+        translated = {
+            text: [row.as_json() for row in self.rows if not row.delta and row.text == text]
+            for text in (TO_EN, FROM_EN)
+        }
         plain: dict[str, Any] = {
             "command": "eval",
             "dataset": self.dataset,
@@ -266,14 +300,15 @@ class Evaluation:
             "caption": self.caption,
             "mode": self.mode,
             "backbone": {"id": self.backbone.id, "fingerprint": self.backbone.fingerprint},
-            "rows": [row.as_json() for row in self.rows if row.system != "base to-en"],
+            "rows": [row.as_json() for row in self.rows if row.delta or row.text == TARGET],
             "disparity": {
                 "base": self.base.as_json(),
                 "delta": self.deltas.as_json() if self.deltas else None,
             },
         }
-        if translated:
-            plain["base_to_en"] = translated
+        for text, rows in translated.items():
+            if rows:
+                plain[f"base_{text.replace('-', '_')}"] = rows
         if self.mean_gain:
             plain["mean_gain"] = self.mean_gain.as_json()
         if self.pairs:

@@ -130,5 +130,5 @@ def _heat(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _system(evaluation: Evaluation, row: RecallRow) -> str:
     if row.delta is None:
-        return "" if row.system == "base" else "translated"
-    return row.delta if len(evaluation.delta_rows(row.language)) > 1 else "delta"
+        return row.system.removeprefix("base").strip()
+    return row.system if len(evaluation.delta_rows(row.language)) > 1 else "delta"

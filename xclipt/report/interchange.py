@@ -29,6 +29,7 @@ import re
 
 import xclipt
 from xclipt.evaluation.results import Evaluation, Gain, RecallRow
+from xclipt.files import content_hash
 from xclipt.metrics import Retrieval
 
 _RECALLS = (1, 5, 10)
@@ -38,7 +39,10 @@ def as_csv(evaluation: Evaluation) -> str:
     """One line a row, every metric a column; recalls in per cent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    about = ("dataset", "split", "mode", "language", "delta", "text", "protocol", "n")
+    about = (
+        *("dataset", "split", "mode", "language", "system"),
+        *("delta", "text", "prompt", "protocol", "n"),
+    )
     figures = tuple(evaluation.rows[0].figures())
     writer.writerow(
         [*about, *figures, "ci95 low", "ci95 high", "gain", "gain low", "gain high", "gap closed"]
@@ -49,7 +53,8 @@ def as_csv(evaluation: Evaluation) -> str:
         writer.writerow(
             [
                 *(evaluation.dataset, evaluation.split or "", evaluation.mode),
-                *(row.language, row.delta or "", row.text, row.protocol, row.n),
+                *(row.language, row.system, row.delta or "", row.text, row.prompt),
+                *(row.protocol, row.n),
                 *("" if number is None else f"{number:.4f}" for number in numbers),
             ]
         )
@@ -74,7 +79,7 @@ def as_markdown(evaluation: Evaluation) -> str:
             f"{value:.1f}" for way in (row.t2i, row.i2t) for value in (way.r1, way.r5, way.r10)
         ]
         cells = [
-            *(row.language, "-" if row.system == "base" else row.system, str(row.n), *recalls),
+            *(row.language, _markdown_name(row), str(row.n), *recalls),
             f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]",
             *((gain_text(row.gain), row.gain.verdict) if row.gain else ("", "")),
         ]
@@ -94,6 +99,10 @@ def as_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _markdown_name(row: RecallRow) -> str:
+    return "-" if row.system == "base" else row.system.replace("|", r"\|")
+
+
 def gain_text(gain: Gain) -> str:
     """``+2.3 [+0.4, +4.1]``."""
     low, high = gain.ci95
@@ -111,7 +120,7 @@ def as_clip_benchmark(evaluation: Evaluation) -> dict[str, str]:
     ``clip_benchmark build FOLDER`` makes its one table of them.
     """
     return {
-        f"{_slug(evaluation.dataset)}_{_slug(_system(evaluation, row))}_{row.language}.json":
+        f"{_slug(evaluation.dataset)}_{_folder(evaluation, row)}_{row.language}.json":
         json.dumps(
             {
                 "dataset": evaluation.dataset,
@@ -139,14 +148,14 @@ def as_mteb(evaluation: Evaluation) -> dict[str, str]:
     claims to be one of its official runs.
     """
     documents: dict[str, str] = {}
-    systems = list(dict.fromkeys(_system(evaluation, row) for row in evaluation.rows))
-    for system in systems:
-        rows = [row for row in evaluation.rows if _system(evaluation, row) == system]
+    folders = list(dict.fromkeys(_folder(evaluation, row) for row in evaluation.rows))
+    for folder in folders:
+        rows = [row for row in evaluation.rows if _folder(evaluation, row) == folder]
         for way in ("T2I", "I2T"):
             task = f"Xclipt{_camel(evaluation.dataset)}{way}Retrieval"
             if evaluation.mode == "text":
                 task = f"Xclipt{_camel(evaluation.dataset)}{way.replace('I', 'E')}TextRetrieval"
-            path = f"{_slug(system)}/{evaluation.backbone.fingerprint[:12]}/{task}.json"
+            path = f"{folder}/{evaluation.backbone.fingerprint[:12]}/{task}.json"
             documents[path] = json.dumps(
                 {
                     "dataset_revision": evaluation.split or "all",
@@ -182,8 +191,10 @@ def _recalls(retrieval: Retrieval) -> dict[int, float]:
     return {k: value / 100 for k, value in zip(_RECALLS, values, strict=True)}
 
 
-def _system(evaluation: Evaluation, row: RecallRow) -> str:
-    return f"{evaluation.backbone.id}__{row.system}"
+def _folder(evaluation: Evaluation, row: RecallRow) -> str:
+    name = _slug(f"{evaluation.backbone.id}__{row.system}")
+    # Prompts that differ in what a file's name cannot hold must not meet in one file.
+    return f"{name}-{content_hash(row.prompt.encode())[:8]}" if row.reprompted else name
 
 
 def _slug(name: str) -> str:

@@ -87,7 +87,9 @@ def _places(evaluation: Evaluation) -> list[float]:
 
 
 def _label(row: RecallRow) -> str:
-    return language_name(row.language) if row.system == "base" else row.system
+    if row.system == "base":
+        return language_name(row.language)
+    return row.system.replace("$", r"\$")  # no formula, whatever a prompt holds
 
 
 def _colour(row: RecallRow) -> str:

@@ -33,7 +33,8 @@ from xclipt.training.loop import TrainingPairs, ValidationSet
 from xclipt.training.recipe import Recipe
 from xclipt.training.request import TrainingRequest
 from xclipt.training.warm_start import AUTO, WarmStart, WarmStarts
-from xclipt.translation.lookup import captions_in_english
+from xclipt.translation.lookup import captions_translated
+from xclipt.translation.store import Direction
 from xclipt.workspace import Workspace
 
 _MOST_VALIDATION_PICTURES = 300
@@ -248,8 +249,9 @@ def hold_out(
     captions: Sequence[str] = [caption for p in pictures for caption in p.captions]
     if request.inference == TO_EN and captions:
         translator = alignment.translator.name if alignment.translator else request.translator
-        captions, _, _ = captions_in_english(
-            directory, captions, request.language, dataset.name, translator
+        direction = Direction(request.language, "en")
+        captions, _, _ = captions_translated(
+            directory, captions, direction, dataset.name, translator
         )
     return HeldOut(
         split=split,

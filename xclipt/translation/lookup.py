@@ -38,7 +38,7 @@ def look_up(
     direction: Direction,
     translator: str | None = None,
 ) -> LookedUp:
-    """Translations of ``texts`` by one translator: the one that has most of them.
+    """Translations of ``texts`` by one translator: the one that has most of them to use.
 
     Among those that have as many, the first by name is taken.
 
@@ -67,14 +67,14 @@ def look_up(
     return best
 
 
-def captions_in_english(
+def captions_translated(
     directory: ArtifactDirectory,
     captions: Sequence[str],
-    language: str,
+    direction: Direction,
     dataset: str,
     translator: str | None = None,
 ) -> tuple[tuple[str, ...], Translator, int]:
-    """Captions as a model for text in English is given them, at validation and at search.
+    """Captions as queries in another language, at validation and at search.
 
     A caption whose translation was dropped stays as it is: a user's query cannot be left out.
 
@@ -84,18 +84,19 @@ def captions_in_english(
     Raises:
         XcliptError: Some were never translated, or the translations of all were dropped.
     """
-    direction = Direction(language, "en")
     found = look_up(directory, captions, direction, translator)
     if found.absent or found.translator is None:
+        english = "English " if direction.source == "en" else ""
         raise absent_error(
-            f"{len(found.absent):,} of {len(captions):,} captions",
+            f"{len(found.absent):,} of {len(captions):,} {english}captions",
             direction,
             dataset,
             translator,
+            directory,
         )
     if captions and found.missing == len(captions):
         raise dropped_error(
-            f"{dataset}: no caption in '{language}' to use",
+            f"{dataset}: no caption in '{direction.source}' to use",
             direction,
             dataset,
             found.dropped,
@@ -107,7 +108,11 @@ def captions_in_english(
 
 
 def absent_error(
-    what: str, direction: Direction, dataset: str, translator: str | None
+    what: str,
+    direction: Direction,
+    dataset: str,
+    translator: str | None,
+    directory: ArtifactDirectory,
 ) -> XcliptError:
     """The refusal that names the command to run: ``what`` of the data set is not translated."""
     by = f" by '{translator}'" if translator else ""
@@ -115,7 +120,8 @@ def absent_error(
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "
         f"'{direction.target}'; run `xclipt translate --lang {direction.language} "
-        f"--direction {direction.name} --dataset {dataset}` first{other}"
+        f"--direction {direction.name} --dataset {dataset} --artifacts {directory.root}` "
+        f"first{other}"
     )
 
 
