@@ -136,7 +136,11 @@ def test_look_up_takes_one_translator_the_one_with_most(directory):
     nothing = LookedUp((None, None, None), frozenset((0, 1, 2)), None)
     assert look_up(directory, texts, into_english) == nothing
     marian = TranslationStore(directory, MARIAN, "fr", "en")
-    marian.add([Translation("a", "m1"), Translation("b", "m2", ("empty",), True)])
+    # Nothing can be used, and yet `b` need not be translated again.
+    marian.add([Translation("b", "m2", ("empty",), True)])
+    dropped = LookedUp((None, None, None), frozenset((0, 2)), MARIAN)
+    assert look_up(directory, texts, into_english) == dropped
+    marian.add([Translation("a", "m1")])
     apertium = TranslationStore(directory, APERTIUM, "fr", "en")
     apertium.add([Translation("b", "a2")])
     # One each, as what was dropped does not count: the first by name.

@@ -206,6 +206,7 @@ def build_alignment(
             direction,
             dataset.name,
             request.translator,
+            request.shots if request.split == PAPER else None,
         )
     if len(kept) < enough:
         raise XcliptError(

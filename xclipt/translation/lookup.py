@@ -56,7 +56,9 @@ def look_up(
                 frozenset(i for i, text in enumerate(texts) if text not in store),
                 store.translator,
             )
-            if found.missing < best.missing:
+            # What was dropped counts for one thing: that somebody translated at all.
+            any_at_all = best.translator is None and len(found.absent) < len(texts)
+            if found.missing < best.missing or any_at_all:
                 best = found
     return best
 
@@ -93,15 +95,30 @@ def captions_in_english(
 
 
 def absent_error(
-    what: str, direction: Direction, dataset: str, translator: str | None
+    what: str,
+    direction: Direction,
+    dataset: str,
+    translator: str | None,
+    paper_shots: int | None = None,
 ) -> XcliptError:
-    """The refusal that names the command to run: ``what`` of the data set is not translated."""
+    """The refusal that names the command to run: ``what`` of the data set is not translated.
+
+    Args:
+        paper_shots: Training pictures of the paper's split, where that is what is wanted; without,
+            the command translates all of the data set.
+    """
     by = f" by '{translator}'" if translator else ""
     other = ", or name another: `translator=NAME`" if translator else ""
+    way = (direction.language, direction.name, dataset)
+    command = (
+        "`xclipt translate --lang {} --direction {} --dataset {}`".format(*way)
+        if paper_shots is None
+        else "`xclipt translate --lang {} --direction {} --dataset {} --split paper "
+        "--shots {}`".format(*way, paper_shots)
+    )
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "
-        f"'{direction.target}'; run `xclipt translate --lang {direction.language} "
-        f"--direction {direction.name} --dataset {dataset}` first{other}"
+        f"'{direction.target}'; run {command} first{other}"
     )
 
 
