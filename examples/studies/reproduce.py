@@ -97,7 +97,7 @@ class Run:
             base: dict[str, dict[str, Figures]] = {TARGET: {}, STRATEGIES[label.strategy].text: {}}
             parameters = 0
             for language in self.grid.languages:
-                chosen, deltas = self._best([c for c in cells if c.language == language])
+                chosen, deltas = self.best([c for c in cells if c.language == language])
                 parameters = deltas[0].manifest.weights.parameters
                 queries = self._queries(language, deltas)
                 measured = self._figures(queries, deltas)
@@ -113,7 +113,7 @@ class Run:
             write_text(self.out / "results.csv", as_csv(everything))
         return everything
 
-    def _best(self, cells: Sequence[Cell]) -> tuple[Label, list[StoredDelta]]:
+    def best(self, cells: Sequence[Cell]) -> tuple[Label, list[StoredDelta]]:
         """The best point on validation in the mean over seeds, with its deltas, a seed each."""
         by_point: dict[Label, list[StoredDelta]] = {}
         for cell in cells:

@@ -178,9 +178,7 @@ def test_every_routine_is_trained_with_every_seed(ground, run, monkeypatch, caps
 
 def test_seeds_are_summed_up_as_eval_does(ground, run):
     workspace = xclipt.open_workspace(run / "artifacts")
-    dataset = xclipt.open_dataset(
-        yaml.safe_load((ground / "grid.yaml").read_text())["dataset"], ground
-    )
+    dataset = xclipt.open_dataset(grid.Grid.read(ground / "grid.yaml").dataset, ground)
     rows = {(row["routine"], row["language"]): row for row in read_rows(run) if row["seeds"] == "2"}
     assert {language for _, language in rows} == {"en", "fr", "mean"} and len(rows) == 15
     for routine in EVERY:
@@ -214,7 +212,7 @@ def test_seeds_are_summed_up_as_eval_does(ground, run):
         assert float(mean["range_over_languages"]) == pytest.approx(spread.range, abs=1e-3)
 
 
-def test_the_zero_shot_rows_are_of_both_texts(run):
+def test_the_zero_shot_rows_are_of_both_texts(ground, run):
     frozen = [row for row in read_rows(run) if row["model"] == "zero-shot"]
     assert {row["routine"] for row in frozen} == {"none", "none to-en"}
     by = {(row["routine"], row["language"]): row for row in frozen}
@@ -222,6 +220,48 @@ def test_the_zero_shot_rows_are_of_both_texts(run):
     assert by["none", "fr"]["gain"] == ""
     gain = float(by["none to-en", "fr"]["mean_R@1"]) - float(by["none", "fr"]["mean_R@1"])
     assert float(by["none to-en", "fr"]["gain"]) == pytest.approx(gain, abs=2e-4)
+    workspace = xclipt.open_workspace(run / "artifacts")
+    dataset = xclipt.open_dataset(grid.Grid.read(ground / "grid.yaml").dataset, ground)
+    request = xclipt.EvaluationRequest(["fr"], split="paper", shots=4, deltas={}, text="to-en")
+    for row in xclipt.evaluate(workspace, dataset, request).rows:
+        name = "none to-en" if row.text == "to-en" else "none"
+        assert float(by[name, "fr"]["mean_R@1"]) == pytest.approx(row.mean_r1, abs=1e-4)
+
+
+def test_every_point_has_a_row_of_its_own(ground, run, tmp_path, capsys):
+    plain = yaml.safe_load((ground / "grid.yaml").read_text())
+    file = tmp_path / "points.yaml"
+    points = {"every_point": True, "align_losses": ["mse", "contrastive"], "routines": ["none", 1]}
+    file.write_text(yaml.safe_dump(plain | points | {"learning_rates": [1e-2, 1e-3]}))
+    given = [str(file), "--data-dir", str(ground), "--out", str(tmp_path / "out")]
+    given += ["--artifacts", str(run / "artifacts"), "--languages", "fr", "--seeds", "1"]
+    assert reproduce.main(given) == 0
+    told = capsys.readouterr().err
+    # At one of the two rates the other grid has trained what has mse.
+    assert "10 trainings; 7 trainings to go, about" in told
+    left = [line for line in told.splitlines() if " to go" in line]
+    assert [line.split()[0] for line in left[1:]] == ["6", "5", "4", "3", "2", "1", "0"]
+    rows = [row for row in read_rows(tmp_path / "out") if row["language"] == "fr"]
+    points = [
+        tuple(row[key] for key in ("routine", "learning_rate", "align_loss", "align_weight"))
+        for row in rows
+    ]
+    assert points == [
+        ("none", "", "", ""),
+        *(("none", rate, "", "") for rate in ("0.01", "0.001")),
+        *(
+            ("1", rate, loss, weight)
+            for rate in ("0.01", "0.001")
+            for loss in ("mse", "contrastive")
+            for weight in ("0.01", "0.1")
+        ),
+    ]
+    # Each is compared with the baseline of its own learning rate.
+    by_point = {point: float(row["mean_R@1"]) for point, row in zip(points, rows, strict=True)}
+    for point, row in zip(points, rows, strict=True):
+        if point[0] == "1":
+            difference = by_point[point] - by_point["none", point[1], "", ""]
+            assert float(row["over_baseline"]) == pytest.approx(difference, abs=2e-4)
 
 
 def test_deltas_of_other_shots_are_not_taken_for_those_that_are_asked_for(ground, run, capsys):
@@ -386,6 +426,29 @@ def test_the_table_tells_seeds_from_languages():
     assert row.over(elsewhere, ["fr"]) is None and row.over(zero, ["en"]) is not None
     text_mode = replace(zero, of={"en": replace(base["en"], mode="text"), "fr": base["fr"]})
     assert "Text mode:" in reproduce_tables.as_markdown([text_mode]) and "Text" not in text
+
+
+def test_the_best_on_validation_in_the_mean_over_seeds_is_taken(ground, run, monkeypatch):
+    figures = {"mse0.01-seed1": 90.0, "mse0.01-seed2": 10.0, "mse0.1-seed1": 60.0}
+
+    def validated(*given):
+        stored = found(*given)
+        end = stored.manifest.name.partition("-lr0.01-")[2]
+        own = {"mean_R@1": figures.get(end, 50.0)}
+        return replace(stored, manifest=replace(stored.manifest, validation=own))
+
+    found = reproduce.found
+    asked = grid.Grid.read(ground / "grid.yaml")
+    start = reproduce.Start.of(asked, ground, run / "artifacts")
+    workspace = xclipt.open_workspace(run / "artifacts")
+    countdown = reproduce.Countdown(0)
+    whole = reproduce.Run(asked, start.requests, workspace, start.dataset, countdown, run)
+    monkeypatch.setattr(reproduce, "found", validated)
+    for strategy in ("1", "2", "3"):
+        cells = [c for c in start.requests if (c.language, c.strategy) == ("fr", strategy)]
+        point, deltas = whole.best(cells)
+        assert (point.strategy, point.align_weight) == (strategy, 0.1)
+        assert [delta.manifest.seed for delta in deltas] == [1, 2]
 
 
 def test_time_left():
