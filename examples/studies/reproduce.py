@@ -4,197 +4,271 @@
 
 Every point of the grid is a delta in ``OUT/artifacts``. Stop it at any time and run it again: what
 is trained is not trained again, and a training that was cut off is taken up. Of every language's
-learning rates and lambdas the best on validation is taken, as in the paper, and only that one is
-measured on the test pictures. ``OUT/table.md`` and ``OUT/results.csv`` hold what is known so far
-when a row is complete: mean of both directions' R@1 in per cent, the mean over seeds.
+learning rates and lambdas the best on validation, in the mean over seeds, is taken as in the paper,
+and only that one is measured on the test pictures; with ``every_point`` all are. ``OUT/table.md``
+and ``OUT/results.csv`` hold what is known so far when a row is complete.
+
+Baseline 2 and routines 2 and 3 need translations. What lacks is found before anything is trained:
+the commands that make them are printed, a line each, or run at once with ``--translate``.
+``--dry-run`` tells that too, and what would be trained.
 """
 
 import argparse
-import csv
-import io
-import itertools
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from study import by_column, outcome, read_study, table, trained
-from xclipt.alignment.build import AlignmentRequest
-from xclipt.alignment.routines import ROUTINES
+import numpy as np
+
+from grid import BASELINES, STRATEGIES, Cell, Grid, Label
+from needed_translations import Lacking, command, lacking, make
+from reproduce_tables import Figures, Row, as_csv, as_markdown
+from study import found, outcome, trained
+from xclipt import (
+    ArtifactDirectory,
+    EvaluationRequest,
+    TrainingRequest,
+    Workspace,
+    XcliptError,
+    open_dataset,
+    open_workspace,
+)
+from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import StoredDelta
+from xclipt.backbones.registry import blueprint
 from xclipt.cli.terminal import Terminal
 from xclipt.data.dataset import Dataset
-from xclipt.data.registry import open_dataset
-from xclipt.deltas.kinds import PartialSpec
-from xclipt.errors import XcliptError
-from xclipt.evaluation.evaluate import evaluate
-from xclipt.evaluation.queries import EvaluationRequest
+from xclipt.evaluation.queries import Queries, select_queries
 from xclipt.files import write_text
-from xclipt.metrics import disparity
-from xclipt.training.recipe import RECIPES, recipe_with
-from xclipt.training.request import TrainingRequest
-from xclipt.workspace import Workspace, open_workspace
+from xclipt.metrics import bootstrap_mean_r1, mean_r1, retrieval_ranks
+
+ZERO_SHOT = "zero-shot"
+
+
+@dataclass
+class Countdown:
+    """How many trainings are left, and how long they take.
+
+    Attributes:
+        left: Trainings that are not there yet.
+        seconds: How long each of those took that are known.
+    """
+
+    left: int
+    seconds: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        known = ""
+        if self.left and self.seconds:
+            known = f", about {span(self.left * mean(self.seconds))}"
+        return f"{self.left:,} {'training' if self.left == 1 else 'trainings'} to go{known}"
+
+
+def span(seconds: float) -> str:
+    """A length of time as a person says it: ``45 s``, ``20 min``, ``3 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A grid's YAML file. Each list is one axis; ``lambdas`` matter to routines that align."""
+class Run:
+    """A grid where it is trained and measured."""
 
-    backbone: str
-    dataset: str
-    languages: list[str]
-    deltas: list[dict[str, Any]]
-    out: str
-    split: str | None = None
-    shots: int | None = 50
-    validation_pictures: int | None = None
-    allow_missing: bool = False
-    recipe: str = "paper"
-    changes: dict[str, Any] | None = None
-    routines: tuple[str, ...] = ("none", "1")
-    learning_rates: tuple[float, ...] = (1e-4,)
-    lambdas: tuple[float, ...] = (0.03,)
-    seeds: tuple[int, ...] = (1,)
-    test_split: str | None = None
-    test_limit: int | None = None
+    grid: Grid
+    requests: dict[Cell, TrainingRequest]
+    workspace: Workspace
+    dataset: Dataset
+    countdown: Countdown
+    out: Path
 
-    def __post_init__(self) -> None:
-        wrong = [r for r in self.routines if r not in ROUTINES]
-        if wrong or self.recipe not in RECIPES:
-            raise XcliptError(f"no routine {wrong} or no recipe {self.recipe}")
-        self.specs()
+    def rows(self) -> list[Row]:
+        """Train what is missing, measure, and write the table after every row."""
+        rows: list[Row] = []
+        bases: dict[str, Row] = {}
+        for label, cells in self.grid.rows().items():
+            of: dict[str, Figures] = {}
+            base: dict[str, dict[str, Figures]] = {TARGET: {}, STRATEGIES[label.strategy].text: {}}
+            parameters = 0
+            for language in self.grid.languages:
+                chosen, deltas = self.best([c for c in cells if c.language == language])
+                parameters = deltas[0].manifest.weights.parameters
+                queries = self._queries(language, deltas)
+                measured = self._figures(queries, deltas)
+                of[language] = replace(measured, chosen=chosen, validation=_validation(deltas))
+                for text, figures in base.items():
+                    figures[language] = self._figures(queries, [None], text)
+            for text, figures in base.items():
+                label_of_base = Label(ZERO_SHOT, BASELINES[text])
+                bases.setdefault(text, Row(label_of_base, 0, figures, base[TARGET]))
+            rows.append(Row(label, parameters, of, base[TARGET]))
+            everything = [*bases.values(), *rows]
+            write_text(self.out / "table.md", as_markdown(everything))
+            write_text(self.out / "results.csv", as_csv(everything))
+        return everything
+
+    def best(self, cells: Sequence[Cell]) -> tuple[Label, list[StoredDelta]]:
+        """The best point on validation in the mean over seeds, with its deltas, a seed each."""
+        by_point: dict[Label, list[StoredDelta]] = {}
+        for cell in cells:
+            by_point.setdefault(cell.point, []).append(self._trained(self.requests[cell]))
+        best = max(by_point, key=lambda point: _validation(by_point[point]) or 0.0)
+        return best, by_point[best]
+
+    def _trained(self, request: TrainingRequest) -> StoredDelta:
+        shipped = self.workspace.backbone.warm_start
+        if stored := found(self.workspace.directory, shipped, self.dataset.name, request):
+            return stored
+        started = time.monotonic()
+        stored = trained(self.workspace, self.dataset, request)
+        self.countdown.seconds.append(time.monotonic() - started)
+        self.countdown.left -= 1
+        self.workspace.progress.note(str(self.countdown))
+        return stored
+
+    def _queries(self, language: str, deltas: Sequence[StoredDelta]) -> Queries:
+        grid = self.grid
+        request = EvaluationRequest(
+            [language],
+            split=grid.measured_split,
+            shots=grid.shots or 0,
+            deltas={language: deltas},
+            allow_missing=grid.allow_missing,
+            limit=grid.test_limit,
+        )
+        return select_queries(self.workspace, self.dataset, request)
+
+    def _figures(
+        self,
+        queries: Queries,
+        deltas: Sequence[StoredDelta | None],
+        text: str = TARGET,
+    ) -> Figures:
+        (of,) = queries.languages
+        # Languages with the same pictures are drawn together, and others on their own.
+        seed = zlib.crc32("\n".join(of.images).encode())
+        by_seed, draws = [], []
+        for delta in deltas:
+            queries_of = of.texts(delta)
+            if text == TO_EN and of.translated:  # of English there is no translation
+                queries_of = of.translated[0]
+            features = self.workspace.encode_texts(queries_of.captions, delta)
+            ranks = retrieval_ranks(of.targets, features, queries_of.picture_index)
+            by_seed.append(mean_r1(ranks))
+            draws.append(bootstrap_mean_r1(ranks, seed=seed))
+        return Figures(tuple(by_seed), np.mean(draws, axis=0), seed, queries.mode)
+
+
+def _validation(deltas: Sequence[StoredDelta]) -> float | None:
+    figures = [delta.manifest.validation for delta in deltas]
+    if not all("mean_R@1" in figure for figure in figures):
+        return None
+    return mean(float(figure["mean_R@1"]) for figure in figures)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A grid before its backbone is loaded: what is there, and what lacks."""
+
+    grid: Grid
+    requests: dict[Cell, TrainingRequest]
+    dataset: Dataset
+    data_dir: Path | None
+    artifacts: Path
+    directory: ArtifactDirectory | None
 
     @classmethod
-    def read(cls, path: Path) -> "Grid":
-        """Parse a file.
+    def of(cls, grid: Grid, data_dir: Path | None, artifacts: Path) -> "Start":
+        """Open what is on disk.
 
         Raises:
-            XcliptError: It cannot be read, or an entry is unknown, missing or out of range.
+            XcliptError: The grid does not go with it.
         """
-        return read_study(path, lambda plain: cls(**plain))
-
-    def specs(self) -> dict[str, PartialSpec]:
-        """The delta kinds with their settings, by a name that tells them apart."""
-        named = {}
-        for entry in self.deltas:
-            settings = {key: value for key, value in entry.items() if key != "kind"}
-            parts = [f"{key[:1]}{value}" for key, value in settings.items()]
-            named["-".join([entry["kind"], *parts])] = PartialSpec(entry["kind"], settings)
-        return named
-
-    def requests(
-        self, spec: PartialSpec, prefix: str, routine: str, language: str, seed: int
-    ) -> Iterator[TrainingRequest]:
-        """One request for each learning rate and lambda."""
-        pairs = AlignmentRequest(
-            language,
-            self.shots,
-            ROUTINES[routine],
-            seed=seed,
-            split=self.split,
-            allow_missing=self.allow_missing,
-        )
-        lambdas = self.lambdas if pairs.routine is not None else (None,)
-        for rate, weight in itertools.product(self.learning_rates, lambdas):
-            changes = {"learning_rate": rate, "align_weight": weight, **(self.changes or {})}
-            aligned = f"-lambda{weight:g}" if weight is not None else ""
-            yield TrainingRequest(
-                pairs,
-                spec,
-                recipe_with(RECIPES[self.recipe].recipe, **changes),
-                name=f"{prefix}-routine{routine}-lr{rate:g}{aligned}-seed{seed}",
-                validation_pictures=self.validation_pictures,
+        requests = grid.trainings()
+        dataset = open_dataset(grid.dataset, data_dir)
+        if lost := [code for code in grid.languages if code not in dataset.languages]:
+            raise XcliptError(
+                f"{dataset.name} has {', '.join(dataset.languages)}",
+                field="languages",
+                value=", ".join(lost),
             )
+        there = ArtifactDirectory.is_at(artifacts)
+        directory = ArtifactDirectory.open(artifacts) if there else None
+        return cls(grid, requests, dataset, data_dir, artifacts, directory)
+
+    def untrained(self, shipped: Path | None) -> tuple[list[Cell], Countdown]:
+        """What is left to train, and how long that takes going by what is there.
+
+        Args:
+            shipped: The warm start that comes with the backbone, if one does.
+        """
+        left, seconds = [], []
+        for cell, request in self.requests.items():
+            stored = self.directory and found(self.directory, shipped, self.dataset.name, request)
+            if stored:
+                seconds.append(stored.manifest.seconds)
+            else:
+                left.append(cell)
+        return left, Countdown(len(left), seconds)
+
+    def lacking(self) -> list[Lacking]:
+        """Translations that are not there."""
+        return list(lacking(self.grid, self.dataset, self.directory))
+
+    def commands(self, lacks: Sequence[Lacking]) -> str:
+        """The commands that make them, a line each."""
+        every = [command(self.grid, one, self.data_dir, self.artifacts) for one in lacks]
+        return "".join(f"{line}\n" for line in every)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: the mean R@1 of each language, and the numbers a delta holds."""
-
-    model: str
-    routine: str
-    parameters: int
-    by_language: Mapping[str, float]
-
-
-def run(grid: Grid, workspace: Workspace, dataset: Dataset, out: Path) -> list[Row]:
-    """Train what is missing, measure, and write the table after every row."""
-    rows: list[Row] = []
-    zero_shot: dict[str, float] = {}
-    for (name, spec), routine in itertools.product(grid.specs().items(), grid.routines):
-        tested: dict[str, list[float]] = {}
-        parameters = 0
-        for language, seed in itertools.product(grid.languages, grid.seeds):
-            # English has no other English to be aligned with: it is trained without.
-            own = "none" if language == "en" else routine
-            deltas = [
-                trained(workspace, dataset, request)
-                for request in grid.requests(spec, name, own, language, seed)
-            ]
-            best = max(deltas, key=lambda delta: delta.manifest.validation.get("mean_R@1", 0.0))
-            base, figure = measured(workspace, dataset, grid, best)
-            zero_shot[language] = base
-            tested.setdefault(language, []).append(figure)
-            parameters = best.manifest.weights.parameters
-        figures = {language: mean(values) for language, values in tested.items()}
-        rows.append(Row(name, routine, parameters, figures))
-        everything = [Row("zero-shot", "-", 0, zero_shot), *rows]
-        write_text(out / "table.md", as_markdown(everything))
-        write_text(out / "results.csv", as_csv(everything))
-    return [Row("zero-shot", "-", 0, zero_shot), *rows]
+def dry_run(start: Start) -> str:
+    """What would be trained, and what would have to be translated before."""
+    left, countdown = start.untrained(blueprint(start.grid.backbone).warm_start)
+    lacks = start.lacking()
+    lines = [
+        f"{len(start.grid.cells()):,} points, {len(start.requests):,} trainings that differ; "
+        f"{countdown}:",
+        *(f"  {cell.language}/{cell.name}" for cell in left),
+        f"translations missing: {len(lacks) or 'none'}",
+        *(f"  {one}" for one in lacks),
+    ]
+    return "\n".join(lines) + "\n" + start.commands(lacks)
 
 
-def measured(
-    workspace: Workspace, dataset: Dataset, grid: Grid, delta: StoredDelta
-) -> tuple[float, float]:
-    """Mean R@1 of the frozen base and of the delta on the test pictures, per cent."""
-    language = delta.manifest.language
-    request = EvaluationRequest(
-        [language],
-        split=grid.test_split,
-        deltas={language: [delta]},
-        allow_missing=grid.allow_missing,
-        limit=grid.test_limit,
-    )
-    result = evaluate(workspace, dataset, request)
-    base, with_delta = result.rows
-    return base.mean_r1, with_delta.mean_r1
+def reproduce(start: Start, out: Path, device: str, *, translate: bool) -> str:
+    """Translate if that is asked for, train, measure; the table.
 
-
-def as_markdown(rows: list[Row]) -> str:
-    """Per language, mean, disparity, parameters."""
-    languages = list(rows[0].by_language)
-    header = ["model", "routine", "parameters", *languages, "mean", "sd", "range"]
-    lines = []
-    for row in rows:
-        spread = disparity(row.by_language)
-        average = f"{mean(row.by_language.values()):.1f}"
-        lines.append(
-            [
-                *(row.model, row.routine, f"{row.parameters:,}"),
-                *by_column(row.by_language, languages),
-                *(average, f"{spread.sd:.2f}", f"{spread.range:.1f}"),
-            ]
+    Raises:
+        XcliptError: Translations lack, or something cannot be used.
+    """
+    lacks = start.lacking()
+    if lacks and not translate:
+        sys.stdout.write(start.commands(lacks))
+        raise XcliptError(
+            f"nothing is trained yet: translations are missing ({'; '.join(map(str, lacks[:3]))}"
+            f"{'; ...' if lacks[3:] else ''}); run the commands on stdout first, or add --translate"
         )
-    return "\n".join(table(header, lines)) + "\n"
-
-
-def as_csv(rows: list[Row]) -> str:
-    """The same for programs."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    languages = list(rows[0].by_language)
-    writer.writerow(["model", "routine", "parameters", *languages, "mean", "sd", "range"])
-    for row in rows:
-        figures = [row.by_language[language] for language in languages]
-        spread = disparity(row.by_language)
-        numbers = [*figures, mean(figures), spread.sd, spread.range]
-        writer.writerow(
-            [row.model, row.routine, row.parameters, *(f"{number:.4f}" for number in numbers)]
+    with Terminal(quiet=False) as terminal:
+        workspace = open_workspace(
+            start.artifacts, terminal, backbone=start.grid.backbone, device=device, create=True
         )
-    return text.getvalue()
+        for one in lacks:
+            make(start.grid, one, start.dataset, workspace.directory, device, terminal)
+        start = replace(start, directory=workspace.directory)
+        if still := start.lacking():
+            raise XcliptError(
+                f"still not translated: {'; '.join(map(str, still))}; name another engine or model"
+            )
+        _, countdown = start.untrained(workspace.backbone.warm_start)
+        terminal.note(f"{len(start.requests):,} trainings; {countdown}")
+        rows = Run(start.grid, start.requests, workspace, start.dataset, countdown, out).rows()
+    return as_markdown(rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -202,26 +276,45 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("grid", type=Path, help="YAML file, such as reproduce_xtd.yaml")
     parser.add_argument("--data-dir", type=Path, help="folder that data sets lie in")
-    parser.add_argument("--out", type=Path, help="folder to write to; out of the file without")
-    parser.add_argument("--backbone", help="another backbone than the file's")
+    parser.add_argument("--out", type=Path, help="folder to write to")
+    parser.add_argument("--artifacts", type=Path, help="artifact directory")
+    parser.add_argument("--dataset", help="xtd, multi30k, or what else xclipt takes")
+    parser.add_argument("--backbone")
+    parser.add_argument("--languages", type=_listed, help="codes with commas between")
+    parser.add_argument("--seeds", type=_numbers, help="numbers with commas between")
+    parser.add_argument("--engine", help="what translates, as xclipt translate takes it")
+    parser.add_argument("--model", help="the translating model, likewise")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--translate", action="store_true", help="make the translations that lack, then train"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be translated and trained"
+    )
     given = parser.parse_args(arguments)
+    # Each of these is in the file too.
+    own = ("dataset", "backbone", "languages", "seeds", "engine", "model")
+    changes: dict[str, Any] = {name: getattr(given, name) for name in own if getattr(given, name)}
 
-    def tables() -> str:
-        grid = Grid.read(given.grid)
+    def text() -> str:
+        grid = replace(Grid.read(given.grid), **changes)
         out = given.out or Path(grid.out)
-        with Terminal(quiet=False) as terminal:
-            dataset = open_dataset(grid.dataset, given.data_dir)
-            workspace = open_workspace(
-                out / "artifacts",
-                terminal,
-                backbone=given.backbone or grid.backbone,
-                device=given.device,
-                create=True,
-            )
-            return as_markdown(run(grid, workspace, dataset, out))
+        # A folder of one's own does not write into what the file's grids share.
+        shared = Path(grid.artifacts) if grid.artifacts and not given.out else out / "artifacts"
+        start = Start.of(grid, given.data_dir, given.artifacts or shared)
+        if given.dry_run:
+            return dry_run(start)
+        return reproduce(start, out, given.device, translate=given.translate)
 
-    return outcome("reproduce", tables)
+    return outcome("reproduce", text)
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from xclipt.artifacts.directory import StoredDelta
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.kinds import PartialSpec
@@ -153,16 +153,34 @@ def delta_of(kind: str, **settings: Any) -> PartialSpec:
     return PartialSpec(kind, settings)
 
 
+def found(
+    directory: ArtifactDirectory, shipped: Path | None, dataset: str, request: TrainingRequest
+) -> StoredDelta | None:
+    """The delta of a request, if it is in the directory and was made so.
+
+    Args:
+        directory: Where it would be.
+        shipped: The warm start that comes with the backbone, if one does.
+        dataset: Name of the data set that it would be trained on.
+        request: What it would be.
+    """
+    language, name = request.language, request.delta_name(dataset)
+    if not (directory.delta_folder(language, name) / MANIFEST).is_file():
+        return None
+    stored = directory.delta(language, name)
+    data, pairs = stored.manifest.data, request.alignment
+    made = (stored.manifest.recipe, stored.spec, data.dataset, data.shots)
+    spec = request.delta_spec(WarmStarts(directory, shipped))
+    alike = made == (asdict(request.recipe), spec, dataset, pairs.shots)
+    return stored if alike and pairs.split in (None, data.split) else None
+
+
 def trained(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
     """The delta of a request: from the directory if it is there and was made so, else trained."""
-    directory = workspace.directory
-    language, name = request.language, request.delta_name(dataset.name)
-    if (directory.delta_folder(language, name) / MANIFEST).is_file():
-        stored = directory.delta(language, name)
-        spec = request.delta_spec(WarmStarts(directory, workspace.backbone.warm_start))
-        if stored.manifest.recipe == asdict(request.recipe) and stored.spec == spec:
-            return stored
-    workspace.progress.note(f"{language}: {name}")
+    shipped = workspace.backbone.warm_start
+    if stored := found(workspace.directory, shipped, dataset.name, request):
+        return stored
+    workspace.progress.note(f"{request.language}: {request.delta_name(dataset.name)}")
     return train_delta(workspace, dataset, replace(request, force=True))
 
 

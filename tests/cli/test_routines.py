@@ -168,6 +168,11 @@ def test_eval_refuses_what_was_never_translated(trained, artifacts, data_root):
         (("--text", "from-en", "--routine", "none"), 2, "--text from-en: choose target, to-en"),
         (("--routine", "3", "--lang", "de"), 1, "translate --lang de --direction to-en"),
         (("--routine", "2", "--translations", "nobody"), 1, "by 'nobody'"),
+        (
+            ("--routine", "2", "--lang", "de", "--split", "paper"),
+            1,
+            "--lang de --direction from-en --dataset emoji --split paper --shots 4 --artifacts",
+        ),
     ],
 )
 def test_contradictions_and_gaps_are_one_line(artifacts, arguments, code, part):

@@ -14,6 +14,7 @@ from tests.factories.running import run_xclipt
 from tests.factories.tiny import tiny_backbone
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.registry import open_dataset
+from xclipt.data.sets import xtd
 from xclipt.translation.lookup import look_up
 from xclipt.translation.store import Direction
 
@@ -64,6 +65,21 @@ def test_the_documents_contract(artifacts, data):
     again = run(artifacts, data, "--lang", "fr")
     assert "copied 1" in again.out and "xtd-translated_to_en" in again.out
     assert run(artifacts, data, "--lang", "fr", "--json").json()["translations"][0]["cached"] == 2
+
+
+def test_the_papers_split(artifacts, data):
+    paper = ("--lang", "fr", "--split", "paper", "--shots", "1", "--dry-run")
+    assert "the paper's split of the 2 pictures" in run(artifacts, data, *paper[:4]).err
+    names = [f"COCO_val2014_{k:012}.jpg" for k in range(4)]
+    (data / xtd.PICTURES_FILE).write_text("\n".join(names))
+    for language, path in xtd.CAPTIONS_FILES.items():
+        (data / path).write_text("\n".join(f"{language} {k}" for k in range(4)))
+    for direction, texts in (("to-en", 4), ("from-en", 1)):
+        (data / f"translated_{direction.replace('-', '_')}").mkdir(exist_ok=True)
+        (data / f"translated_{direction.replace('-', '_')}/fr.txt").write_text("a\nb\nc\nd\n")
+        done = run(artifacts, data, *paper, "--direction", direction, "--json")
+        assert done.json()["translations"][0]["translated"] == texts, done.err
+    assert run(artifacts, data, *paper, "--shots", "0").code == 2
 
 
 def test_a_file_of_ones_own(artifacts, data, tmp_path):

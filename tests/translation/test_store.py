@@ -136,7 +136,12 @@ def test_look_up_takes_one_translator_the_one_with_most(directory):
     nothing = LookedUp((None, None, None), frozenset((0, 1, 2)), None)
     assert look_up(directory, texts, into_english) == nothing
     marian = TranslationStore(directory, MARIAN, "fr", "en")
-    marian.add([Translation("a", "m1"), Translation("b", "m2", ("empty",), True)])
+    # Nothing can be used, and yet `b` need not be translated again.
+    marian.add([Translation("b", "m2", ("empty",), True)])
+    bad = (Translation("b", "m2", ("empty",), True),)
+    dropped = LookedUp((None, None, None), frozenset((0, 2)), MARIAN, bad)
+    assert look_up(directory, texts, into_english) == dropped
+    marian.add([Translation("a", "m1")])
     apertium = TranslationStore(directory, APERTIUM, "fr", "en")
     apertium.add([Translation("b", "a2")])
     # One each, as what was dropped does not count: the first by name.
@@ -174,7 +179,7 @@ def test_what_was_dropped_is_not_absent(directory):
     )
     assert (texts, translator, untranslated) == (("a", "a cat"), MARIAN, 1)
     with pytest.raises(XcliptError, match="1 of 3 captions have no translation"):
-        captions_translated(directory, ["a", "c", "d"], "fr", "own")
+        captions_translated(directory, ["a", "c", "d"], Direction("fr", "en"), "own")
 
 
 def _hang_while_writing(path, ready):

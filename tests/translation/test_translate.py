@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.datasets import make_xtd
+from tests.factories.datasets import Given, make_multi30k, make_xtd, many
 from tests.factories.noting import Noting
 from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
+from xclipt.data.splits import paper_order
 from xclipt.errors import XcliptError
 from xclipt.progress import Silent
 from xclipt.translation.engines import apertium, ctranslate2, hub_engine
@@ -201,6 +202,32 @@ def test_captions_of_both_directions(tmp_path):
     ):
         with pytest.raises(XcliptError, match=part):
             captions_to_translate(dataset, *arguments, None)
+
+
+def test_of_the_papers_split_only_what_it_needs(tmp_path):
+    whole = [f"fr {k}" for k in range(10)]
+    pieces = Given(
+        {
+            "en": {f"{k}.jpg": (f"en {k}",) for k in range(10)},
+            "fr": {f"{k}.jpg": (text,) for k, text in enumerate(whole)},
+        }
+    )
+    pieces.splits = ()
+    drawn = [f"en {k}" for k in paper_order(10)[:3]]
+    # Of a set in one piece all are trained, validated or tested on, but few are partners.
+    assert sorted(captions_to_translate(pieces, "fr", "to-en", "paper", 3).rows) == whole
+    partners = captions_to_translate(pieces, "fr", "from-en", "paper", 3)
+    assert sorted(partners.rows) == sorted(drawn)
+    assert set(partners.references) == {f"{text.removeprefix('en ')}.jpg" for text in drawn}
+    published = make_multi30k(tmp_path)
+    rows = captions_to_translate(published, "fr", "to-en", "paper", 1).rows
+    assert len(rows) == 1 + 2 + 2 and sum("train" in text for text in rows) == 1
+    (partner,) = captions_to_translate(published, "fr", "from-en", "paper", 1).rows
+    assert partner.startswith("en train")
+    # Without `val` and `test` there is the split to train on alone.
+    assert len(captions_to_translate(many(6), "tr", "to-en", "paper", 2).rows) == 2 * 3
+    with pytest.raises(XcliptError, match="shots '6': the paper's split of the 10"):
+        captions_to_translate(pieces, "fr", "to-en", "paper", 6)
 
 
 def test_auto_takes_what_is_there_and_says_why(tmp_path, monkeypatch):

@@ -281,6 +281,7 @@ def build_alignment(
             dataset.name,
             request.translator,
             workspace.directory,
+            request.shots if request.split == PAPER else None,
         )
     if found and found.dropped and len(kept) < enough <= len(kept) + len(found.dropped):
         direction = translated_direction(request.routine, request.inference, request.language)

@@ -288,7 +288,6 @@ def train_delta_command(
     from xclipt.data.registry import dataset_name
     from xclipt.deltas.full_finetune import FullSpec
     from xclipt.deltas.kinds import PartialSpec
-    from xclipt.deltas.lora import LoraSpec
     from xclipt.training.plan import plan
     from xclipt.training.recipe import RECIPES, recipe_with
     from xclipt.training.request import TrainingRequest
@@ -309,8 +308,7 @@ def train_delta_command(
     preset = RECIPES[recipe]
     kind = FullSpec.kind if full_finetune else delta
     named = settings | {name: value for name, value in beside.items() if value is not None}
-    own = preset.lora if kind == LoraSpec.kind else {}
-    spec = PartialSpec(kind, {**own, **named})
+    spec = PartialSpec(kind, {**preset.settings(kind), **named})
     split = split or preset.split
     changed = recipe_with(
         preset.recipe,

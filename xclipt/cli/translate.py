@@ -57,8 +57,16 @@ def translate_command(
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Split of the data set (default: all of it).")
+        str | None,
+        typer.Option(
+            "--split",
+            help="Split of the data set (default: all of it). paper: what training and measuring "
+            "on the paper's split needs in this direction.",
+        ),
     ] = None,
+    shots: Annotated[
+        int, typer.Option("--shots", help="Training pictures of --split paper.", min=1)
+    ] = 50,
     on_bad: Annotated[
         str,
         typer.Option(
@@ -120,7 +128,7 @@ def translate_command(
             raise UsageError(f"--file {file}: holds one language; give one --lang")
         reports = []
         for language in languages:
-            captions = captions_to_translate(data, language, direction, split)
+            captions = captions_to_translate(data, language, direction, split, shots)
             chosen = open_engine(
                 request,
                 data,

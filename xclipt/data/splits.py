@@ -79,6 +79,11 @@ class PaperSplit(Dataset):
                 "test": (None, frozenset(drawn[2 * shots :])),
             }
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of :attr:`splits` that there are: a published set may lack ``val`` or ``test``."""
+        return tuple(self._parts)
+
     def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
         self._require(language, split)
         if split is None:

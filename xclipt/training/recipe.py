@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import UsageError, XcliptError, require_finite
 from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
 
@@ -232,6 +233,10 @@ class Preset:
     recipe: Recipe
     lora: Mapping[str, Any] = field(default_factory=dict)
     split: str | None = None
+
+    def settings(self, kind: str) -> Mapping[str, Any]:
+        """Those of a delta of that kind, where nobody names others."""
+        return self.lora if kind == LoraSpec.kind else {}
 
 
 RECIPES = {

@@ -113,15 +113,27 @@ def absent_error(
     dataset: str,
     translator: str | None,
     directory: ArtifactDirectory,
+    paper_shots: int | None = None,
 ) -> XcliptError:
-    """The refusal that names the command to run: ``what`` of the data set is not translated."""
+    """The refusal that names the command to run: ``what`` of the data set is not translated.
+
+    Args:
+        paper_shots: Training pictures of the paper's split, where that is what is wanted; without,
+            the command translates all of the data set.
+    """
     by = f" by '{translator}'" if translator else ""
     other = ", or name another: `translator=NAME`" if translator else ""
+    language, way = direction.language, direction.name
+    command = (
+        f"`xclipt translate --lang {language} --direction {way} --dataset {dataset} "
+        f"--artifacts {directory.root}`"
+        if paper_shots is None
+        else f"`xclipt translate --lang {language} --direction {way} --dataset {dataset} "
+        f"--split paper --shots {paper_shots} --artifacts {directory.root}`"
+    )
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "
-        f"'{direction.target}'; run `xclipt translate --lang {direction.language} "
-        f"--direction {direction.name} --dataset {dataset} --artifacts {directory.root}` "
-        f"first{other}"
+        f"'{direction.target}'; run {command} first{other}"
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import CaptionedPicture, Dataset
+from xclipt.data.splits import PAPER, PaperSplit
 from xclipt.errors import FailedError, XcliptError
 from xclipt.progress import Progress
 from xclipt.translation.dropped import look_of
@@ -93,12 +94,21 @@ class TranslationReport:
 
 
 def captions_to_translate(
-    dataset: Dataset, language: str, direction: str, split: str | None
+    dataset: Dataset, language: str, direction: str, split: str | None, shots: int | None = None
 ) -> Captions:
     """The captions of ``language`` (``to-en``), or the English ones (``from-en``).
 
+    Args:
+        dataset: Where the captions are.
+        language: ISO 639-1 code of the language that is not English.
+        direction: ``to-en`` or ``from-en``.
+        split: One of the data set's own; ``None`` is all of it; ``paper`` is what the paper's split
+            needs: ``to-en`` the captions that are trained, validated and tested on, ``from-en`` the
+            English ones of the training pictures, as nothing else meets a translation.
+        shots: Training pictures of the paper's split.
+
     Raises:
-        XcliptError: The data set has no such captions, or the language is English.
+        XcliptError: The data set has no such captions or split, or the language is English.
     """
     if direction not in DIRECTIONS:
         raise XcliptError(f"choose {', '.join(DIRECTIONS)}", field="direction", value=direction)
@@ -108,8 +118,16 @@ def captions_to_translate(
         )
     way = Direction.of(language, direction)
     source, target = way.source, way.target
-    pictures = dataset.captions(source, split)
-    human = dataset.captions(target, split) if target in dataset.languages else []
+    parts: Sequence[str | None] = (split,)
+    if split == PAPER and split not in dataset.splits:
+        dataset = view = PaperSplit(dataset, shots)
+        parts = ("train",) if direction == FROM_EN else view.parts
+    pictures = [picture for part in parts for picture in dataset.captions(source, part)]
+    human = (
+        [picture for part in parts for picture in dataset.captions(target, part)]
+        if target in dataset.languages
+        else []
+    )
     references = {picture.image: picture.captions for picture in human}
     return Captions(tuple(pictures), source, target, references)
 
