@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from transformers import get_cosine_schedule_with_warmup
 
 from tests.factories.deltas import shaken
 from tests.factories.tiny import WORDS, tiny_backbone
@@ -116,8 +117,10 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("saves", [1, 2, 3])
-def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves):
-    whole = run(tiny_backbone())
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves, dropout):
+    recipe = replace(RECIPE, dropout=dropout, teacher="live")
+    whole = run(tiny_backbone(), recipe)
     checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
     count = itertools.count(1)
 
@@ -127,10 +130,11 @@ def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves):
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(tiny_backbone(), save=save_then_die)
+        run(tiny_backbone(), recipe, save=save_then_die)
     state = checkpoint.load()
     assert 0 < state.step < whole.steps
-    resumed = run(tiny_backbone(), state=state, save=checkpoint.save)
+    torch.rand(3)  # whatever the global generator has come to
+    resumed = run(tiny_backbone(), recipe, state=state, save=checkpoint.save)
     assert same(resumed.tensors, whole.tensors)
     assert resumed.losses == whole.losses
     assert resumed.history == whole.history
@@ -191,6 +195,56 @@ def test_the_papers_recipe():
             (parameter**3).sum().backward()
             optimiser.step()
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("pairs", "every"), [(50, 5), (10, 4), (13, 7), (3, 100)])
+def test_evaluations_come_as_often_as_in_the_released_code(pairs, every):
+    recipe = replace(PAPER, evaluate_every=every)
+    steps = recipe.steps(pairs)
+    looks = recipe.evaluation_steps(steps)
+    # With fewer steps than that the released code has nothing to load in the end.
+    assert len(looks) == (50 * math.ceil(pairs / 5) // every or 1)
+    assert looks == ({step for step in range(1, steps + 1) if step % every == 0} or {steps})
+
+
+def test_steps_of_warm_up_are_those_of_transformers():
+    recipe = recipe_with(PAPER, schedule="cosine-from-zero", warmup_steps=7)
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    theirs = get_cosine_schedule_with_warmup(optimiser, 7, 50)
+    for step in range(50):
+        assert recipe.rate(step, 50) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimiser.step()
+        theirs.step()
+    assert recipe_with(warmup_steps=0).rate(0, 50) == 1
+
+
+def test_weight_decay_is_that_of_the_optimiser():
+    tensors = {
+        name: run(tiny_backbone(), replace(RECIPE, optimiser=name, weight_decay=0.5)).tensors
+        for name in ("adam", "adamw")
+    }
+    plain = run(tiny_backbone(), RECIPE).tensors
+    assert not same(tensors["adam"], tensors["adamw"])
+    assert not same(tensors["adamw"], plain)
+    assert same(run(tiny_backbone(), replace(RECIPE, optimiser="adam")).tensors, plain)
+
+
+def test_dropout_stays_within_the_step():
+    backbone = tiny_backbone()
+    delta = AdaptedTower(backbone.text_tower, LORA, 1)
+    rows = backbone.tokenizer(["un chat", "a dog"])
+    before, state = delta.within(backbone).encode_tokens(rows), torch.get_rng_state()
+    with delta.dropout(0.5, "1-1"):
+        one = delta.within(backbone).embed_together(rows)
+    with delta.dropout(0.5, "1-1"):
+        assert torch.equal(delta.within(backbone).embed_together(rows), one)
+    with delta.dropout(0.5, "1-2"):
+        assert not torch.equal(delta.within(backbone).embed_together(rows), one)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(delta.within(backbone).encode_tokens(rows), before)
+    assert not backbone.text_tower.training and not delta.tower.training
+    with pytest.raises(XcliptError, match=r"dropout '1\.5': must be below 1"):
+        replace(RECIPE, dropout=1.5)
 
 
 def test_a_constant_rate_rises_and_stays_and_learns_otherwise_than_a_falling_one():

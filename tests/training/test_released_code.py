@@ -58,6 +58,7 @@ ROUTINES: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "method1": ({"routine": 1}, "T", "E"),
     "method2": ({"routine": 2}, "T", "F"),
     "method3": ({"routine": 3}, "B", "E"),
+    "preliminary": ({"routine": None, "joint": ("fr", "de")}, "T+T of de", None),
 }
 """By the released code's names (as its trainer numbers them): our fields, and which texts are
 trained (and validated and tested) and which are the partners."""
@@ -103,9 +104,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("released")
     backbone = write_mclip_backbone(root / "backbone")
     images = [f"COCO_train2014_{i:012d}.jpg" for i in range(PICTURES)]
-    texts = {what: sentences(seed) for seed, what in enumerate("TEFB")}
+    texts = {what: sentences(seed) for seed, what in enumerate(["T", "E", "F", "B", "T of de"])}
     written = {xtd.PICTURES_FILE: images}
     written |= {xtd.CAPTIONS_FILES["fr"]: texts["T"], xtd.CAPTIONS_FILES["en"]: texts["E"]}
+    written |= {xtd.CAPTIONS_FILES["de"]: texts["T of de"]}
     for file, lines in written.items():
         (root / "xtd" / file).parent.mkdir(parents=True, exist_ok=True)
         (root / "xtd" / file).write_text("\n".join(lines) + "\n")
@@ -115,7 +117,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> World:
         Image.fromarray(noise.byte().numpy()).save(root / "xtd/images" / image)
     dataset = XtdDataset(root / "xtd", root / "xtd/images")
     # The other languages' files are not there.
-    dataset.languages = ("en", "fr")
+    dataset.languages = ("en", "fr", "de")
     workspace = open_workspace(root / "artifacts", backbone=str(backbone), create=True)
     order = drawn(images)
     return World(
@@ -125,6 +127,43 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> World:
         {what: dict(zip(images, lines, strict=True)) for what, lines in texts.items()},
         order[:SHOTS],
         order[SHOTS : 2 * SHOTS],
+        SHOTS,
+    )
+
+
+@pytest.fixture(scope="module")
+def task2(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Multi30K task 2's layout: five captions a picture, of which the released code reads one."""
+    root = tmp_path_factory.mktemp("task2")
+    backbone = write_mclip_backbone(root / "backbone")
+    folder = root / "multi30k/data/task2"
+    texts: dict[str, dict[str, str]] = {"T": {}, "E": {}}
+    listed = {"train": [f"{i}.jpg" for i in range(17)], "val": [f"{i}.jpg" for i in range(20, 32)]}
+    listed["test_2016"] = ["40.jpg", "41.jpg"]
+    (folder / "raw").mkdir(parents=True)
+    (folder / "image_splits").mkdir()
+    for split, images in listed.items():
+        (folder / f"image_splits/{split}_images.txt").write_text("\n".join(images) + "\n")
+        for seed, (what, code) in enumerate({"T": "de", "E": "en"}.items()):
+            for number in range(1, 6):
+                lines = sentences(100 * seed + 10 * number + len(split))[: len(images)]
+                file = folder / f"raw/{split}.{number}.{code}"
+                file.write_text("\n".join(lines) + "\n")
+                if number == 1:
+                    texts[what] |= dict(zip(images, lines, strict=True))
+    photographs = root / "flickr30k-images"
+    photographs.mkdir()
+    for image in [image for images in listed.values() for image in images]:
+        generator = torch.Generator().manual_seed(int(image[:-4]))
+        noise = torch.randint(0, 256, (8, 8, 3), generator=generator).byte()
+        Image.fromarray(noise.numpy()).save(photographs / image)
+    return World(
+        open_workspace(root / "artifacts", backbone=str(backbone), create=True),
+        open_dataset("multi30k-task2", root, caption=1),
+        "de",
+        texts,
+        drawn(listed["train"])[:SHOTS],
+        listed["val"],
         SHOTS,
     )
 
@@ -287,7 +326,7 @@ def recall(images: Tensor, texts: Tensor) -> float:
     scores = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
     own = torch.arange(len(scores))
     hits = [(scores.argmax(way) == own).float().mean().item() for way in (0, 1)]
-    return round(sum(hits) / 2, 4)
+    return sum(hits) / 2
 
 
 @dataclass
@@ -302,7 +341,7 @@ def train(
     model: Released,
     features: dict[str, Tensor],
     given: list[str],
-    trained: dict[str, str],
+    trained: list[dict[str, str]],
     partners: dict[str, str] | None,
     loss_name: str,
     batches: Iterator[list[str]],
@@ -318,9 +357,12 @@ def train(
             group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * step / total)) / 2
         model.model.train()
         torch.manual_seed(seeds(step))
-        text = model([trained[image] for image in batch])
+        every = [model([texts[image] for image in batch]) for texts in trained]
         image = torch.stack([features[image] for image in batch])
-        loss = cross_entropies(image, text)
+        loss = torch.zeros(())
+        for text in every:  # the halving of joint training sits inside the loop
+            loss = loss / 2 + cross_entropies(image, text)
+        loss = loss / len(every)
         if partners is not None:
             partner = model([partners[image] for image in batch])
             loss = loss + recipe.align_weight * alignment(loss_name, image, text, partner)
@@ -330,9 +372,10 @@ def train(
         result.losses.append(loss.item())
         if (step + 1) % 5 == 0:
             model.model.eval()
+            seen = torch.stack([features[image] for image in validation])
             with torch.no_grad():
-                texts = model([trained[image] for image in validation])
-            score = recall(torch.stack([features[image] for image in validation]), texts)
+                found = [model([texts[image] for image in validation]) for texts in trained]
+            score = round(sum(recall(seen, texts) for texts in found) / len(found), 4)
             result.scores[step + 1] = score
             if score >= best:
                 best, result.best_step = score, step + 1
@@ -343,7 +386,9 @@ def train(
 def both(
     world: World, spec: DeltaSpec, strategy: str, loss: str, recipe: Recipe = RECIPE
 ) -> tuple[Outcome, Result]:
-    fields, trained, partner = ROUTINES[strategy]
+    given, trained, partner = ROUTINES[strategy]
+    fields = dict(given)
+    joint = fields.pop("joint", ())
     request = TrainingRequest(
         AlignmentRequest(
             world.language,
@@ -354,6 +399,7 @@ def both(
             **fields,
         ),
         delta=spec,
+        joint=joint,
         recipe=replace(recipe, align_loss=LOSSES[loss], start="opendelta"),
     )
     workspace = world.workspace
@@ -381,7 +427,7 @@ def both(
         model,
         dict(zip(images, encoded.features, strict=True)),
         recorded,
-        world.texts[trained],
+        [world.texts[texts] for texts in trained.split("+")],
         world.texts[partner] if partner else None,
         loss,
         (
@@ -395,20 +441,27 @@ def both(
     return ours, theirs
 
 
-def require_equal(ours: Outcome, theirs: Result) -> None:
+def require_equal(ours: Outcome, theirs: Result, weights: float = 1e-5) -> None:
     assert len(ours.losses) == len(theirs.losses) >= 60
-    torch.testing.assert_close(ours.losses, tuple(theirs.losses), atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(ours.losses, tuple(theirs.losses), atol=5e-5, rtol=0)
     measured = {e.step: round(e.mean_r1 / 100, 4) for e in ours.history[1:]}
     assert measured == theirs.scores
     assert ours.chosen is not None and ours.chosen.step == theirs.best_step
     assert ours.tensors.keys() == theirs.best.keys()
     for name, tensor in ours.tensors.items():
-        torch.testing.assert_close(tensor, theirs.best[name], atol=2e-3, rtol=0, msg=name)
+        torch.testing.assert_close(tensor, theirs.best[name], atol=weights, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("strategy", ROUTINES)
 def test_every_routine(small: World, strategy: str) -> None:
-    require_equal(*both(stored(small), KINDS["run_cross"], strategy, "mse"))
+    recipe = replace(RECIPE, languages_weigh="halving")
+    require_equal(*both(stored(small), KINDS["run_cross"], strategy, "mse", recipe))
+
+
+@pytest.mark.parametrize("kind", ["lora", "adapter"])
+def test_task_2_of_multi30k(task2: World, kind: str) -> None:
+    """Caption 1 of five, for training, partner and validation alike."""
+    require_equal(*both(task2, KINDS[kind], "method1", "mse"))
 
 
 @pytest.mark.parametrize("strategy", ["method2", "method3"])
@@ -425,7 +478,8 @@ def test_every_loss(small: World, loss: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind(small: World, kind: str) -> None:
-    require_equal(*both(small, KINDS[kind], "method1", "mse"))
+    weights = 1e-3 if kind == "everything" else 1e-5  # Adam makes much of tiny gradients
+    require_equal(*both(small, KINDS[kind], "method1", "mse"), weights)
 
 
 def test_the_masks_are_what_makes_the_difference(small: World) -> None:

@@ -43,7 +43,13 @@ def pack(
         tensors: The delta's.
         facts: :meth:`DeltaManifest.facts`, repeated in the file; ``None`` in format 1.
     """
-    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    kept: set[int] = set()
+    for name, tensor in tensors.items():
+        # What other programs saved may share memory, which safetensors does not take.
+        where = tensor.untyped_storage().data_ptr()
+        plain[name] = (tensor.clone() if where in kept else tensor).contiguous()
+        kept.add(where)
     # One entry alone: safetensors writes several in an order of its own.
     metadata = None if facts is None else {_FACTS: _canonical(facts)}
     data = save(plain, metadata)
@@ -82,6 +88,7 @@ class TrainingData:
         alignment_sha256: Hash of the alignment set, as ``xclipt align`` records it.
         floor: Least cosine that a pair's texts had to have in the frozen tower.
         left_out: How many pairs were passed over, by reason.
+        split_seed: What the paper's split was drawn with; ``None`` where it is the paper's own.
         caption: The number of the caption that was taken of every picture; ``None`` where one was
             drawn, or all were taken.
     """
@@ -98,6 +105,7 @@ class TrainingData:
     floor: float | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     caption: int | None = None
+    split_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,8 +179,9 @@ class DeltaManifest:
             del plain[own]
         if not self.languages:
             del plain["languages"]
-        if self.data.caption is None:  # what earlier releases wrote does not know of it
-            del plain["data"]["caption"]
+        for since in ("caption", "split_seed"):  # what earlier releases wrote does not know of them
+            if plain["data"][since] is None:
+                del plain["data"][since]
         facts: dict[str, Any] = json.loads(_canonical(plain))
         return facts
 

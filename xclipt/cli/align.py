@@ -14,6 +14,7 @@ from xclipt.cli.options import (
     Download,
     Floor,
     Languages,
+    SplitSeed,
     TrainingSplit,
     TranslationsOf,
     common_options,
@@ -58,6 +59,7 @@ def align_command(
     ] = False,
     caption: Caption = None,
     download: Download = False,
+    split_seed: SplitSeed = 42,
 ) -> None:
     """Build the pairs that train-delta trains on, and measure how far apart they are without it.
 
@@ -84,6 +86,7 @@ def align_command(
                 routine=ROUTINES[routine],
                 seed=common.seed,
                 split=None if split == "full" else split,
+                split_seed=split_seed,
                 allow_missing=allow_missing,
                 translator=translations,
                 floor=floor,

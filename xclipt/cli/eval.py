@@ -13,6 +13,7 @@ from xclipt.cli.options import (
     DatasetName,
     Download,
     Languages,
+    SplitSeed,
     TranslationsOf,
     common_options,
 )
@@ -143,6 +144,7 @@ def eval_command(
     allow_missing: AllowMissing = False,
     caption: Caption = None,
     download: Download = False,
+    split_seed: SplitSeed = 42,
 ) -> None:
     """Measure image-text retrieval per language: the frozen base beside its deltas.
 
@@ -169,6 +171,7 @@ def eval_command(
             languages=languages,
             split=split,
             shots=shots,
+            split_seed=split_seed,
             mode=mode,
             deltas=choose_deltas(
                 run.workspace.directory, languages, name=delta, against=against, seeds=seeds

@@ -15,7 +15,11 @@ from xclipt.errors import UsageError
 def import_delta_command(
     common: CommonOptions,
     folder: Annotated[
-        Path, typer.Argument(help="Folder of the delta: native, hub, peft or opendelta.")
+        Path,
+        typer.Argument(
+            help="Folder of the delta: native, hub, peft or opendelta; or a .ckpt of the paper's "
+            "released code."
+        ),
     ],
     lang: Annotated[
         str | None,
@@ -25,6 +29,17 @@ def import_delta_command(
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="New name for the delta (default: its own).")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            help="What it was trained on, target or to-en, if the folder does not say (target).",
+        ),
+    ] = None,
+    alpha: Annotated[
+        int | None,
+        typer.Option("--alpha", help="A LoRA's in a .ckpt, which does not say (16).", min=1),
     ] = None,
     use: Annotated[
         bool, typer.Option("--use", help="Make it current even where the language has another.")
@@ -41,11 +56,19 @@ def import_delta_command(
     from xclipt.export.importing import import_delta
 
     with Invocation(common, create=True) as run:
-        if not folder.is_dir():
+        if not folder.exists():
             raise UsageError(f"{folder}: no such folder; name the folder that holds the delta")
         if lang is not None:
             lang = run.language(lang)
-        imported = import_delta(run.directory, folder, language=lang, name=name, make_current=use)
+        imported = import_delta(
+            run.directory,
+            folder,
+            language=lang,
+            name=name,
+            make_current=use,
+            text=text,
+            alpha=alpha,
+        )
         if imported.foreign:
             run.progress.note(
                 f"{folder}: xclipt did not write it; that it was trained on this backbone is your "

@@ -13,6 +13,7 @@ from xclipt.cli.options import (
     DatasetName,
     Download,
     Languages,
+    SplitSeed,
     common_options,
 )
 from xclipt.cli.terminal import print_json, print_table
@@ -90,6 +91,7 @@ def translate_command(
     ] = None,
     caption: Caption = None,
     download: Download = False,
+    split_seed: SplitSeed = 42,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would be translated and by what; write nothing."),
@@ -128,7 +130,7 @@ def translate_command(
             raise UsageError(f"--file {file}: holds one language; give one --lang")
         reports = []
         for language in languages:
-            captions = captions_to_translate(data, language, direction, split, shots)
+            captions = captions_to_translate(data, language, direction, split, shots, split_seed)
             chosen = open_engine(
                 request,
                 data,

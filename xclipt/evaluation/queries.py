@@ -10,7 +10,7 @@ from xclipt.alignment.routines import TARGET, TEXTS, TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import require_pictures, split_present
-from xclipt.data.splits import protocol
+from xclipt.data.splits import PAPER_SEED, protocol
 from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, picture_key
@@ -35,6 +35,7 @@ class EvaluationRequest:
         split: ``None`` takes ``test``, else ``val``, else all pictures. A data set in one piece
             also has ``full``, and ``paper``: what the paper's split leaves for the test.
         shots: Training pictures of the paper's split.
+        split_seed: What the paper's split draws with.
         mode: ``image`` ranks pictures; ``text`` ranks the English captions of the same pictures;
             ``auto`` is ``image`` where the pictures are there.
         deltas: The deltas of each language that has any; ``None`` takes the current ones. Several
@@ -61,6 +62,7 @@ class EvaluationRequest:
     languages: Sequence[str]
     split: str | None = None
     shots: int = 50
+    split_seed: int = PAPER_SEED
     mode: str = "auto"
     deltas: Mapping[str, Sequence[StoredDelta]] | None = None
     allow_missing: bool = False
@@ -200,7 +202,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         current = {language: workspace.directory.current(language) for language in languages}
         deltas = {language: (delta,) for language, delta in current.items() if delta}
     named = _choose_split(dataset, request.split)
-    view, split = protocol(dataset, named, request.shots, "test")
+    view, split = protocol(dataset, named, request.shots, "test", request.split_seed)
     every_english: dict[str, tuple[str, ...]] = {}
     if "en" in dataset.languages:
         every_english = {p.image: p.captions for p in view.captions("en", split) if p.captions}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import xclipt
+from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData
 from xclipt.backbones.backbone import BackboneIdentity
@@ -16,7 +17,7 @@ from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import require_fit
 from xclipt.deltas.kinds import spec_from
 from xclipt.errors import UsageError, XcliptError, blaming_what_was_named
-from xclipt.export import opendelta, peft
+from xclipt.export import opendelta, peft, released
 from xclipt.export.exchange import ReadDelta
 from xclipt.export.native import read_native
 from xclipt.export.opendelta import read_opendelta
@@ -62,16 +63,21 @@ def import_delta(
     language: str | None = None,
     name: str | None = None,
     make_current: bool = False,
+    text: str | None = None,
+    alpha: int | None = None,
 ) -> Imported:
     """Store the delta that a folder holds. It becomes current where its language has no other.
 
     Args:
         directory: Where to; the delta must stand on its backbone.
-        folder: What xclipt, PEFT or OpenDelta wrote.
+        folder: What xclipt, PEFT or OpenDelta wrote; or a ``.ckpt`` of the paper's released code.
         language: The delta's language. Needed for a folder that xclipt did not write; for others
             it must be the manifest's.
         name: Another name than its own.
         make_current: Make it current in any case.
+        text: What it was trained on, ``target`` or ``to-en``; ``None`` is what the manifest says,
+            and ``target`` without one.
+        alpha: A LoRA's, where it comes from a ``.ckpt``; ``None`` is OpenDelta's default.
 
     Raises:
         XcliptError: The folder holds no delta, a damaged one, another backbone's, or one that does
@@ -80,10 +86,16 @@ def import_delta(
     outline = blueprint(directory.backbone.id)
     code = resolve(language) if language else None
     with blaming_what_was_named():
-        read = _read(folder, outline.text_tower)
+        read = _read(folder, outline.text_tower, alpha)
+        if text not in (None, TARGET, TO_EN):
+            raise XcliptError(f"choose {TARGET} or {TO_EN}", field="text", value=text)
         if read.manifest is None:
             described = _foreign_manifest(
-                directory.backbone, outline.text_parameters, folder, read, code
+                directory.backbone, outline.text_parameters, folder, read, code, text or TARGET
+            )
+        elif text not in (None, read.manifest.text):
+            raise XcliptError(
+                f"{folder} was trained on {read.manifest.text}", field="text", value=text
             )
         else:
             described = _own_manifest(directory, folder, read, read.manifest, code)
@@ -112,7 +124,11 @@ def import_delta(
     return Imported(stored, read.format, read.manifest is None)
 
 
-def _read(folder: Path, tower: TextTower) -> ReadDelta:
+def _read(folder: Path, tower: TextTower, alpha: int | None) -> ReadDelta:
+    if folder.is_file() and folder.suffix == released.SUFFIX:
+        return released.read_released(folder, tower, alpha)
+    if alpha is not None:
+        raise XcliptError(f"{folder} says it itself; leave it out", field="alpha", value=alpha)
     if not folder.is_dir():
         raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
     readers: list[tuple[bool, Callable[[Path, TextTower], ReadDelta]]] = [
@@ -125,8 +141,14 @@ def _read(folder: Path, tower: TextTower) -> ReadDelta:
             return read(folder, tower)
     raise XcliptError(
         f"{folder}: no delta; it has none of {MANIFEST}, {peft.CONFIG}, or a {opendelta.CONFIG} "
-        "with delta_type"
+        f"with delta_type, and a {released.SUFFIX} is named itself"
     )
+
+
+def _own_name(path: Path) -> str:
+    """A delta's name where none is given: its folder's, which a checkpoint has its recipe in."""
+    folder = path.parent if path.suffix == released.SUFFIX else path
+    return folder.name
 
 
 def _is_opendelta(path: Path) -> bool:
@@ -169,6 +191,7 @@ def _foreign_manifest(
     folder: Path,
     read: ReadDelta,
     language: str | None,
+    text: str,
 ) -> DeltaManifest:
     if language is None:
         raise XcliptError(
@@ -182,13 +205,13 @@ def _foreign_manifest(
     described, _ = DeltaManifest.of(
         read.tensors,
         language=language,
-        name=folder.resolve().name,
+        name=_own_name(folder.resolve()),
         kind=read.kind,
         setting=asdict(spec),
         backbone=dict(vars(backbone)),
         backbone_parameters=text_parameters,
         routine=None,
-        text="target",
+        text=text,
         recipe={"imported_from": read.format},
         seed=0,
         data=TrainingData("unknown", None, None, 0, "", None, 0, ()),

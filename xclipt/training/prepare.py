@@ -25,7 +25,7 @@ from xclipt.artifacts.manifest import TrainingData
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pairs import picture_order
 from xclipt.data.pictures import require_pictures
-from xclipt.data.splits import PAPER, PaperSplit
+from xclipt.data.splits import PAPER, PAPER_SEED, PaperSplit
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
 from xclipt.files import picture_key
@@ -112,6 +112,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     ]
     held_images = dict.fromkeys(image for part in held for image in part.images)
 
+    drawn = request.alignment.split_seed
     trained = [pair.image for pair in alignments[0].pairs]
     row = {image: i for i, image in enumerate(dict.fromkeys([*trained, *held_images]))}
     pictures = workspace.encode_pictures([dataset.picture_path(image) for image in row])
@@ -131,6 +132,7 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
         floor=request.alignment.floor,
         left_out=dict(sum((Counter(one.left_out.counts()) for one in alignments), Counter())),
         caption=dataset.caption,
+        split_seed=drawn if request.alignment.split == PAPER and drawn != PAPER_SEED else None,
     )
 
     aligned = request.alignment.routine is not None and recipe.align_weight > 0

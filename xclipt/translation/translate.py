@@ -8,7 +8,7 @@ from functools import partial
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.splits import PAPER, PaperSplit
+from xclipt.data.splits import PAPER, PAPER_SEED, PaperSplit
 from xclipt.errors import FailedError, XcliptError
 from xclipt.progress import Progress
 from xclipt.translation.dropped import look_of
@@ -94,7 +94,12 @@ class TranslationReport:
 
 
 def captions_to_translate(
-    dataset: Dataset, language: str, direction: str, split: str | None, shots: int | None = None
+    dataset: Dataset,
+    language: str,
+    direction: str,
+    split: str | None,
+    shots: int | None = None,
+    split_seed: int = PAPER_SEED,
 ) -> Captions:
     """The captions of ``language`` (``to-en``), or the English ones (``from-en``).
 
@@ -106,6 +111,7 @@ def captions_to_translate(
             needs: ``to-en`` the captions that are trained, validated and tested on, ``from-en`` the
             English ones of the training pictures, as nothing else meets a translation.
         shots: Training pictures of the paper's split.
+        split_seed: What it draws with.
 
     Raises:
         XcliptError: The data set has no such captions or split, or the language is English.
@@ -120,7 +126,7 @@ def captions_to_translate(
     source, target = way.source, way.target
     parts: Sequence[str | None] = (split,)
     if split == PAPER and split not in dataset.splits:
-        dataset = view = PaperSplit(dataset, shots)
+        dataset = view = PaperSplit(dataset, shots, split_seed)
         parts = ("train",) if direction == FROM_EN else view.parts
     pictures = [picture for part in parts for picture in dataset.captions(source, part)]
     human = (
