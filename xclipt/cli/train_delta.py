@@ -159,7 +159,7 @@ def train_delta_command(
         bool | None,
         typer.Option(
             "--train-layernorm/--no-train-layernorm",
-            help="Train the output LayerNorms too (yes; for soft-prompt no).",
+            help="Train the output LayerNorms too (yes; for soft-prompt and bitfit no).",
             rich_help_panel=DELTA,
         ),
     ] = None,
