@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones import clip, mclip
+from xclipt.backbones import mclip
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, CaptionTokenizer
-from xclipt.backbones.text_tower import BERT_MODULES, TextTower
+from xclipt.backbones.text_tower import BERT_MODULES, CLIP_MODULES, Pooling, TextTower
 from xclipt.progress import Progress, Silent
 from xclipt.workspace import Workspace
 
@@ -90,9 +90,9 @@ def siglip_backbone() -> Backbone:
     tower = TextTower(
         SiglipTextModel(settings),
         nn.Linear(16, 8),
-        clip.MODULES,
-        clip.PUBLISHED,
-        pools_itself=True,
+        CLIP_MODULES,
+        mclip.PUBLISHED,
+        pooling=Pooling.OWN,
         max_length=20,
     )
     return replace(tiny_backbone(), text_tower=tower.eval().requires_grad_(False))
