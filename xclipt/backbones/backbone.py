@@ -49,8 +49,8 @@ class CaptionTokenizer:
     tokenizer: Any
     prefix: str
     max_length: int
-    padded: bool = False
-    clean: Callable[[str], str] = str
+    padded: bool = field(default=False, kw_only=True)
+    clean: Callable[[str], str] = field(default=str, kw_only=True)
 
     def __call__(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of every caption, cut at ``max_length``, not padded."""
