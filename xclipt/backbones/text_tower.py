@@ -1,7 +1,8 @@
 """Text towers: an encoder, its pooling and a head, and what deltas and exports know of them."""
 
 import inspect
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +96,10 @@ class PublishedFormat:
         encoder_class: The class of transformers that holds the encoder alone.
         load_encoder: The call that loads it from the folder ``TEXT_TOWER``.
         usage: How a whole checkpoint in the folder ``{name}`` is used, as Markdown.
+        head_within: The published encoder applies the head by itself.
+        input_notes: What a user of the encoder has to know of its inputs, for a card.
+        older_names: Parts of names of the encoder's weights that are others in checkpoints.
+        checked: What the exports for other libraries were checked with, for a card.
     """
 
     encoder_prefix: str
@@ -102,6 +107,10 @@ class PublishedFormat:
     encoder_class: str
     load_encoder: str
     usage: str
+    head_within: bool = False
+    input_notes: str = ""
+    older_names: Mapping[str, str] = field(default_factory=dict)
+    checked: str = "Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24"
 
 
 @dataclass(frozen=True)
