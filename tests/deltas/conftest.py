@@ -1,25 +1,38 @@
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 
-from tests.factories.models import load, write_clip, write_mclip_backbone
-from tests.factories.tiny import siglip_backbone, tiny_backbone
+from tests.factories.dual_encoders import DUAL_ENCODERS, write_dual_encoder
+from tests.factories.models import load, write_mclip_backbone
+from tests.factories.tiny import tiny_backbone
 from xclipt.backbones.backbone import Backbone
 
 
-@pytest.fixture(params=["bert", "xlm-roberta", "clip", "siglip"])
-def small(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
+    """A small backbone of a family by name; no test changes it."""
+
+    @cache
+    def loaded(name: str) -> Backbone:
+        if name == "bert":
+            return tiny_backbone()
+        folder = tmp_path_factory.mktemp(name)
+        if name == "xlm-roberta":
+            return load(write_mclip_backbone(folder))
+        write_dual_encoder(folder, name)
+        return load(folder)
+
+    return loaded
+
+
+@pytest.fixture(params=["bert", "xlm-roberta", *DUAL_ENCODERS])
+def small(request: pytest.FixtureRequest, loaded: Callable[[str], Backbone]) -> Backbone:
     """A small backbone of every family that deltas are put into."""
-    if request.param == "bert":
-        return tiny_backbone()
-    if request.param == "siglip":
-        return siglip_backbone()
-    write = write_clip if request.param == "clip" else write_mclip_backbone
-    write(tmp_path)
-    return load(tmp_path)
+    return loaded(request.param)
 
 
 @pytest.fixture
-def roberta(tmp_path: Path) -> Backbone:
+def roberta(loaded: Callable[[str], Backbone]) -> Backbone:
     """A small XLM-R."""
-    return load(write_mclip_backbone(tmp_path))
+    return loaded("xlm-roberta")

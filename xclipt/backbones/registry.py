@@ -9,25 +9,29 @@ import torch
 
 from xclipt.backbones import builtin
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
-from xclipt.backbones.clip import CLIP, load_image_side
+from xclipt.backbones.clip import load_image_side
+from xclipt.backbones.dual_encoder import DUAL_ENCODER
 from xclipt.backbones.family import Family, ImageSide, NamedBackbone
 from xclipt.backbones.fingerprint import (
     fingerprint,
+    is_finite,
     remembered,
     tokenizer_definition,
     tower_weights,
 )
 from xclipt.backbones.mclip import MCLIP
-from xclipt.backbones.model_files import fetch, read_config, weights_file
+from xclipt.backbones.model_files import fetch, read_config, tokenizer_files, weights_files
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
-FAMILIES: tuple[Family, ...] = (MCLIP, CLIP)
+FAMILIES: tuple[Family, ...] = (MCLIP, DUAL_ENCODER)
 """What is known, in the order in which a ``config.json`` is held against it: a row a family."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_UNCLEAN = "A Cat,  a DOG!"
+"""What cleaning a text does is told by what becomes of this one."""
 
 
 def load_backbone(
@@ -54,9 +58,9 @@ def load_backbone(
     folder = _described(name)
     family = _family_of(folder)
     local = Path(name).is_dir()
-    images = family.load_images(folder)
     if not local:
         folder = fetch(name, family.files, family.optional_files)
+    images = family.load_images(folder)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
     return _assembled(*identity, folder, family.load_text(folder), images, device, dtype)
 
@@ -143,12 +147,22 @@ def _described(name: str) -> Path:
 
 
 def _family_of(folder: Path) -> Family:
-    config = read_config(folder)
+    config, path = read_config(folder), folder / "config.json"
+    if config.get("auto_map"):
+        raise XcliptError(
+            f"{path}: the model is code that lies beside its weights (auto_map, which "
+            "trust_remote_code would run), and xclipt runs no code from a model's folder; choose "
+            f"one without, {_formats()}"
+        )
     for family in FAMILIES:
         if family.recognises(config):
             return family
     known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
-    raise XcliptError(f"{folder / 'config.json'}: neither {known}")
+    raise XcliptError(f"{path}: neither {known}")
+
+
+def _formats() -> str:
+    return " or ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
 
 
 def _assembled(
@@ -161,17 +175,20 @@ def _assembled(
     dtype: torch.dtype,
 ) -> Backbone:
     tower, tokenizer = text
-    preprocessing = {
+    preprocessing: dict[str, object] = {
         "text_prefix": tokenizer.prefix,
         "max_tokens": tokenizer.max_length,
-        "pooling": "its own" if tower.pools_itself else "masked mean",
+        "pooling": tower.pooling.value,
         "pixels": images.preprocessing,
     }
+    if tokenizer.padded:  # without a mask the padding counts
+        preprocessing["padding"] = tokenizer.tokenizer.pad_token_id
+        preprocessing["cleaning"] = tokenizer.clean(_UNCLEAN)
 
     def measure() -> str:
         weights = tower_weights(tower, images.tower)
         for where, tensor in weights.items():
-            if not tensor.isfinite().all():
+            if not is_finite(tensor):
                 raise XcliptError(
                     f"{name}: {where} holds values that are not finite; get its weights anew"
                 )
@@ -185,10 +202,9 @@ def _assembled(
         )
     for side in (tower, images.tower):
         side.eval().requires_grad_(False).to(device)
-    files = [weights_file(folder), folder / "config.json", *images.files]
+    files = [*weights_files(folder), folder / "config.json", *images.files]
     # Where the tokenizer was read: a folder may leave it to another.
-    tokenizer_file = Path(tokenizer.tokenizer.name_or_path) / "tokenizer.json"
-    files += [p for p in [tokenizer_file] if p.is_file()]
+    files += tokenizer_files(Path(tokenizer.tokenizer.name_or_path))
     return Backbone(
         identity=BackboneIdentity(
             name, f"{revision[:12]}+{images.revision[:12]}", _remembered(files, images, measure)
