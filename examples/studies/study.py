@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST
+from xclipt.backbones.text_tower import Similarity
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.kinds import PartialSpec
 from xclipt.errors import XcliptError
 from xclipt.files import write_bytes
+from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
 from xclipt.training.train import train_delta
 from xclipt.training.warm_start import WarmStarts
@@ -169,9 +171,12 @@ def found(
         return None
     stored = directory.delta(language, name)
     data, pairs = stored.manifest.data, request.alignment
-    made = (stored.manifest.recipe, stored.spec, data.dataset, data.shots)
+    recipe = stored_recipe(stored.manifest.recipe)
+    made = (recipe, stored.spec, data.dataset, data.shots)
     spec = request.delta_spec(WarmStarts(directory, shipped))
-    alike = made == (asdict(request.recipe), spec, dataset, pairs.shots)
+    # Where the request leaves the scale of the loss to the backbone, it is what that had.
+    own = Similarity(recipe["logit_scale"], recipe["logit_bias"])
+    alike = made == (asdict(request.recipe.on(own)), spec, dataset, pairs.shots)
     return stored if alike and pairs.split in (None, data.split) else None
 
 

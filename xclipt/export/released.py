@@ -16,7 +16,7 @@ from xclipt.deltas.kind import HEAD
 from xclipt.deltas.lora import updated_modules
 from xclipt.errors import XcliptError
 from xclipt.export.exchange import ReadDelta
-from xclipt.export.leading_prompt import VECTORS
+from xclipt.export.leading_prompt import vectors_name
 
 SUFFIX = ".ckpt"
 ALPHA = 16
@@ -54,8 +54,8 @@ def read_released(path: Path, tower: TextTower, alpha: int | None) -> ReadDelta:
         # Width and bottleneck, each cut into as many parts.
         kind, setting = "compacter", setting | {"reduction": left.shape[1] // right.shape[-1]}
     elif _PROMPT in tensors:
-        tensors[VECTORS] = tensors.pop(_PROMPT)
-        kind, setting = "soft-prompt", setting | {"tokens": len(tensors[VECTORS])}
+        vectors = tensors[vectors_name(tower)] = tensors.pop(_PROMPT)
+        kind, setting = "soft-prompt", setting | {"tokens": len(vectors)}
     else:
         kind, setting = "full-finetune", setting | {"train_layernorm": True}
     if alpha is not None and kind != "lora":
