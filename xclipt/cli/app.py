@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from xclipt import __version__
 from xclipt.cli.align import align_command
+from xclipt.cli.backbones import backbones_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
@@ -37,6 +38,7 @@ app.command("export-delta")(export_delta_command)
 app.command("search")(search_command)
 app.command("import-delta")(import_delta_command)
 app.command("status")(status_command)
+app.command("backbones")(backbones_command)
 app.command("verify")(verify_command)
 app.command("use")(use_command)
 app.command("remove")(remove_command)
