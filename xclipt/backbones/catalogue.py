@@ -40,10 +40,10 @@ _NC, _APACHE = "CC BY-NC 4.0", "Apache 2.0"
 
 CATALOGUE = (
     Published(BUILTIN, "E5", 512, 128, 117_703_040, 165_888, "100", "MIT, Apache 2.0"),
-    Published("mclip-l14", _MCLIP, 768, 512, 560_677_632, 884_736, "48", "MIT"),
-    Published("mclip-b32", _MCLIP, 512, 512, 560_415_232, 884_736, "48", "MIT"),
-    Published("mclip-b16plus", _MCLIP, 640, 512, 560_546_432, 884_736, "48", "MIT"),
-    Published("mclip-labse-l14", _MCLIP, 768, 512, 471_517_440, 331_776, "109", "MIT"),
+    Published("mclip-l14", _MCLIP, 768, 512, 560_677_632, 884_736, "48 (of 100)", "MIT"),
+    Published("mclip-b32", _MCLIP, 512, 512, 560_415_232, 884_736, "48 (of 100)", "MIT"),
+    Published("mclip-b16plus", _MCLIP, 640, 512, 560_546_432, 884_736, "48 (of 100)", "MIT"),
+    Published("mclip-labse-l14", _MCLIP, 768, 512, 471_517_440, 331_776, "48 (of 109)", "MIT"),
     Published(
         "google/siglip2-base-patch16-224", _SIGLIP, 768, 64, 282_303_744, 331_776, "109", _APACHE
     ),
