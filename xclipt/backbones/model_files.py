@@ -103,22 +103,33 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     return plain
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a ``pytorch_model.bin``.
+
+    Args:
+        prefix: What the names of those that are wanted begin with.
 
     Raises:
         XcliptError: It is damaged, or holds anything but tensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    state = _read_weights(path, prefix)
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise XcliptError(f"{path}: not a mapping of names to tensors")
+    return {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _read_weights(path: Path, prefix: str) -> Any:
+    from safetensors import SafetensorError, safe_open
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                return {name: file.get_tensor(name) for name in names}
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped into memory
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
         raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
     except Exception:
@@ -127,9 +138,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: is damaged or holds more than tensors; copy it again, or save it as "
             "safetensors"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise XcliptError(f"{path}: not a mapping of names to tensors")
-    return state
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a file, by name; of a safetensors file its header alone is read.
+
+    Raises:
+        XcliptError: As :func:`read_weights`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in read_weights(path).items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
 
 
 def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
@@ -163,16 +189,16 @@ def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
     return tokenizer
 
 
-def weights_file(folder: Path) -> Path:
+def weights_file(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
     """The file of weights in a checkpoint's folder.
 
     Raises:
         XcliptError: There is none.
     """
-    for name in WEIGHTS:
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise XcliptError(f"{folder}: no weights ({' or '.join(WEIGHTS)}); put them there")
+    raise XcliptError(f"{folder}: no weights ({' or '.join(names)}); put them there")
 
 
 def first_line(error: BaseException) -> str:

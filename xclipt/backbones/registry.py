@@ -18,15 +18,17 @@ from xclipt.backbones.fingerprint import (
     tower_weights,
 )
 from xclipt.backbones.mclip import MCLIP
-from xclipt.backbones.model_files import fetch, read_config, weights_file
+from xclipt.backbones.model_files import fetch, read_json, weights_file
+from xclipt.backbones.open_clip import OPEN_CLIP
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
-FAMILIES: tuple[Family, ...] = (MCLIP, CLIP)
-"""What is known, in the order in which a ``config.json`` is held against it: a row a family."""
+FAMILIES: tuple[Family, ...] = (MCLIP, CLIP, OPEN_CLIP)
+"""What is known, in the order in which a model's folder is held against it: a row a family."""
 
+_COPY_AGAIN = "; copy the model's folder again"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -50,7 +52,8 @@ def load_backbone(
         family, published = known
         folder = fetch(published.text, family.files, family.optional_files)
         text, images = family.load_text(folder), load_image_side(published.image)
-        return _assembled(name, folder.name, folder, text, images, device, dtype)
+        files = _described_by(family, folder)
+        return _assembled(name, folder.name, files, text, images, device, dtype)
     folder = _described(name)
     family = _family_of(folder)
     local = Path(name).is_dir()
@@ -58,7 +61,8 @@ def load_backbone(
     if not local:
         folder = fetch(name, family.files, family.optional_files)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
-    return _assembled(*identity, folder, family.load_text(folder), images, device, dtype)
+    files = _described_by(family, folder)
+    return _assembled(*identity, files, family.load_text(folder), images, device, dtype)
 
 
 def blueprint(name: str) -> Blueprint:
@@ -132,7 +136,8 @@ def _described(name: str) -> Path:
         for family in FAMILIES:
             if why := family.unreadable.get(name):
                 raise XcliptError(why, field="backbone", value=name)
-        return fetch(name, ["config.json"])
+        described = tuple(dict.fromkeys(family.config_file for family in FAMILIES))
+        return fetch(name, [described], described)
     names = [short for family in FAMILIES for short in family.named]
     formats = " or ".join(f"{family.name}'s" for family in FAMILIES)
     raise XcliptError(
@@ -143,18 +148,32 @@ def _described(name: str) -> Path:
 
 
 def _family_of(folder: Path) -> Family:
-    config = read_config(folder)
-    for family in FAMILIES:
-        if family.recognises(config):
-            return family
+    """The first family of the folder: of several with weights there, where they are."""
+    configs = {family.config_file: folder / family.config_file for family in FAMILIES}
+    described = {n: read_json(path, _COPY_AGAIN) for n, path in configs.items() if path.is_file()}
+    fitting = [
+        family
+        for family in FAMILIES
+        if family.config_file in described and family.recognises(described[family.config_file])
+    ]
+    complete = [f for f in fitting if any((folder / name).is_file() for name in f.weights)]
+    if fitting:
+        return (complete or fitting)[0]
+    first = configs[next(iter(described or configs))]
+    if not described:
+        read_json(first)  # tells why it cannot
     known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
-    raise XcliptError(f"{folder / 'config.json'}: neither {known}")
+    raise XcliptError(f"{first}: neither {known}")
+
+
+def _described_by(family: Family, folder: Path) -> list[Path]:
+    return [weights_file(folder, family.weights), folder / family.config_file]
 
 
 def _assembled(
     name: str,
     revision: str,
-    folder: Path,
+    described_by: list[Path],
     text: tuple[TextTower, CaptionTokenizer],
     images: ImageSide,
     device: torch.device,
@@ -166,7 +185,7 @@ def _assembled(
         "max_tokens": tokenizer.max_length,
         "pooling": "its own" if tower.pools_itself else "masked mean",
         "pixels": images.preprocessing,
-    }
+    } | ({"text_cleaning": tokenizer.cleaning.name} if tokenizer.cleaning else {})
 
     def measure() -> str:
         weights = tower_weights(tower, images.tower)
@@ -177,7 +196,8 @@ def _assembled(
                 )
         return fingerprint(weights, tokenizer_definition(tokenizer.tokenizer), preprocessing)
 
-    dim = sum(p.shape[0] for n, p in tower.head.named_parameters() if n == "weight")
+    projections = [p for p in tower.head.parameters() if p.ndim == 2]
+    dim = projections[-1].shape[0] if projections else images.dim
     if dim != images.dim:
         raise XcliptError(
             f"{name}: the text tower has {dim} dimensions, the image tower {images.dim}; they are "
@@ -185,7 +205,7 @@ def _assembled(
         )
     for side in (tower, images.tower):
         side.eval().requires_grad_(False).to(device)
-    files = [weights_file(folder), folder / "config.json", *images.files]
+    files = [*described_by, *images.files]
     # Where the tokenizer was read: a folder may leave it to another.
     tokenizer_file = Path(tokenizer.tokenizer.name_or_path) / "tokenizer.json"
     files += [p for p in [tokenizer_file] if p.is_file()]

@@ -1,6 +1,7 @@
 """Text towers: an encoder, its pooling and a head, and what deltas and exports know of them."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,11 @@ class PublishedFormat:
         encoder_class: The class of transformers that holds the encoder alone.
         load_encoder: The call that loads it from the folder ``TEXT_TOWER``.
         usage: How a whole checkpoint in the folder ``{name}`` is used, as Markdown.
+        weights: The name of the file with the weights.
+        config: The name of the file that describes the model.
+        split: The checkpoint's weights by the names and in the shapes of the tower's own; for
+            checkpoints that hold several of them as one, or a matrix the other way round.
+        fuse: The reverse.
     """
 
     encoder_prefix: str
@@ -50,6 +56,10 @@ class PublishedFormat:
     encoder_class: str
     load_encoder: str
     usage: str
+    weights: str = "model.safetensors"
+    config: str = "config.json"
+    split: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    fuse: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
 
 @dataclass(frozen=True)
