@@ -1,6 +1,7 @@
 """Small random models of open_clip, in the layout that it publishes its own in."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,25 +71,51 @@ def _saved(
 ) -> Any:
     """The model, after it was saved: by open_clip, but for the name of its encoder."""
     config = {"embed_dim": 48, "vision_cfg": _VISION, **config}
-    with tempfile.TemporaryDirectory() as made:
-        text = dict(config["text_cfg"])
-        if encoder:  # open_clip asks what it is called for the encoder's configuration
-            AutoConfig.for_model(**encoder).save_pretrained(made)
-            text["hf_model_name"] = made
-        path = Path(made) / "small.json"
-        path.write_text(json.dumps({**config, "text_cfg": text}))
+    if encoder:
+        AutoConfig.for_model(**encoder).save_pretrained(_encoder_of(folder))
+    with tempfile.TemporaryDirectory() as aside:
+        path = Path(aside) / "small.json"
+        path.write_text(json.dumps(_with_encoder(config, _encoder_of(folder))))
         open_clip.add_model_config(path)
         torch.manual_seed(0)
         model = open_clip.create_model("small", pretrained_text=False)
     with torch.no_grad():  # as they are made, towers take all texts for much the same
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and not name.startswith("visual"):
-                parameter.mul_(2)
+                parameter.mul_(1.5)
             elif parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     open_clip.set_model_preprocess_cfg(model, {"size": model.visual.image_size, **_PIXELS})
     save_for_hf(model, tokenizer, dict(config), folder, safe_serialization=safe)
     return model.eval()
+
+
+def _encoder_of(folder: Path) -> Path:
+    """Where the configuration of a folder's encoder is, for open_clip, which asks the hub."""
+    return folder.with_name(f"{folder.name}-encoder")
+
+
+def _with_encoder(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    text = config["text_cfg"]
+    named = {**text, "hf_model_name": str(where)} if "hf_model_name" in text else text
+    return {**config, "text_cfg": named}
+
+
+def opened(folder: Path, written: Path) -> tuple[Any, Any]:
+    """Model and preprocessing as open_clip loads them from a folder.
+
+    Args:
+        folder: In open_clip's format.
+        written: The folder of a writer, whose encoder it has.
+    """
+    with tempfile.TemporaryDirectory() as aside:
+        copy = Path(aside) / "model"
+        shutil.copytree(folder, copy)
+        config = json.loads((copy / "open_clip_config.json").read_text())
+        config["model_cfg"] = _with_encoder(config["model_cfg"], _encoder_of(written))
+        (copy / "open_clip_config.json").write_text(json.dumps(config))
+        model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{copy}")
+    return model.eval(), preprocess
 
 
 def write_xlm_roberta(folder: Path, **settings: Any) -> Any:
@@ -123,11 +150,11 @@ def write_siglip(folder: Path, **settings: Any) -> Any:
     """As ``ViT-B-16-SigLIP2``: no mask, padding to the full length, the last position."""
     tokenizer = trained(T5Tokenizer, extra_ids=0)
     text = {
-        **{"context_length": 24, "vocab_size": len(tokenizer), "width": 64, "heads": 4, "layers": 2},
+        **{"context_length": 24, "vocab_size": len(tokenizer), "width": 64, "heads": 4},
         **{"hf_tokenizer_name": "someone/no-such-tokenizer", "mlp_ratio": 3.7362},
         **{"tokenizer_kwargs": {"clean": "canonicalize"}, "no_causal_mask": True},
         **{"proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}},
-        "act_kwargs": {"approximate": "tanh"},
+        **{"act_kwargs": {"approximate": "tanh"}, "layers": 2},
     }
     vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear"}
     config = {"custom_text": True, "init_logit_bias": -10, "text_cfg": text}
@@ -173,6 +200,7 @@ def theirs(model: Any, folder: Path, texts: Sequence[str], language: str | None 
     """Features of texts as open_clip documents it: its tokenizer, its model."""
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     if language:
-        tokenizer.set_language(language)
+        # By open_clip's own set_language nothing happens: transformers takes it back at every call.
+        tokenizer.tokenizer.src_lang = language
     with torch.inference_mode():
         return model.encode_text(tokenizer(list(texts)))

@@ -35,14 +35,6 @@ class NonFiniteError(XcliptError):
 
 
 @dataclass(frozen=True)
-class Cleaning:
-    """What is done to a text before it is taken apart; the name tells it from others."""
-
-    name: str
-    apply: Callable[[str], str]
-
-
-@dataclass(frozen=True)
 class CaptionTokenizer:
     """Turns captions into token ids the way one text tower wants them.
 
@@ -50,7 +42,7 @@ class CaptionTokenizer:
         tokenizer: A transformers fast tokenizer.
         prefix: Put before every caption (``"query: "`` for E5).
         max_length: Tokens kept of a caption, special tokens included.
-        cleaning: What is done to captions first.
+        clean: What is done to a text before all else; lower case, for example.
         languages: The token that tells the tower a text's language, by FLORES-200's code; empty for
             towers that are not told. It is the first of a row, or the last.
     """
@@ -58,7 +50,7 @@ class CaptionTokenizer:
     tokenizer: Any
     prefix: str
     max_length: int
-    cleaning: Cleaning | None = field(default=None, kw_only=True)
+    clean: Callable[[str], str] = field(default=str, kw_only=True)
     languages: Mapping[str, int] = field(default_factory=dict, repr=False, kw_only=True)
 
     def __call__(
@@ -115,9 +107,8 @@ class CaptionTokenizer:
         return [i for i, length in zip(candidates, lengths, strict=True) if length > room]
 
     def _encode(self, captions: Sequence[str], **options: bool) -> Any:
-        texts = [self.prefix + caption for caption in captions]
         return self.tokenizer(
-            [*map(self.cleaning.apply, texts)] if self.cleaning else texts,
+            [self.clean(self.prefix + caption) for caption in captions],
             truncation=True,
             max_length=self.max_length,
             return_attention_mask=False,

@@ -29,6 +29,9 @@ FAMILIES: tuple[Family, ...] = (MCLIP, CLIP, OPEN_CLIP)
 """What is known, in the order in which a model's folder is held against it: a row a family."""
 
 _COPY_AGAIN = "; copy the model's folder again"
+_UNCLEAN = "A Cat,  a DOG!"
+"""What cleaning a text does is told by what becomes of this one."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -180,12 +183,14 @@ def _assembled(
     dtype: torch.dtype,
 ) -> Backbone:
     tower, tokenizer = text
-    preprocessing = {
+    preprocessing: dict[str, object] = {
         "text_prefix": tokenizer.prefix,
         "max_tokens": tokenizer.max_length,
         "pooling": "its own" if tower.pools_itself else "masked mean",
         "pixels": images.preprocessing,
-    } | ({"text_cleaning": tokenizer.cleaning.name} if tokenizer.cleaning else {})
+    }
+    if tokenizer.clean is not str:
+        preprocessing["cleaning"] = tokenizer.clean(_UNCLEAN)
 
     def measure() -> str:
         weights = tower_weights(tower, images.tower)

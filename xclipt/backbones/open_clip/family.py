@@ -1,12 +1,12 @@
 """The family of open_clip's models: text towers, their tokenizers, image towers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xclipt.backbones.backbone import CaptionTokenizer, Cleaning
+from xclipt.backbones.backbone import CaptionTokenizer
 from xclipt.backbones.clip import import_open_clip
 from xclipt.backbones.family import Family, ImageSide
 from xclipt.backbones.model_files import first_line, weights_file
@@ -41,7 +41,7 @@ def load_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     """
     described = describe(folder)
     import_open_clip(str(folder))
-    tokenizer, cleaning = _tokenizer(described)
+    tokenizer, clean = _tokenizer(described)
     pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     tower = load_encoder(described) if described.encoder else load_own(described, pad)
     embeddings: Any = tower.encoder.get_input_embeddings()  # type: ignore[operator]
@@ -61,7 +61,7 @@ def load_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
         tokenizer,
         "",
         min(length, tower.max_length or length),
-        cleaning=cleaning,
+        clean=clean,
         languages=_languages(tokenizer) if told else {},
     )
 
@@ -113,7 +113,7 @@ def load_images(folder: Path) -> ImageSide:
     )
 
 
-def _tokenizer(described: Description) -> tuple[Any, Cleaning]:
+def _tokenizer(described: Description) -> tuple[Any, Callable[[str], str]]:
     from open_clip.tokenizer import get_clean_fn
     from transformers import AutoTokenizer
 
@@ -123,10 +123,9 @@ def _tokenizer(described: Description) -> tuple[Any, Cleaning]:
         raise described.refused(f"tokenizer_kwargs has {name}, which is not known here")
     if mode := described.text.get("tokenizer_mode"):
         raise described.refused(f"tokenizer_mode {mode!r} is not known here")
-    name = str(settings.get("clean", "whitespace" if hub_id else "lower"))
-    cleaning = Cleaning(f"open_clip {name}", get_clean_fn(name))
+    clean = get_clean_fn(settings.get("clean", "whitespace" if hub_id else "lower"))
     if not hub_id:
-        return _clips_own(), cleaning
+        return _clips_own(), clean
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(described.folder, local_files_only=True)
     except Exception as error:
@@ -134,7 +133,7 @@ def _tokenizer(described: Description) -> tuple[Any, Cleaning]:
             f"{described.folder}: cannot read the tokenizer ({first_line(error)}); put the files "
             f"of {hub_id}'s there"
         ) from None
-    return tokenizer, cleaning
+    return tokenizer, clean
 
 
 def _clips_own() -> Any:
