@@ -60,9 +60,9 @@ def load_backbone(
     folder = _described(name)
     family = _family_of(folder)
     local = Path(name).is_dir()
-    images = family.load_images(folder)
     if not local:
         folder = fetch(name, family.files, family.optional_files)
+    images = family.load_images(folder)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
     files = _described_by(family, folder)
     return _assembled(*identity, files, family.load_text(folder), images, device, dtype)
