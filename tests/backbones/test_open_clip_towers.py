@@ -222,7 +222,7 @@ def test_without_open_clip_it_is_told_how_to_install_it(tmp_path, monkeypatch):
     assert str(caught.value) == told
     artifacts = tmp_path / "artifacts"
     run = run_xclipt("train-delta", "--backbone", folder, "--lang", "fr", "--artifacts", artifacts)
-    assert run.code == 1 and run.err.strip().endswith(told) and len(run.err.splitlines()) == 1
+    assert run.code == 2 and run.err.strip().endswith(told) and len(run.err.splitlines()) == 1
 
 
 def test_a_folder_in_both_formats_is_of_the_one_whose_weights_are_there(tmp_path):
