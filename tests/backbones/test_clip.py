@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from tests.factories.models import IMAGE_SIZE, load, write_clip, write_clip_vision
-from xclipt.backbones.clip import MODULES, load_image_side
+from xclipt.backbones.clip import load_image_side
 from xclipt.backbones.registry import blueprint
+from xclipt.backbones.text_tower import CLIP_MODULES
 from xclipt.errors import XcliptError
 
 CAPTIONS = ["un chat", "a dog runs", "chien noir", "un grand chien noir court"]
@@ -16,7 +17,7 @@ CAPTIONS = ["un chat", "a dog runs", "chien noir", "un grand chien noir court"]
 def test_features_are_those_of_transformers(tmp_path, make_picture):
     model = write_clip(tmp_path)
     backbone = load(tmp_path)
-    assert backbone.text_tower.module_names == MODULES
+    assert backbone.text_tower.module_names == CLIP_MODULES
     tokenizer = backbone.tokenizer
     for caption, ours in zip(CAPTIONS, backbone.encode_texts(CAPTIONS), strict=True):
         with torch.inference_mode():
@@ -32,7 +33,7 @@ def test_features_are_those_of_transformers(tmp_path, make_picture):
 def test_shapes_without_weights(tmp_path):
     write_clip(tmp_path)
     tower = blueprint(str(tmp_path)).text_tower
-    assert tower.module_names == MODULES
+    assert tower.module_names == CLIP_MODULES
     shapes = {name: p.shape for name, p in tower.named_parameters()}
     assert shapes == {n: p.shape for n, p in load(tmp_path).text_tower.named_parameters()}
 

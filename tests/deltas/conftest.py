@@ -1,33 +1,46 @@
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache, partial
 
 import pytest
 
-from tests.factories.models import load, write_clip, write_mclip_backbone
+from tests.factories.dual_encoders import DUAL_ENCODERS, write_dual_encoder
+from tests.factories.models import load, write_mclip_backbone
 from tests.factories.open_clip_towers import nllb_backbone, own_transformer_backbone
-from tests.factories.tiny import siglip_backbone, tiny_backbone
+from tests.factories.tiny import tiny_backbone
 from xclipt.backbones.backbone import Backbone
 
 _MADE = {
     "bert": tiny_backbone,
-    "siglip": siglip_backbone,
     "open-clip": partial(own_transformer_backbone, fixed_length=False),
     "open-clip-fixed-length": partial(own_transformer_backbone, fixed_length=True),
     "nllb": nllb_backbone,
 }
-_WRITTEN = {"clip": write_clip, "xlm-roberta": write_mclip_backbone}
 
 
-@pytest.fixture(params=[*_MADE, *_WRITTEN])
-def small(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
+    """A small backbone of a family by name; no test changes it."""
+
+    @cache
+    def loaded(name: str) -> Backbone:
+        if name in _MADE:
+            return _MADE[name]()
+        folder = tmp_path_factory.mktemp(name)
+        if name == "xlm-roberta":
+            return load(write_mclip_backbone(folder))
+        write_dual_encoder(folder, name)
+        return load(folder)
+
+    return loaded
+
+
+@pytest.fixture(params=[*_MADE, "xlm-roberta", *DUAL_ENCODERS])
+def small(request: pytest.FixtureRequest, loaded: Callable[[str], Backbone]) -> Backbone:
     """A small backbone of every family that deltas are put into."""
-    if request.param in _MADE:
-        return _MADE[request.param]()
-    _WRITTEN[request.param](tmp_path)
-    return load(tmp_path)
+    return loaded(request.param)
 
 
 @pytest.fixture
-def roberta(tmp_path: Path) -> Backbone:
+def roberta(loaded: Callable[[str], Backbone]) -> Backbone:
     """A small XLM-R."""
-    return load(write_mclip_backbone(tmp_path))
+    return loaded("xlm-roberta")

@@ -110,7 +110,7 @@ def test_a_fresh_delta_is_the_identity_and_learns_from_the_first_step(small, nam
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_tensor_learns(small, name):
-    delta = adapt(small, SPECS[name])
+    delta = adapt(small, SPECS[name], seed=2)  # with some all ReLUs of a compacter are closed
     delta.load(shaken(delta))
     ids, mask = small.tokenizer.pad(small.tokenizer(CAPTIONS), small.device)
     (delta.tower(ids, mask) ** 2).sum().backward()

@@ -11,6 +11,7 @@ from torch import nn
 from transformers.models.distilbert import modeling_distilbert
 
 from tests.factories.deltas import made_manifest, shaken
+from tests.factories.dual_encoders import LENGTH
 from tests.factories.models import load, write_clip
 from tests.factories.tiny import tiny_backbone
 from xclipt.artifacts.directory import StoredDelta
@@ -18,6 +19,7 @@ from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import KINDS, PartialSpec, spec_from
 from xclipt.deltas.lora import LoraSpec
@@ -215,6 +217,35 @@ def test_a_caption_that_fills_the_tower_makes_room_for_the_prompt(tmp_path):
     assert len(long) == 20 and long[-1] == end and (long[:-1] != end).all()
 
 
+@pytest.mark.parametrize("kind", ["siglip", "siglip2"])
+def test_a_prompt_comes_out_of_the_padding_of_a_tower_of_one_length(loaded, kind):
+    """Total and pooled position stay; only what does not fit beside the prompt is cut."""
+    backbone = loaded(kind)
+    (end,), padding = backbone.tokenizer([""])[0], backbone.tokenizer.tokenizer.pad_token_id
+    delta = adapt(backbone, SoftPromptSpec(tokens=4))
+    vectors = next(iter(delta.tensors().values()))
+    seen = []
+    delta.tower.encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
+    )
+    delta.tower.encoder.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: seen.append(output)
+    )
+    texts = ["a cat", " ".join("a cat" for _ in range(20))]
+    with torch.inference_mode():
+        delta.tower(*backbone.tokenizer.pad(backbone.tokenizer(texts), backbone.device))
+    given, words = seen
+    assert "attention_mask" not in given
+    ids = given["input_ids"]
+    assert ids.shape == (2, LENGTH)
+    short, long = backbone.tokenizer(texts)
+    assert ids[0, 4:].tolist() == [*short, *[padding] * (LENGTH - 4 - len(short))]
+    assert ids[1, 4:].tolist() == [*long[: LENGTH - 5], end]
+    table = backbone.text_tower.encoder.get_input_embeddings().weight
+    expected = torch.cat([vectors.expand(2, -1, -1), table[ids[:, 4:]]], 1)
+    assert torch.equal(words, expected)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -245,6 +276,17 @@ def test_bitfit_trains_the_biases_alone(roberta):
 def test_what_opendelta_has_besides_is_refused_with_the_nearest_kind(kind, nearest):
     with pytest.raises(XcliptError, match=f"xclipt does not; nearest is {nearest}; choose lora"):
         PartialSpec(kind)
+
+
+def test_a_pooler_that_is_read_is_trained(loaded, roberta):
+    pooler = {"pooler.dense.weight", "pooler.dense.bias"}
+    read = loaded("vision-text-dual-encoder")
+    for backbone, there in ((read, pooler), (roberta, set())):
+        own = dict(backbone.text_tower.encoder.named_parameters()).keys()
+        assert pooler <= own
+        for spec in (BitFitSpec(), FullSpec()):
+            wanted = {n for n in there if isinstance(spec, FullSpec) or n.endswith("bias")}
+            assert adapt(backbone, spec).named_parameters().keys() & pooler == wanted
 
 
 def test_opendelta_leaves_no_stand_ins_behind():

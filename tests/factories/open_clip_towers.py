@@ -27,9 +27,8 @@ def own_transformer_backbone(*, fixed_length: bool) -> Backbone:
     text |= {"layers": 2, "pool_type": "eos", "eos_id": 2}
     if fixed_length:
         text |= {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}
-    tokenizer, tower = word_tokenizer(), outline_own(_described(text))
-    tower.encoder.sizes = replace(tower.encoder.sizes, pad=tokenizer.pad_token_id)
-    return _with(tower, CaptionTokenizer(tokenizer, "", _LENGTH))
+    tokenizer = CaptionTokenizer(word_tokenizer(), "", _LENGTH, padded=fixed_length)
+    return _with(outline_own(_described(text)), tokenizer)
 
 
 def nllb_backbone() -> Backbone:

@@ -1,7 +1,6 @@
 """A backbone of a few thousand random weights, for tests of what does not depend on quality."""
 
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,12 +10,10 @@ from transformers import (
     BertConfig,
     BertModel,
     PreTrainedTokenizerFast,
-    SiglipTextConfig,
-    SiglipTextModel,
 )
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones import clip, mclip
+from xclipt.backbones import mclip
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, CaptionTokenizer
 from xclipt.backbones.text_tower import BERT_MODULES, TextTower
 from xclipt.progress import Progress, Silent
@@ -73,29 +70,6 @@ def _pixels(path: Path) -> Tensor:
     """``(3, 4, 4)`` of one colour, that of no other file."""
     generator = torch.Generator().manual_seed(zlib.crc32(path.read_bytes()))
     return torch.rand(3, 1, 1, generator=generator).expand(3, 4, 4)
-
-
-def siglip_backbone() -> Backbone:
-    """SigLIP's text tower, whose modules are called as CLIP's are."""
-    settings = SiglipTextConfig(
-        vocab_size=4 + len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=20,
-        projection_size=16,
-    )
-    torch.manual_seed(0)
-    tower = TextTower(
-        SiglipTextModel(settings),
-        nn.Linear(16, 8),
-        clip.MODULES,
-        clip.PUBLISHED,
-        pools_itself=True,
-        max_length=20,
-    )
-    return replace(tiny_backbone(), text_tower=tower.eval().requires_grad_(False))
 
 
 def workspace_in(

@@ -186,6 +186,15 @@ def write_clipa(folder: Path, **settings: Any) -> Any:
     return _saved(folder, {"text_cfg": text}, tokenizer, **settings)
 
 
+def write_mobileclip(folder: Path, **settings: Any) -> Any:
+    """As ``MobileCLIP-S2``: CLIP's vocabulary, and every position sees all, padding too."""
+    text = {"context_length": 30, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
+    text |= {"no_causal_mask": True}
+    return _saved(
+        folder, {"custom_text": True, "text_cfg": text}, xlm_roberta_tokenizer(), **settings
+    )
+
+
 WRITERS = {
     "xlm-roberta": write_xlm_roberta,
     "nllb": write_nllb,
@@ -193,6 +202,7 @@ WRITERS = {
     "siglip": write_siglip,
     "worldwide": write_worldwide,
     "clipa": write_clipa,
+    "mobileclip": write_mobileclip,
 }
 
 

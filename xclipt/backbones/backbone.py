@@ -42,6 +42,8 @@ class CaptionTokenizer:
         tokenizer: A transformers fast tokenizer.
         prefix: Put before every caption (``"query: "`` for E5).
         max_length: Tokens kept of a caption, special tokens included.
+        padded: Rows are padded to ``max_length`` whatever stands beside them, not to the longest:
+            what SigLIP's tower was trained on.
         clean: What is done to a text before all else; lower case, for example.
         languages: The token that tells the tower a text's language, by FLORES-200's code; empty for
             towers that are not told. It is the first of a row, or the last.
@@ -50,6 +52,7 @@ class CaptionTokenizer:
     tokenizer: Any
     prefix: str
     max_length: int
+    padded: bool = field(default=False, kw_only=True)
     clean: Callable[[str], str] = field(default=str, kw_only=True)
     languages: Mapping[str, int] = field(default_factory=dict, repr=False, kw_only=True)
 
@@ -98,27 +101,35 @@ class CaptionTokenizer:
         ]
         if not candidates:
             return []
-        encoded = self._encode([captions[i] for i in candidates], return_overflowing_tokens=True)
-        lengths = [0] * len(candidates)
-        for sample, ids in zip(
-            encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True
-        ):
-            lengths[sample] += len(ids)
-        return [i for i, length in zip(candidates, lengths, strict=True) if length > room]
+        whole = self._encode([captions[i] for i in candidates], cut=False)["input_ids"]
+        return [i for i, ids in zip(candidates, whole, strict=True) if len(ids) > room]
 
-    def _encode(self, captions: Sequence[str], **options: bool) -> Any:
+    def pieces(self, text: str) -> list[int]:
+        """Token ids of a text by itself, without special tokens."""
+        ids: list[int] = self.tokenizer(self.clean(text), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _encode(self, captions: Sequence[str], *, cut: bool = True) -> Any:
         return self.tokenizer(
             [self.clean(self.prefix + caption) for caption in captions],
-            truncation=True,
-            max_length=self.max_length,
+            truncation=cut,
+            max_length=self.max_length if cut else None,
             return_attention_mask=False,
             return_token_type_ids=False,
-            **options,
+            verbose=False,
         )
 
+    def batches(self, rows: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Positions of rows that go through the tower together, those of like length."""
+        lengths = [self.max_length if self.padded else len(row) for row in rows]
+        return length_batches(lengths, TOKENS_PER_BATCH)
+
     def pad(self, rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Right-pad rows of ids to ``(batch, longest)``; returns ids and attention mask."""
-        longest = max(map(len, rows))
+        """Right-pad rows of ids to ``(batch, longest)``; returns ids and attention mask.
+
+        To ``(batch, max_length)`` where they are to be :attr:`padded`.
+        """
+        longest = self.max_length if self.padded else max(map(len, rows))
         padding = self.tokenizer.pad_token_id
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -212,7 +223,7 @@ class Backbone:
         features = torch.empty(len(rows), self.dim)
         task = (progress or Silent()).start("Encoding captions", len(rows))
         with torch.inference_mode(), self.autocast():
-            for batch in length_batches([len(row) for row in rows], TOKENS_PER_BATCH):
+            for batch in self.tokenizer.batches(rows):
                 ids, mask = self.tokenizer.pad([rows[i] for i in batch], self.device)
                 features[batch] = self.text_tower(ids, mask).float().cpu()
                 task.advance(len(batch))
@@ -226,7 +237,7 @@ class Backbone:
         The tower runs on captions of like length together, as in :meth:`encode_tokens`: one long
         caption would otherwise make all of the batch as long.
         """
-        batches = list(length_batches([len(row) for row in rows], TOKENS_PER_BATCH))
+        batches = list(self.tokenizer.batches(rows))
         parts = [self.embed_together([rows[i] for i in batch]) for batch in batches]
         order = torch.tensor([i for batch in batches for i in batch], device=self.device)
         return torch.cat(parts)[order.argsort()]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from xclipt.files import write_text
 
+_PART = 1 << 24
+
 
 def fingerprint(
     weights: Mapping[str, Tensor], tokenizer_json: str, preprocessing: Mapping[str, object]
@@ -34,12 +36,36 @@ def fingerprint(
 
 
 def tokenizer_definition(tokenizer: Any) -> str:
-    """A transformers fast tokenizer as JSON, without what calls of it have left behind."""
+    """A transformers tokenizer as JSON, without what calls of it have left behind.
+
+    A fast one is its own definition; another's is its class, its special tokens and the content of
+    its vocabulary's file.
+    """
+    if not tokenizer.is_fast:
+        vocabulary = hashlib.sha256(Path(tokenizer.vocab_file).read_bytes()).hexdigest()
+        described = {
+            "class": type(tokenizer).__name__,
+            "vocabulary": vocabulary,
+            "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+            "added": {str(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()},
+            "lower": getattr(tokenizer, "do_lower_case", None),
+        }
+        return json.dumps(described, sort_keys=True)
     backend = copy.deepcopy(tokenizer.backend_tokenizer)
     backend.no_truncation()
     backend.no_padding()
     definition: str = backend.to_str()
     return definition
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite, looked at a part at a time.
+
+    ``isfinite`` of a matrix of embeddings would need as much memory again as the matrix has.
+    """
+    flat = tensor.detach().reshape(-1)
+    parts = (flat[start : start + _PART] for start in range(0, len(flat), _PART))
+    return all(part.isfinite().all() for part in parts)
 
 
 def tower_weights(text_tower: nn.Module, image_tower: nn.Module) -> dict[str, Tensor]:

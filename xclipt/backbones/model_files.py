@@ -10,8 +10,22 @@ from torch import Tensor
 
 from xclipt.errors import XcliptError
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The names of a checkpoint's weights, in the order in which they are looked for."""
+_INDEX = ".index.json"
+WEIGHTS = (
+    *("model.safetensors", f"model.safetensors{_INDEX}"),
+    *("pytorch_model.bin", f"pytorch_model.bin{_INDEX}"),
+)
+"""The names of a checkpoint's weights, in the order in which they are looked for. An index tells
+which of several files, the shards, holds which tensor."""
+
+TOKENIZER = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
+"""The files that a tokenizer is read from, one of which a model has."""
+
+TOKENIZER_BESIDE = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("spiece.model", "vocab.json", "merges.txt"),
+)
+"""What may lie beside it."""
 
 
 def fetch(
@@ -52,6 +66,7 @@ def fetch(
         )
 
     folder = None
+    shards: list[str] = []
     for choice in names:
         choices = (choice,) if isinstance(choice, str) else choice
         why = "the repository has none"
@@ -67,8 +82,12 @@ def fetch(
                 break
         if found is None:
             raise refused(" or ".join(choices), why)
-        folder = found.parent
+        folder = found.parents[name.count("/")]
+        if name.endswith(_INDEX):
+            shards += [f"{name.rpartition('/')[0]}/{shard}".lstrip("/") for shard in _shards(found)]
     assert folder is not None
+    if shards:
+        fetch(repo, shards, field=field)
     for name in optional:
         try:
             get(name)
@@ -84,6 +103,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         XcliptError: It is missing or is not a JSON object.
     """
     return read_json(folder / "config.json", "; copy the model's folder again")
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the files that an index tells of.
+
+    Raises:
+        XcliptError: It is no index, or names a file that is not beside it.
+    """
+    places = read_json(index, "; copy it again").get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise XcliptError(f"{index}: has no weight_map; copy it again")
+    names = sorted({str(name) for name in places.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise XcliptError(f"{index}: '{name}' is no file beside it")
+    return names
 
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
@@ -104,14 +139,17 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a ``pytorch_model.bin``.
+    """The tensors of a safetensors file, of a ``pytorch_model.bin``, or of an index's shards.
 
     Args:
         prefix: What the names of those that are wanted begin with.
 
     Raises:
-        XcliptError: It is damaged, or holds anything but tensors.
+        XcliptError: It is damaged, or holds anything but tensors, or a shard is not there.
     """
+    if path.name.endswith(_INDEX):
+        shards = (read_weights(shard, prefix) for shard in _beside(path))
+        return {name: tensor for shard in shards for name, tensor in shard.items()}
     state = _read_weights(path, prefix)
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise XcliptError(f"{path}: not a mapping of names to tensors")
@@ -159,22 +197,29 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
-    """The fast tokenizer in ``folder``, refused if it is not the one of an embedding matrix.
+    """The tokenizer in ``folder``, refused if it is not the one of an embedding matrix.
+
+    A ``tokenizer.json`` is taken as it stands: the classes of transformers build theirs anew from
+    its vocabulary. Without one, and for SigLIP's ``spiece.model``, it is what ``AutoTokenizer``
+    makes of the files.
 
     Args:
         rows: Rows of the tower's word embeddings.
         config: The file that says so, for the message.
 
     Raises:
-        XcliptError: There is no ``tokenizer.json``, or its vocabulary does not fit the matrix.
+        XcliptError: There is none, or its vocabulary does not fit the matrix.
     """
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    there = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    path = there[0] if there else folder / TOKENIZER[0]
+    if not there:
         raise XcliptError(f"{path}: not there; put the backbone's tokenizer beside its weights")
+    as_it_stands = path.name == TOKENIZER[0] and not (folder / "spiece.model").is_file()
+    kind: Any = PreTrainedTokenizerFast if as_it_stands else AutoTokenizer
     try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise XcliptError(f"{path}: cannot read the tokenizer ({first_line(error)})") from None
     words = len(tokenizer)
@@ -189,8 +234,14 @@ def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
     return tokenizer
 
 
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """All that a tokenizer in ``folder`` may have been read from."""
+    names = dict.fromkeys([*TOKENIZER, *TOKENIZER_BESIDE])
+    return tuple(folder / name for name in names if (folder / name).is_file())
+
+
 def weights_file(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
-    """The file of weights in a checkpoint's folder.
+    """The file of weights in a checkpoint's folder, or the index of several.
 
     Raises:
         XcliptError: There is none.
@@ -198,7 +249,27 @@ def weights_file(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise XcliptError(f"{folder}: no weights ({' or '.join(names)}); put them there")
+    single = " or ".join(name for name in names if not name.endswith(_INDEX))
+    shards = ", or shards and their index" if names is WEIGHTS else ""
+    raise XcliptError(f"{folder}: no weights ({single}{shards}); put them there")
+
+
+def weights_files(folder: Path, names: Sequence[str] = WEIGHTS) -> tuple[Path, ...]:
+    """The files that hold the weights of a checkpoint's folder.
+
+    Raises:
+        XcliptError: There are none, or one that the index names is not there.
+    """
+    path = weights_file(folder, names)
+    return _beside(path) if path.name.endswith(_INDEX) else (path,)
+
+
+def _beside(index: Path) -> tuple[Path, ...]:
+    shards = tuple(index.with_name(name) for name in _shards(index))
+    for shard in shards:
+        if not shard.is_file():
+            raise XcliptError(f"{shard}: not there, and {index.name} names it; copy it again")
+    return shards
 
 
 def first_line(error: BaseException) -> str:

@@ -9,30 +9,32 @@ import torch
 
 from xclipt.backbones import builtin
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
-from xclipt.backbones.clip import CLIP, load_image_side
+from xclipt.backbones.clip import load_image_side
+from xclipt.backbones.dual_encoder import DUAL_ENCODER
 from xclipt.backbones.family import Family, ImageSide, NamedBackbone
 from xclipt.backbones.fingerprint import (
     fingerprint,
+    is_finite,
     remembered,
     tokenizer_definition,
     tower_weights,
 )
 from xclipt.backbones.mclip import MCLIP
-from xclipt.backbones.model_files import fetch, read_json, weights_file
+from xclipt.backbones.model_files import fetch, read_json, tokenizer_files, weights_files
 from xclipt.backbones.open_clip import OPEN_CLIP
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
-FAMILIES: tuple[Family, ...] = (MCLIP, CLIP, OPEN_CLIP)
+FAMILIES: tuple[Family, ...] = (MCLIP, DUAL_ENCODER, OPEN_CLIP)
 """What is known, in the order in which a model's folder is held against it: a row a family."""
 
 _COPY_AGAIN = "; copy the model's folder again"
-_UNCLEAN = "A Cat,  a DOG!"
-"""What cleaning a text does is told by what becomes of this one."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_UNCLEAN = "A Cat,  a DOG!"
+"""What cleaning a text does is told by what becomes of this one."""
 
 
 def load_backbone(
@@ -154,23 +156,30 @@ def _family_of(folder: Path) -> Family:
     """The first family of the folder: of several with weights there, where they are."""
     configs = {family.config_file: folder / family.config_file for family in FAMILIES}
     described = {n: read_json(path, _COPY_AGAIN) for n, path in configs.items() if path.is_file()}
-    fitting = [
-        family
-        for family in FAMILIES
-        if family.config_file in described and family.recognises(described[family.config_file])
-    ]
-    complete = [f for f in fitting if any((folder / name).is_file() for name in f.weights)]
-    if fitting:
-        return (complete or fitting)[0]
     first = configs[next(iter(described or configs))]
     if not described:
         read_json(first)  # tells why it cannot
+    plain = {name: config for name, config in described.items() if not config.get("auto_map")}
+    fitting = [f for f in FAMILIES if f.config_file in plain and f.recognises(plain[f.config_file])]
+    complete = [f for f in fitting if any((folder / name).is_file() for name in f.weights)]
+    if fitting:
+        return (complete or fitting)[0]
+    if first.name not in plain:
+        raise XcliptError(
+            f"{first}: the model is code that lies beside its weights (auto_map, which "
+            "trust_remote_code would run), and xclipt runs no code from a model's folder; choose "
+            f"one without, {_formats()}"
+        )
     known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
     raise XcliptError(f"{first}: neither {known}")
 
 
+def _formats() -> str:
+    return " or ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
+
+
 def _described_by(family: Family, folder: Path) -> list[Path]:
-    return [weights_file(folder, family.weights), folder / family.config_file]
+    return [*weights_files(folder, family.weights), folder / family.config_file]
 
 
 def _assembled(
@@ -186,16 +195,18 @@ def _assembled(
     preprocessing: dict[str, object] = {
         "text_prefix": tokenizer.prefix,
         "max_tokens": tokenizer.max_length,
-        "pooling": "its own" if tower.pools_itself else "masked mean",
+        "pooling": tower.pooling.value,
         "pixels": images.preprocessing,
     }
+    if tokenizer.padded:  # without a mask the padding counts
+        preprocessing["padding"] = tokenizer.tokenizer.pad_token_id
     if tokenizer.clean is not str:
         preprocessing["cleaning"] = tokenizer.clean(_UNCLEAN)
 
     def measure() -> str:
         weights = tower_weights(tower, images.tower)
         for where, tensor in weights.items():
-            if not tensor.isfinite().all():
+            if not is_finite(tensor):
                 raise XcliptError(
                     f"{name}: {where} holds values that are not finite; get its weights anew"
                 )
@@ -212,8 +223,7 @@ def _assembled(
         side.eval().requires_grad_(False).to(device)
     files = [*described_by, *images.files]
     # Where the tokenizer was read: a folder may leave it to another.
-    tokenizer_file = Path(tokenizer.tokenizer.name_or_path) / "tokenizer.json"
-    files += [p for p in [tokenizer_file] if p.is_file()]
+    files += tokenizer_files(Path(tokenizer.tokenizer.name_or_path))
     return Backbone(
         identity=BackboneIdentity(
             name, f"{revision[:12]}+{images.revision[:12]}", _remembered(files, images, measure)

@@ -33,9 +33,7 @@ class BitFitSpec(DeltaSpec):
         return "The text tower's biases"
 
     def borrowed(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
-        # A pooler is published with some encoders, and nothing reads it.
-        every = tower.encoder.named_parameters()
-        biases = {n: p for n, p in every if n.endswith(".bias") and not n.startswith("pooler")}
+        biases = {n: p for n, p in tower.read_parameters().items() if n.endswith(".bias")}
         return biases | super().borrowed(tower)
 
     def folded(

@@ -33,9 +33,7 @@ class FullSpec(DeltaSpec):
         return "A fine-tuned text tower"
 
     def borrowed(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
-        # BERT's pooler is published with the encoder, and the mean over positions passes it by.
-        encoder = tower.encoder.named_parameters()
-        return {n: p for n, p in encoder if not n.startswith("pooler")} | self._head(tower)
+        return tower.read_parameters() | self._head(tower)
 
     def folded(
         self, tensors: "Mapping[str, Tensor]", frozen: "Callable[[str], Tensor]"

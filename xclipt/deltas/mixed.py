@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xclipt.backbones.backbone import TOKENS_PER_BATCH, Backbone, length_batches
+from xclipt.backbones.backbone import Backbone
 from xclipt.deltas.adapted import sharing_copy
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.lora import LoraSpec, ends_in
@@ -109,7 +109,7 @@ class MixedLoraTower:
         backbone = self._backbone
         features = torch.empty(len(rows), backbone.dim)
         with self._lock, torch.inference_mode(), backbone.autocast():
-            for batch in length_batches([len(row) for row in rows], TOKENS_PER_BATCH):
+            for batch in backbone.tokenizer.batches(rows):
                 ids, mask = backbone.tokenizer.pad([rows[i] for i in batch], backbone.device)
                 self._rows.deltas = [deltas[i] for i in batch]
                 features[batch] = backbone.text_tower(ids, mask).float().cpu()

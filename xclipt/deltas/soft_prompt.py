@@ -64,8 +64,8 @@ class SoftPromptSpec(DeltaSpec):
                 field="tokens",
                 value=self.tokens,
             )
-        model = _put_in(tower.encoder, self._initial_vectors(tower, tokenizer))
-        tower.prompt = PromptPlacement(self.positions, self.pool_prompt)
+        model = _put_in(tower.encoder, self._initial_vectors(tower, tokenizer), tower.begins)
+        tower.prompt = PromptPlacement(self.positions, self.pool_prompt, tower.begins)
         return model
 
     def counted(self, tokenizer: "CaptionTokenizer | None") -> Self:
@@ -105,9 +105,7 @@ class SoftPromptSpec(DeltaSpec):
         return weight.detach()[ids.to(weight.device)].clone()
 
     def _pieces(self, tokenizer: "CaptionTokenizer") -> list[int]:
-        ids: list[int] = tokenizer.tokenizer(self.prompt_init, add_special_tokens=False)[
-            "input_ids"
-        ]
+        ids = tokenizer.pieces(self.prompt_init)
         if not ids:
             raise XcliptError(
                 "no token of it is a word's", field="prompt_init", value=self.prompt_init
@@ -115,26 +113,27 @@ class SoftPromptSpec(DeltaSpec):
         return ids
 
 
-def _put_in(encoder: "nn.Module", vectors: "Tensor") -> Any:
+def _put_in(encoder: "nn.Module", vectors: "Tensor", start: int) -> Any:
     import torch
     from torch import Tensor, nn
 
     from xclipt.deltas.opendelta import import_opendelta
 
     class SoftPrompt(nn.Module):
-        """``vectors`` ``(tokens, width)`` in the place of what stands after the first position."""
+        """``vectors`` ``(tokens, width)`` in the place of what stands from ``start`` on."""
 
         def __init__(self) -> None:
             super().__init__()
             self.vectors = nn.Parameter(vectors)
 
         def post_forward(self, embedded: Tensor) -> Tensor:
-            """Word embeddings ``(batch, length, width)`` with the vectors at 1, 2, ...
+            """Word embeddings ``(batch, length, width)`` with the vectors at ``start`` and after.
 
             OpenDelta calls it on what the embedding layer returns.
             """
             own = self.vectors.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
-            return torch.cat([embedded[:, :1], own, embedded[:, 1 + len(self.vectors) :]], dim=1)
+            after = embedded[:, start + len(self.vectors) :]
+            return torch.cat([embedded[:, :start], own, after], dim=1)
 
     class PlacedPromptModel(import_opendelta().SoftPromptModel):  # type: ignore[misc]
         # An __init__ of its own would be taken by OpenDelta for a list of its settings.

@@ -4,7 +4,7 @@ from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.builtin import PREFIX
-from xclipt.backbones.text_tower import TextTower
+from xclipt.backbones.text_tower import Pooling, TextTower
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.export.exchange import ExportJob
 from xclipt.languages import names as language_names
@@ -16,9 +16,11 @@ Captions are translated into English first: the delta was trained on translation
 
 def encoder_fields(tower: TextTower) -> dict[str, str]:
     """How a user makes the tower's encoder and pools what it returns, for a card's places."""
-    pooling = "Take its `pooler_output`"
-    if not tower.pools_itself:
-        pooling = "Pool its last hidden states by masked mean"
+    pooling = {
+        Pooling.OWN: "Take its `pooler_output`",
+        Pooling.FIRST: "Take the first of its last hidden states",
+        Pooling.MEAN: "Pool its last hidden states by masked mean",
+    }[tower.pooling]
     return {
         "encoder_class": tower.published.encoder_class,
         "encoder": tower.published.load_encoder,

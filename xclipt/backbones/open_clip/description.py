@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from xclipt.backbones.model_files import read_json, read_weights, weight_shapes, weights_file
+from xclipt.backbones.text_tower import Similarity
 from xclipt.errors import XcliptError
 
 CONFIG = "open_clip_config.json"
@@ -87,6 +88,15 @@ class Description:
         shapes = weight_shapes(weights_file(self.folder, WEIGHTS))
         return {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
 
+    @staticmethod
+    def similarity(weights: Mapping[str, Tensor]) -> Similarity:
+        """The scale and the bias among the weights of a whole checkpoint."""
+        scale, bias = weights.get("logit_scale"), weights.get("logit_bias")
+        return Similarity(
+            Similarity.scale if scale is None else _rounded(scale.float().exp()),
+            None if bias is None else _rounded(bias),
+        )
+
     def fill(self, module: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> None:
         """Put weights into a module, in float32.
 
@@ -123,6 +133,10 @@ class Description:
     def refused(self, why: str) -> XcliptError:
         """The error of a configuration that nothing is made of."""
         return XcliptError(f"{self.folder / CONFIG}: {why}")
+
+
+def _rounded(number: Tensor) -> float:
+    return float(f"{number.item():.4g}")  # 100 is stored as a rounded logarithm
 
 
 def describe(folder: Path) -> Description:

@@ -12,7 +12,14 @@ from torch import nn
 
 from xclipt.backbones.model_files import first_line
 from xclipt.backbones.open_clip.description import CONFIG, USAGE, WEIGHTS, Description
-from xclipt.backbones.text_tower import BERT_MODULES, ModuleNames, PublishedFormat, TextTower
+from xclipt.backbones.text_tower import (
+    BERT_MODULES,
+    ModuleNames,
+    Pooling,
+    PublishedFormat,
+    Similarity,
+    TextTower,
+)
 from xclipt.errors import XcliptError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -175,7 +182,8 @@ def load_encoder(described: Description) -> TextTower:
         attn_implementation="sdpa",
         **arguments,
     )
-    tower = _tower(described, encoder, "pooler.dense.weight" in weights)
+    similarity = described.similarity(described.weights("logit_"))
+    tower = _tower(described, encoder, "pooler.dense.weight" in weights, similarity)
     described.fill(tower.head, HEAD, described.weights(HEAD))
     return tower
 
@@ -186,34 +194,21 @@ def outline_encoder(described: Description, shapes: Shapes | None) -> TextTower:
     pooled = "mean" not in described.text.get("hf_pooler_type", "mean_pooler")
     kind, arguments = _kind(config, pooled)
     with torch.device("meta"):
-        return _tower(described, kind(config, **arguments), pooled)
+        return _tower(described, kind(config, **arguments), pooled, Similarity())
 
 
 def _kind(config: Any, pooler: bool) -> tuple[Any, dict[str, bool]]:
     """The encoder's class, and what it is made with."""
     from transformers import BertModel, XLMRobertaModel
+    from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
     if config.model_type == NLLB:
-        return _language_pooled(), {}
+        return M2M100Encoder, {}
     kind = BertModel if config.model_type == "bert" else XLMRobertaModel
     return kind, {"add_pooling_layer": pooler}
 
 
-def _language_pooled() -> Any:
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-    from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
-
-    class LanguagePooled(M2M100Encoder):  # type: ignore[no-untyped-call]
-        """NLLB's encoder, pooled as open_clip does: the state of the language's token."""
-
-        def forward(self, *inputs: Any, **named: Any) -> BaseModelOutputWithPooling:
-            hidden = super().forward(*inputs, **named).last_hidden_state
-            return BaseModelOutputWithPooling(hidden, hidden[:, 0])
-
-    return LanguagePooled
-
-
-def _tower(described: Description, encoder: Any, pooler: bool) -> TextTower:
+def _tower(described: Description, encoder: Any, pooler: bool, similarity: Similarity) -> TextTower:
     config, told = encoder.config, encoder.config.model_type == NLLB
     asked = described.text.get("hf_pooler_type", "mean_pooler")
     known = ("cls_pooler", "cls_last_hidden_state_pooler") if told else ("mean_pooler",)
@@ -236,8 +231,9 @@ def _tower(described: Description, encoder: Any, pooler: bool) -> TextTower:
             weights=WEIGHTS[0],
             config=CONFIG,
         ),
-        pools_itself=told or asked == "cls_pooler",
+        pooling=Pooling.FIRST if told else Pooling.OWN if asked == "cls_pooler" else Pooling.MEAN,
         max_length=config.max_position_embeddings - offset,
+        similarity=similarity,
     )
 
 

@@ -11,9 +11,9 @@ from xclipt.backbones.clip import import_open_clip
 from xclipt.backbones.family import Family, ImageSide
 from xclipt.backbones.model_files import first_line, weights_file
 from xclipt.backbones.open_clip.description import CONFIG, WEIGHTS, Description, describe
-from xclipt.backbones.open_clip.encoders import ENCODER, NLLB, load_encoder, outline_encoder
-from xclipt.backbones.open_clip.own import load_own, outline_own
-from xclipt.backbones.text_tower import TextTower
+from xclipt.backbones.open_clip.encoders import ENCODER, load_encoder, outline_encoder
+from xclipt.backbones.open_clip.own import load_own, outline_own, sizes_of
+from xclipt.backbones.text_tower import Pooling, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
 
@@ -24,6 +24,9 @@ _TOKENIZER_FILES = (
 )
 _LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 """FLORES-200's codes, by which NLLB's vocabulary has languages."""
+
+_CLEANINGS = ("whitespace", "lower", "canonicalize")
+"""What open_clip does to texts first, by its names."""
 
 _VISUAL = "visual."
 _NO_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1, "context_length": 1}
@@ -41,28 +44,27 @@ def load_text(folder: Path) -> tuple[TextTower, CaptionTokenizer]:
     """
     described = describe(folder)
     import_open_clip(str(folder))
-    tokenizer, clean = _tokenizer(described)
-    pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    tower = load_encoder(described) if described.encoder else load_own(described, pad)
+    padded = not described.encoder and sizes_of(described).fixed_length
+    tokenizer, clean = _tokenizer(described, padded)
+    if described.encoder:
+        tower = load_encoder(described)
+    else:
+        tower = load_own(described, _begins(tokenizer))
     embeddings: Any = tower.encoder.get_input_embeddings()  # type: ignore[operator]
-    rows, words = len(embeddings.weight), len(tokenizer)
+    rows, words = len(embeddings.weight), 1 + max(tokenizer.get_vocab().values())
     # Matrices are padded, some by more than a thousand rows.
     if not 0.9 * rows < words <= rows:
         raise XcliptError(
             f"{folder}: the tokenizer's {words:,} tokens do not fit the {rows:,} word embeddings; "
             "it is another model's"
         )
-    config: Any = getattr(tower.encoder, "config", None)
-    told = config is not None and config.model_type == NLLB
-    length = described.context_length
-    if described.tokenizer_settings.get("strip_sep_token"):
-        tokenizer, length = _without_separator(tokenizer), length - 1
     return tower, CaptionTokenizer(
         tokenizer,
         "",
-        min(length, tower.max_length or length),
+        min(described.context_length, tower.max_length or described.context_length),
+        padded=padded,
         clean=clean,
-        languages=_languages(tokenizer) if told else {},
+        languages=_languages(tokenizer) if tower.pooling is Pooling.FIRST else {},
     )
 
 
@@ -113,7 +115,7 @@ def load_images(folder: Path) -> ImageSide:
     )
 
 
-def _tokenizer(described: Description) -> tuple[Any, Callable[[str], str]]:
+def _tokenizer(described: Description, padded: bool) -> tuple[Any, Callable[[str], str]]:
     from open_clip.tokenizer import get_clean_fn
     from transformers import AutoTokenizer
 
@@ -123,20 +125,29 @@ def _tokenizer(described: Description) -> tuple[Any, Callable[[str], str]]:
         raise described.refused(f"tokenizer_kwargs has {name}, which is not known here")
     if mode := described.text.get("tokenizer_mode"):
         raise described.refused(f"tokenizer_mode {mode!r} is not known here")
-    clean = get_clean_fn(settings.get("clean", "whitespace" if hub_id else "lower"))
+    name = settings.get("clean", "whitespace" if hub_id else "lower")
+    if name not in _CLEANINGS:
+        raise described.refused(f"clean {name!r} is not known; {', '.join(_CLEANINGS)} are")
+    clean = get_clean_fn(name)
     if not hub_id:
-        return _clips_own(), clean
+        return _clips_own(padded), clean
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(described.folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            described.folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise XcliptError(
             f"{described.folder}: cannot read the tokenizer ({first_line(error)}); put the files "
             f"of {hub_id}'s there"
         ) from None
+    if tokenizer.pad_token_id is None:
+        raise XcliptError(f"{described.folder}: the tokenizer has no token to pad with")
+    if settings.get("strip_sep_token"):
+        _pad_for_separator(tokenizer)
     return tokenizer, clean
 
 
-def _clips_own() -> Any:
+def _clips_own(padded: bool) -> Any:
     """The tokenizer that open_clip takes where the configuration names none: CLIP's.
 
     The vocabulary is open_clip's; whatever tokenizer is in the folder, open_clip does not read it.
@@ -148,6 +159,7 @@ def _clips_own() -> Any:
     make: Any = PreTrainedTokenizerFast
 
     own = SimpleTokenizer()
+    start, end = "<start_of_text>", "<end_of_text>"
     backend = Tokenizer(
         models.BPE(vocab=own.encoder, merges=[*own.bpe_ranks], end_of_word_suffix="</w>")
     )
@@ -157,23 +169,30 @@ def _clips_own() -> Any:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    start, end = "<start_of_text>", "<end_of_text>"
     backend.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(t, own.encoder[t]) for t in (start, end)]
     )
-    # open_clip pads with 0, an exclamation mark; after the end of a text it has no effect.
-    return make(tokenizer_object=backend, bos_token=start, eos_token=end, pad_token=end)
+    tokenizer = make(tokenizer_object=backend, bos_token=start, eos_token=end, pad_token=end)
+    if padded:
+        # open_clip pads with 0, an exclamation mark. Given at once it would be no word any more.
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
 
 
-def _without_separator(tokenizer: Any) -> Any:
-    """A BERT tokenizer that leaves out the last token: open_clip makes padding of it."""
+def _pad_for_separator(tokenizer: Any) -> None:
+    """Let a BERT tokenizer end texts as open_clip has it: by the first token of the vocabulary."""
     from tokenizers.processors import TemplateProcessing
 
-    start = (tokenizer.cls_token, tokenizer.cls_token_id)
+    start, end = tokenizer.cls_token, tokenizer.convert_ids_to_tokens(0)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{start[0]} $A", special_tokens=[start]
+        single=f"{start} $A {end}", special_tokens=[(start, tokenizer.cls_token_id), (end, 0)]
     )
-    return tokenizer
+
+
+def _begins(tokenizer: Any) -> int:
+    """How many tokens the tokenizer puts before a text."""
+    first, *_ = tokenizer("a")["input_ids"]
+    return int(first in tokenizer.all_special_ids)
 
 
 def _languages(tokenizer: Any) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ from xclipt.backbones.open_clip.transformer import (
     fuse,
     split,
 )
-from xclipt.backbones.text_tower import PublishedFormat, TextTower
+from xclipt.backbones.text_tower import Pooling, PublishedFormat, Similarity, TextTower
 
 _NESTED = "text."
 """What the weights' names start with where ``custom_text`` is set; else nothing."""
@@ -37,12 +37,12 @@ _READ = frozenset(
 )
 
 
-def load_own(described: Description, pad: int) -> TextTower:
+def load_own(described: Description, begins: int) -> TextTower:
     """The text tower with its weights.
 
     Args:
         described: The folder.
-        pad: Id that the tokenizer pads with.
+        begins: Tokens that the tokenizer puts before a text.
 
     Raises:
         XcliptError: Weights are missing or do not fit, or the configuration has what is not known.
@@ -52,7 +52,7 @@ def load_own(described: Description, pad: int) -> TextTower:
     named = {name.removeprefix(prefix): t for name, t in every.items() if name.startswith(prefix)}
     weights = split("", {name: t for name, t in named.items() if name.startswith(_PARTS)})
     with torch.device("meta"):
-        tower = _tower(described, pad, prefix)
+        tower = _tower(described, begins, prefix, described.similarity(every))
     projection = f"{PROJECTION}."
     head = {n.removeprefix(projection): t for n, t in weights.items() if n.startswith(projection)}
     encoder = {n: t for n, t in weights.items() if not n.startswith(projection)}
@@ -64,11 +64,12 @@ def load_own(described: Description, pad: int) -> TextTower:
 def outline_own(described: Description) -> TextTower:
     """The text tower on the meta device, from the configuration alone."""
     with torch.device("meta"):
-        return _tower(described, 0, _NESTED if described.model.get("custom_text") else "")
+        prefix = _NESTED if described.model.get("custom_text") else ""
+        return _tower(described, 1, prefix, Similarity())
 
 
-def _tower(described: Description, pad: int, prefix: str) -> TextTower:
-    sizes = _sizes(described, pad)
+def _tower(described: Description, begins: int, prefix: str, similarity: Similarity) -> TextTower:
+    sizes = sizes_of(described)
     head: nn.Module = nn.Identity()
     if described.text.get("proj_type", "linear") != "none":
         bias = bool(described.text.get("proj_bias"))
@@ -88,12 +89,20 @@ def _tower(described: Description, pad: int, prefix: str) -> TextTower:
             split=partial(split, prefix),
             fuse=partial(fuse, prefix),
         ),
-        pools_itself=True,
+        pooling=Pooling.OWN,
         max_length=sizes.context_length,
+        masked=False,
+        begins=begins,
+        similarity=similarity,
     )
 
 
-def _sizes(described: Description, pad: int) -> Sizes:
+def sizes_of(described: Description) -> Sizes:
+    """What the transformer is made of.
+
+    Raises:
+        XcliptError: The configuration has what is not known.
+    """
     text = described.text
     for name, value in text.items():
         if value and name not in _READ | _WITHOUT_EFFECT:
@@ -115,7 +124,6 @@ def _sizes(described: Description, pad: int) -> Sizes:
         causal=not text.get("no_causal_mask"),
         pool=pool,
         eos=int(text.get("eos_id", 2)),
-        pad=pad,
         quick_gelu=bool(described.model.get("quick_gelu")),
         approximation=bend.get("approximate", "none"),
         epsilon=float(norm.get("eps", 1e-5)),

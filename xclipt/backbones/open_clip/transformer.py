@@ -48,7 +48,6 @@ class Sizes:
         causal: Every position sees those before it alone.
         pool: One of :data:`POOLS`.
         eos: Id of the end-of-text token, for ``pool="eos"``.
-        pad: Id that fills up what is shorter than ``context_length``.
         quick_gelu: ``x * sigmoid(1.702 x)`` in the MLP, else GELU.
         approximation: Of GELU, by torch's name.
         epsilon: Of the LayerNorms.
@@ -63,23 +62,21 @@ class Sizes:
     causal: bool = True
     pool: str = "argmax"
     eos: int = 2
-    pad: int = 0
     quick_gelu: bool = False
     approximation: str = "none"
     epsilon: float = 1e-5
 
     @property
     def fixed_length(self) -> bool:
-        """Whether every position counts, padding too, which is then part of the model."""
+        """Whether every position counts, so that texts are padded to ``context_length``."""
         return not self.causal or self.pool == "last"
 
 
 class TextTransformer(nn.Module):
     """Token ids -> the state of one position, after the last LayerNorm.
 
-    A tower of fixed length fills up what it is given to its last position by itself, and hides
-    nothing of it from the attention: that is how such towers were trained. In others what comes
-    after a text's end has no effect.
+    Nothing is hidden from the attention for being padding: in a tower of fixed length it counts,
+    and in others what comes after a text's end has no effect.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -94,19 +91,12 @@ class TextTransformer(nn.Module):
         """The word embeddings, by the name that transformers gives this."""
         return self.token_embedding
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> "Pooled":
-        """Ids and mask, both ``(batch, length)``; what is masked is padding."""
-        if self.sizes.fixed_length:
-            input_ids = self._filled_up(input_ids, attention_mask)
+    def forward(self, input_ids: Tensor) -> "Pooled":
+        """Ids ``(batch, length)``."""
         states = self.token_embedding(input_ids)
         states = states + self.positional_embedding[: states.shape[1]]
         states = self.transformer(states)
         return Pooled(self.ln_final(self._pooled(states, input_ids)))
-
-    def _filled_up(self, ids: Tensor, mask: Tensor) -> Tensor:
-        missing = self.sizes.context_length - ids.shape[1]
-        ids = torch.where(mask.bool(), ids, self.sizes.pad)
-        return torch.cat([ids, ids.new_full((ids.shape[0], missing), self.sizes.pad)], dim=1)
 
     def _pooled(self, states: Tensor, ids: Tensor) -> Tensor:
         if self.sizes.pool == "first":
