@@ -88,9 +88,11 @@ def test_the_loss_is_the_mean_of_the_languages_or_as_the_slip_has_it():
     texts = [["un chat", "un chien", "dort"], ["a cat", "a dog", "sleeps"], ["noir", "vert", "a"]]
     pairs = [TrainingPairs(images, backbone.tokenizer(text)) for text in texts]
     each = [contrastive(images, adapted.encode_texts(text)) for text in texts]
-    even = _loss(adapted, pairs, [0, 1, 2], recipe_with())
+    similarity = backbone.text_tower.similarity
+    even = _loss(adapted, pairs, [0, 1, 2], recipe_with().on(similarity))
     torch.testing.assert_close(even, sum(each) / 3)
-    slip = _loss(adapted, pairs, [0, 1, 2], recipe_with(languages_weigh="halving"))
+    halving = recipe_with(languages_weigh="halving").on(similarity)
+    slip = _loss(adapted, pairs, [0, 1, 2], halving)
     running = torch.zeros(())
     for one in each:  # the halving sits inside the loop
         running = (running / 2) + one

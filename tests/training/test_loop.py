@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 
 from tests.factories.deltas import shaken
 from tests.factories.tiny import WORDS, tiny_backbone
+from xclipt.backbones.text_tower import Similarity
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.bitfit import BitFitSpec
@@ -29,8 +30,8 @@ from xclipt.training.loop import (
     _loss,
     fit,
 )
-from xclipt.training.losses import ALIGNMENTS, contrastive
-from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with
+from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
+from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with, stored_recipe
 
 RECIPE = Recipe(
     epochs=5,
@@ -103,6 +104,40 @@ def test_it_learns_and_leaves_the_backbone_alone():
     assert outcome.losses[-1] < outcome.losses[0] / 1.2
     assert outcome.chosen.mrr > outcome.base.mrr
     assert same(before, dict(backbone.text_tower.named_parameters()))
+
+
+def test_what_the_model_decides_of_a_recipe():
+    plain, siglip = Similarity(), Similarity(117.3, -12.93)
+    own = Recipe().on(siglip)
+    assert (own.logit_scale, own.contrastive_loss, own.logit_bias) == (117.3, "softmax", None)
+    assert own.on(plain) == own, "once decided, for good"
+    assert Recipe().on(plain).logit_scale == PAPER.on(siglip).logit_scale == 100
+    asked = Recipe(contrastive_loss="sigmoid")
+    assert (asked.on(siglip).logit_scale, asked.on(siglip).logit_bias) == (117.3, -12.93)
+    with pytest.raises(XcliptError, match="contrastive_loss 'sigmoid': the backbone has no bias"):
+        asked.on(plain)
+    with pytest.raises(XcliptError, match="choose auto, softmax, sigmoid"):
+        Recipe(contrastive_loss="hinge")
+    # A manifest from before there was a choice.
+    old = asdict(Recipe().on(plain))
+    del old["contrastive_loss"], old["logit_bias"]
+    assert stored_recipe(old) == asdict(Recipe().on(plain))
+
+
+def test_the_sigmoid_loss_is_what_is_minimised():
+    backbone = tiny_backbone()
+    backbone.text_tower.similarity = Similarity(10.0, -2.0)
+    recipe = replace(RECIPE, epochs=30, align_weight=0, logit_scale=None, evaluations=1)
+    soft = run(backbone, recipe)
+    sigmoid = run(backbone, replace(recipe, contrastive_loss="sigmoid"))
+    pairs, _ = material(backbone)
+    batch = _batch(10, recipe, 1, 0)
+    texts = backbone.encode_tokens([pairs.tokens[i] for i in batch])
+    images = pairs.images[batch]
+    assert soft.losses[0] == pytest.approx(contrastive(images, texts, 10.0).item(), rel=1e-4)
+    expected = sigmoid_contrastive(images, texts, 10.0, -2.0).item()
+    assert sigmoid.losses[0] == pytest.approx(expected, rel=1e-4)
+    assert sum(sigmoid.losses[-3:]) < sum(sigmoid.losses[:3])
 
 
 def test_the_same_seed_gives_the_same_bytes():

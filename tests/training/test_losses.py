@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import SiglipConfig, SiglipModel
 
-from xclipt.training.losses import ALIGNMENTS, contrastive, contrastive_in_gallery
+from xclipt.training.losses import (
+    ALIGNMENTS,
+    contrastive,
+    contrastive_in_gallery,
+    sigmoid_contrastive,
+)
 
 
 def slow_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -42,6 +48,26 @@ def test_contrastive_by_hand():
     # Swapped: log(1 + e^s).
     loss = contrastive(torch.eye(2), torch.eye(2).flip(0), logit_scale=2.0)
     assert loss.item() == pytest.approx(math.log(1 + math.exp(2)))
+
+
+def test_sigmoid_by_hand_and_as_the_library_has_it():
+    # Orthogonal pairs: each row's logits are (s + c, c), and the second should be a no.
+    loss = sigmoid_contrastive(torch.eye(2) * 3, torch.eye(2) * 5, 4.0, -1.0)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-3)) + math.log(1 + math.exp(-1)))
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    vision = {**small, "num_hidden_layers": 1, "image_size": 4, "patch_size": 2}
+    text = {**small, "num_hidden_layers": 1, "vocab_size": 9, "projection_size": 8}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).eval()
+    with torch.inference_mode():
+        output = model(torch.arange(8).view(4, 2), torch.randn(4, 3, 4, 4), return_loss=True)
+        ours = sigmoid_contrastive(
+            output.image_embeds,
+            output.text_embeds,
+            model.logit_scale.exp().item(),
+            model.logit_bias.item(),
+        )
+    # It sums over the texts of each picture, the library over the pictures of each text.
+    torch.testing.assert_close(ours, output.loss)
 
 
 def test_both_directions_count():

@@ -154,6 +154,15 @@ def train_delta_command(
             rich_help_panel=METHOD,
         ),
     ] = None,
+    contrastive_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--contrastive-loss",
+            help="Of pictures and texts, at the model's own scale: auto is softmax for all; or "
+            "sigmoid, where the model has a bias for it (SigLIP).",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     settings: dict[str, Any],
     train_layernorm: Annotated[
         bool | None,
@@ -319,6 +328,7 @@ def train_delta_command(
         align_loss=align_loss,
         align_weight=align_weight,
         teacher=teacher,
+        contrastive_loss=contrastive_loss,
         partner_captions=partner_captions,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,

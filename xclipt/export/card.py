@@ -21,10 +21,16 @@ def encoder_fields(tower: TextTower) -> dict[str, str]:
         Pooling.FIRST: "Take the first of its last hidden states",
         Pooling.MEAN: "Pool its last hidden states by masked mean",
     }[tower.pooling]
+    published = tower.published
+    space = "the space that it shares with the image tower."
+    head = f" and apply the\nbackbone's text head to reach {space}"
+    if published.head_within:
+        head = f"; it is the\nfeature in {space}"
     return {
-        "encoder_class": tower.published.encoder_class,
-        "encoder": tower.published.load_encoder,
-        "pooling": pooling,
+        "encoder_class": published.encoder_class,
+        "encoder": published.load_encoder,
+        "pooling": pooling + head + published.input_notes,
+        "checked": published.checked,
     }
 
 

@@ -8,24 +8,32 @@ position from another.
 import torch
 from torch import Tensor
 
+from xclipt.backbones.text_tower import Pooling, TextTower
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.exchange import ExportJob
 
-VECTORS = "embeddings.word_embeddings.soft_prompt.vectors"
-"""What the prompt's tensor is called in towers that take ``inputs_embeds``."""
-
-USE = """
+_USE = """
 The vectors begin with the one of `<s>`, so give the token ids without their first:
-`input_ids[:, 1:]` and `attention_mask[:, 1:]`. {pool}
+`input_ids[:, 1:]` and `attention_mask[:, 1:]`.{pool}
 """
-"""What a user of such a prompt has to be told."""
-
-POOL = {
-    True: "The mean over the last hidden states is over the vectors' positions too.",
-    False: "Of the vectors' positions only the first counts in the mean over the last hidden "
+_POOL = {
+    True: " The mean over the last hidden states is over the vectors' positions too.",
+    False: " Of the vectors' positions only the first counts in the mean over the last hidden "
     "states.",
 }
-"""The same of pooling, by :attr:`~xclipt.deltas.soft_prompt.SoftPromptSpec.pool_prompt`."""
+
+
+def use(spec: SoftPromptSpec, tower: TextTower) -> str:
+    """What a user of such a prompt has to be told, for a card."""
+    return _USE.format(pool=_POOL[spec.pool_prompt] if tower.pooling is Pooling.MEAN else "")
+
+
+def vectors_name(tower: TextTower) -> str:
+    """What a soft prompt's tensor is called within a tower's encoder."""
+    embedding = tower.encoder.get_input_embeddings()  # type: ignore[operator]
+    (name,) = [name for name, module in tower.encoder.named_modules() if module is embedding]
+    return f"{name}.soft_prompt.vectors"
 
 
 def leading_prompt(job: ExportJob, format: str) -> Tensor:
@@ -36,15 +44,15 @@ def leading_prompt(job: ExportJob, format: str) -> Tensor:
     """
     tensors = job.delta.tensors()
     backbone = job.backbone()
-    if not backbone.text_tower.takes_embeddings or VECTORS not in tensors:
+    if not backbone.text_tower.takes_embeddings:
         raise job.refused(format, "it feeds vectors to the tower, and this one takes none")
     embedding = backbone.text_tower.encoder.get_input_embeddings()  # type: ignore[operator]
     (start, *_), *_ = backbone.tokenizer([""])
     first = embedding.weight[start].detach().cpu()[None]
-    return torch.cat([first, tensors[VECTORS]])
+    return torch.cat([first, tensors[vectors_name(backbone.text_tower)]])
 
 
-def without_start(path: object, vectors: Tensor) -> dict[str, Tensor]:
+def without_start(path: object, vectors: Tensor, tower: TextTower) -> dict[str, Tensor]:
     """The delta's tensors again from what :func:`leading_prompt` made.
 
     Raises:
@@ -52,4 +60,4 @@ def without_start(path: object, vectors: Tensor) -> dict[str, Tensor]:
     """
     if vectors.ndim != 2 or len(vectors) < 2:
         raise XcliptError(f"{path}: its prompt is {tuple(vectors.shape)}; expected (1 + n, width)")
-    return {VECTORS: vectors[1:].clone()}
+    return {vectors_name(tower): vectors[1:].clone()}

@@ -10,7 +10,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xclipt.artifacts.manifest import MANIFEST
-from xclipt.backbones.model_files import read_config, read_weights, weights_file
+from xclipt.backbones.model_files import (
+    TOKENIZER,
+    TOKENIZER_BESIDE,
+    read_json,
+    read_weights,
+    weights_file,
+)
+from xclipt.backbones.pixels import PIXEL_FILES
 from xclipt.backbones.registry import text_folder
 from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
@@ -18,10 +25,7 @@ from xclipt.export.card import card_fields
 from xclipt.export.exchange import ExportJob
 from xclipt.files import staged
 
-_BESIDE = (
-    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("preprocessor_config.json", "vocab.json", "merges.txt"),
-)
+_BESIDE = (*TOKENIZER, *TOKENIZER_BESIDE, *PIXEL_FILES)
 _CARD = """\
 # {name}: {backbone} in {language}
 
@@ -34,8 +38,9 @@ text tower of {backbone} (fingerprint `{fingerprint}`).
 def write_merged(job: ExportJob) -> list[Path]:
     """Write the checkpoint of the backbone with the weights that the delta changes in their place.
 
-    Multilingual-CLIP's format for a backbone in it, transformers' for a CLIP (both sides), and for
-    the builtin one a sentence-transformers folder. Weights are safetensors in float32.
+    Multilingual-CLIP's format for a backbone in it, transformers' for its dual encoders and
+    open_clip's for its models (both sides), and for the builtin one a sentence-transformers folder.
+    Weights are safetensors in float32.
 
     Raises:
         XcliptError: The kind cannot be folded, a file of the backbone is missing, or the delta is
@@ -46,15 +51,17 @@ def write_merged(job: ExportJob) -> list[Path]:
         raise job.refused("merged", spec.not_foldable, "onnx or native")
     backbone = job.backbone()
     source = text_folder(backbone.identity.id)
-    config = read_config(source)
-    path = weights_file(source)
-    weights = read_weights(path)
     layout = backbone.text_tower.published
+    config = read_json(source / layout.config)
+    path = weights_file(source, layout.weights)
+    weights = layout.split(read_weights(path))
 
     def published(name: str) -> str:
         if layout.head_prefix is not None and name.startswith(HEAD):
             return layout.head_prefix + name.removeprefix(HEAD)
-        return layout.encoder_prefix + name
+        names = [name, *(name.replace(new, old) for new, old in layout.older_names.items())]
+        prefixed = [layout.encoder_prefix + name for name in names]
+        return next((name for name in prefixed if name in weights), prefixed[0])
 
     def frozen(name: str) -> Tensor:
         try:
@@ -71,18 +78,18 @@ def write_merged(job: ExportJob) -> list[Path]:
             weights[published(name)] = tensor
     with staged(job.folder) as aside:
         save_file(
-            {name: _full_precision(tensor) for name, tensor in weights.items()},
-            aside / "model.safetensors",
+            {name: _full_precision(tensor) for name, tensor in layout.fuse(weights).items()},
+            aside / layout.weights[0],
             metadata={"format": "pt"},
         )
         for name in _BESIDE:
             if (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
-        (aside / "config.json").write_text(json.dumps(_float32(config), indent=2), "utf-8")
+        (aside / layout.config).write_text(json.dumps(_float32(config), indent=2), "utf-8")
         if layout.head_prefix is None:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
             write_modules(aside, own_head, prefix, backbone.tokenizer.max_length)
-        fields = card_fields(job)
+        fields = card_fields(job) | {"max_tokens": backbone.tokenizer.max_length}
         if layout.head_prefix is None:
             fields["prompt"] = ""  # sentence-transformers puts it there by itself
         card = (_CARD + layout.usage).format(**fields)

@@ -4,11 +4,12 @@ import copy
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xclipt.artifacts.manifest import MANIFEST
 from xclipt.backbones.backbone import Backbone
@@ -27,6 +28,7 @@ _GRAPH = "model.onnx"
 _LARGEST_FILE = 1_900_000_000
 """Bytes of weights in the graph's own file; protobuf ends at 2 GiB."""
 
+_INPUTS = ("input_ids", "attention_mask")
 _TRACED = ["a", "two dogs run over the grass"]
 _CHECKED = (
     ["a dog"],
@@ -45,23 +47,47 @@ from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 session = onnxruntime.InferenceSession("{name}/model.onnx")
-tokens = tokenizer(["{prefix}..."], padding=True, truncation=True, max_length={max_tokens},
-                   return_tensors="np", return_token_type_ids=False)
-(features,) = session.run(["features"], dict(tokens))
+{tokens}
 ```
 
-Any batch, any length up to {max_tokens}. Put `{prefix}` before every caption (nothing, if that is
+{lengths} Put `{prefix}` before every caption (nothing, if that is
 empty); it and the limit are in the model's metadata too. Features are `(batch, {dim})`, pooled,
 projected and not normalised.{translated} At export they were within {worst:.1e} of PyTorch's.
 """
+_TOKENS = """\
+tokens = tokenizer(["{prefix}..."], padding=True, truncation=True, max_length={max_tokens},
+                   return_tensors="np", return_token_type_ids=False)
+(features,) = session.run(["features"], dict(tokens))"""
+_LENGTHS = "Any batch, any length up to {max_tokens}."
+_FIXED_TOKENS = """\
+tokens = tokenizer(["{prefix}...".lower()], padding="max_length", padding_side="right",
+                   truncation=True, max_length={max_tokens}, return_tensors="np")
+(features,) = session.run(["features"], {{"input_ids": tokens["input_ids"]}})"""
+_FIXED_LENGTHS = (
+    "Any batch, the length {max_tokens}: texts are in lower case and padded on the right, and "
+    "there is\nno attention mask."
+)
+
+
+class _Unmasked(nn.Module):
+    """A tower of texts of one length, where padding is not told apart."""
+
+    def __init__(self, tower: TextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        features: Tensor = self.tower(input_ids, torch.ones_like(input_ids))
+        return features
 
 
 def write_onnx(job: ExportJob) -> list[Path]:
     """Write ``model.onnx``, the tokenizer, a card and the manifest.
 
     Inputs ``input_ids`` and ``attention_mask`` ``(batch, length)`` int64, output ``features``
-    ``(batch, dim)`` float32, not normalised; batch and length are dynamic. A LoRA is folded in,
-    other kinds are part of the graph.
+    ``(batch, dim)`` float32, not normalised; batch and length are dynamic. A tower of texts of one
+    length has no mask, and that length alone. A LoRA is folded in, other kinds are part of the
+    graph.
 
     Raises:
         XcliptError: The packages are missing, the tower cannot be exported, the graph is not equal
@@ -83,7 +109,8 @@ def write_onnx(job: ExportJob) -> list[Path]:
     limit = backbone.tokenizer.max_length
     if isinstance(spec, SoftPromptSpec) and backbone.text_tower.max_length:
         limit = min(limit, backbone.text_tower.max_length - spec.positions)
-    tower = _with_delta(job, backbone, tensors)
+    whole, fixed = _with_delta(job, backbone, tensors), backbone.tokenizer.padded
+    tower = _Unmasked(whole) if fixed else whole
     with staged(job.folder) as aside:
         program = _exported(tower, _tokens(backbone, _TRACED, limit), limit)
         program.model.metadata_props.update(
@@ -109,12 +136,10 @@ def write_onnx(job: ExportJob) -> list[Path]:
                 value="onnx",
             )
         backbone.tokenizer.tokenizer.save_pretrained(aside)
-        fields = card_fields(job) | {
-            "prefix": prefix,
-            "max_tokens": limit,
-            "dim": backbone.dim,
-            "worst": worst,
-        }
+        own = {"prefix": prefix, "max_tokens": limit}
+        fields = card_fields(job) | own | {"dim": backbone.dim, "worst": worst}
+        fields["tokens"] = (_FIXED_TOKENS if fixed else _TOKENS).format(**own)
+        fields["lengths"] = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
         (aside / "README.md").write_text(_CARD.format(**fields), "utf-8")
         (aside / MANIFEST).write_text(job.manifest.to_yaml(), "utf-8")
         names = sorted(path.name for path in aside.iterdir())
@@ -140,11 +165,15 @@ def _with_delta(job: ExportJob, backbone: Backbone, tensors: Mapping[str, Tensor
 def _tokens(backbone: Backbone, captions: list[str], limit: int) -> tuple[torch.Tensor, ...]:
     rows = backbone.tokenizer(captions)
     rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
-    return backbone.tokenizer.pad(rows, torch.device("cpu"))
+    ids, mask = replace(backbone.tokenizer, max_length=limit).pad(rows, torch.device("cpu"))
+    return (ids,) if backbone.tokenizer.padded else (ids, mask)
 
 
-def _exported(tower: TextTower, example: tuple[torch.Tensor, ...], limit: int) -> Any:
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=limit)}
+def _exported(tower: nn.Module, example: tuple[torch.Tensor, ...], limit: int) -> Any:
+    names = _INPUTS[: len(example)]
+    axes = {0: torch.export.Dim("batch")}
+    if len(example) > 1:
+        axes[1] = torch.export.Dim("length", max=limit)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -154,9 +183,9 @@ def _exported(tower: TextTower, example: tuple[torch.Tensor, ...], limit: int) -
             return torch.onnx.export(
                 tower,
                 example,
-                input_names=["input_ids", "attention_mask"],
+                input_names=[*names],
                 output_names=["features"],
-                dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+                dynamic_shapes=dict.fromkeys(names, axes),
                 dynamo=True,
                 verbose=False,
             )
@@ -169,9 +198,8 @@ def _exported(tower: TextTower, example: tuple[torch.Tensor, ...], limit: int) -
         logger.setLevel(level)
 
 
-def _difference(session: Any, tower: TextTower, tokens: tuple[torch.Tensor, ...]) -> float:
-    names = ("input_ids", "attention_mask")
-    given = {name: tensor.numpy() for name, tensor in zip(names, tokens, strict=True)}
+def _difference(session: Any, tower: nn.Module, tokens: tuple[torch.Tensor, ...]) -> float:
+    given = {name: tensor.numpy() for name, tensor in zip(_INPUTS, tokens, strict=False)}
     theirs = torch.from_numpy(session.run(["features"], given)[0])
     with torch.no_grad():
         ours = tower(*tokens)

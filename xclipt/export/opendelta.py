@@ -21,7 +21,7 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
-from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
+from xclipt.export.leading_prompt import leading_prompt, use, without_start
 from xclipt.files import staged
 
 CONFIG = "config.json"
@@ -59,8 +59,7 @@ OpenDelta 0.3.2 does not import on transformers 5; where xclipt is installed,
 `torch.load(..., weights_only=True)`.
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
-fingerprint was `{fingerprint}`. {pooling} and apply the
-backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
+fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
 {use}"""
 
 
@@ -82,14 +81,14 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         raise job.refused(
             "opendelta", f"OpenDelta wraps the encoder, and {manifest.name} has a text head"
         )
-    use = ""
+    told = ""
     tensors = job.delta.tensors()
     if isinstance(spec, SoftPromptSpec):
         vectors = leading_prompt(job, "opendelta")
         tensors = {n: t for n, t in tensors.items() if not n.endswith(".soft_prompt.vectors")}
         tensors[_PROMPT] = vectors
-        use = USE.format(pool=POOL[spec.pool_prompt])
-    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(job.outline))
+        told = use(spec, job.outline)
+    card = _CARD.format(use=told, **card_fields(job), **encoder_fields(job.outline))
     with staged(job.folder) as aside:
         torch.save(tensors, aside / _WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(config, indent=2))
@@ -152,7 +151,7 @@ def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
     tensors = within_encoder(read_weights(weights), tower)
     kind, setting = _setting(path, config, manifest is not None)
     if _PROMPT in tensors:
-        tensors |= without_start(weights, tensors.pop(_PROMPT))
+        tensors |= without_start(weights, tensors.pop(_PROMPT), tower)
     added = (".lora.", ".adapter.", ".compactor.", ".soft_prompt.")
     norms = any(not any(part in name for part in added) for name in tensors)
     setting |= {"train_layernorm": norms}

@@ -17,7 +17,7 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
-from xclipt.export.leading_prompt import POOL, USE, leading_prompt, without_start
+from xclipt.export.leading_prompt import leading_prompt, use, without_start
 from xclipt.files import write_bytes
 
 CONFIG = "adapter_config.json"
@@ -37,11 +37,10 @@ encoder = {encoder}
 encoder = PeftModel.from_pretrained(encoder, "{name}")
 ```
 
-Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24: the features are the same.
+{checked}: the features are the same.
 
 `TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
-fingerprint was `{fingerprint}`. {pooling} and apply the
-backbone's text head to reach the space that it shares with the image tower.{prompt}{translated}
+fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
 {use}"""
 
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
@@ -105,13 +104,13 @@ def write_peft(job: ExportJob) -> list[Path]:
         raise job.refused(
             "peft", f"PEFT wraps the encoder, and {job.manifest.name} has a text head of its own"
         )
-    use = ""
+    told = ""
     if isinstance(spec, LoraSpec):
         config, tensors = _lora(job, spec)
     else:
         config, tensors = _prompt_tuning(job, spec)
-        use = USE.format(pool=POOL[spec.pool_prompt])
-    card = _CARD.format(use=use, **card_fields(job), **encoder_fields(job.outline))
+        told = use(spec, job.outline)
+    card = _CARD.format(use=told, **card_fields(job), **encoder_fields(job.outline))
     files = {
         _WEIGHTS: save(tensors, metadata={"format": "pt"}),
         CONFIG: json.dumps(config, indent=2).encode(),
@@ -191,7 +190,7 @@ def read_peft(folder: Path, tower: TextTower) -> ReadDelta:
             )
         if tensors.keys() != {"prompt_embeddings"}:
             raise XcliptError(f"{weights}: holds more or other than prompt_embeddings")
-        prompt = without_start(weights, tensors["prompt_embeddings"])
+        prompt = without_start(weights, tensors["prompt_embeddings"], tower)
         (vectors,) = prompt.values()
         return ReadDelta("peft", manifest, "soft-prompt", {"tokens": len(vectors)}, prompt)
     _require_plain_lora(path, config)

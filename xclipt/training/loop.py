@@ -16,7 +16,7 @@ from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
 from xclipt.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
-from xclipt.training.losses import ALIGNMENTS, contrastive
+from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
 from xclipt.training.recipe import OPTIMISERS, Recipe
 
 
@@ -130,7 +130,7 @@ def fit(
         XcliptError: Loss, gradient, weights or features are not finite any more; what ``save`` was
             given last is sound.
     """
-    adapted = delta.within(backbone)
+    adapted, recipe = delta.within(backbone), recipe.on(backbone.text_tower.similarity)
     rows = len(pairs[0].tokens)
     total = recipe.steps(rows)
     evaluate_at = recipe.evaluation_steps(total) if validation else {total}
@@ -207,9 +207,14 @@ def _loss(
     features = _embedded(backbone, [[text[i] for i in batch] for text in texts], recipe)
     loss = torch.zeros((), device=backbone.device)
     weights = recipe.language_weights(len(pairs))
+    assert recipe.logit_scale is not None  # Recipe.on
+    scale = recipe.logit_scale
     for i, part in enumerate(pairs):
         images, text = part.images[batch].to(backbone.device), features[i]
-        own = contrastive(images, text, recipe.logit_scale)
+        if recipe.logit_bias is None:
+            own = contrastive(images, text, scale)
+        else:
+            own = sigmoid_contrastive(images, text, scale, recipe.logit_bias)
         if live:
             partner = features[len(pairs) + i]
         elif aligned:
@@ -217,7 +222,7 @@ def _loss(
             partner = part.partner_features[batch].to(backbone.device)
         if aligned:
             alignment = ALIGNMENTS[recipe.align_loss].loss
-            own = own + recipe.align_weight * alignment(text, partner, images, recipe.logit_scale)
+            own = own + recipe.align_weight * alignment(text, partner, images, scale)
         loss = loss + weights[i] * own
     return loss
 

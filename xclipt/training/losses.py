@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SOFTMAX, SIGMOID = CONTRASTIVE = ("softmax", "sigmoid")
+"""What a loss of pictures and texts can be made of: :func:`contrastive` or
+:func:`sigmoid_contrastive`."""
+
 PAPER_LOGIT_SCALE = 100.0
 """Multilingual-CLIP's and the paper's: logits are ``100 * cos``."""
 
@@ -25,6 +29,18 @@ def contrastive(a: Tensor, b: Tensor, logit_scale: float = PAPER_LOGIT_SCALE) ->
     logits = logit_scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def sigmoid_contrastive(a: Tensor, b: Tensor, logit_scale: float, logit_bias: float) -> Tensor:
+    """The loss that SigLIP is trained by (Zhai et al. 2023): each pair of rows is a yes or a no.
+
+    ``-sum_j log sigmoid(y_ij (s cos_ij + c))``, the mean over rows ``i``, with ``y`` 1 for a row's
+    own and -1 for all others, scale ``s`` and bias ``c``. No row's loss depends on how many others
+    are in the batch but by their sum.
+    """
+    logits = logit_scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T + logit_bias
+    own = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return -F.logsigmoid(own * logits).sum(-1).mean()
 
 
 def contrastive_in_gallery(

@@ -45,7 +45,7 @@ class Prepared:
     """All that a training depends on.
 
     Attributes:
-        request: As it was asked.
+        request: As it was asked, with what the backbone decides of its recipe.
         name: The delta's.
         folder: Where it will be.
         spec: Kind and settings.
@@ -92,7 +92,9 @@ def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) ->
     Raises:
         XcliptError: The data does not hold what is asked, or a start is not there or does not fit.
     """
-    backbone, directory, recipe = workspace.backbone, workspace.directory, request.recipe
+    backbone, directory = workspace.backbone, workspace.directory
+    recipe = request.recipe.on(backbone.text_tower.similarity)
+    request = replace(request, recipe=recipe)
     name = request.delta_name(dataset.name)
     folder = directory.delta_folder(request.language, name)
     starts = WarmStarts(directory, backbone.warm_start)

@@ -7,9 +7,16 @@ from typing import Any
 
 import torch
 
+from xclipt.backbones.text_tower import Similarity
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import UsageError, XcliptError, require_finite
-from xclipt.training.losses import ALIGNMENTS, PAPER_LOGIT_SCALE
+from xclipt.training.losses import (
+    ALIGNMENTS,
+    CONTRASTIVE,
+    PAPER_LOGIT_SCALE,
+    SIGMOID,
+    SOFTMAX,
+)
 
 
 def cosine_schedule(step: int, total: int, rising: float) -> float:
@@ -41,6 +48,7 @@ OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 CHOICES: Mapping[str, Collection[str]] = {
     "align_loss": ALIGNMENTS,
+    "contrastive_loss": ("auto", *CONTRASTIVE),
     "schedule": SCHEDULES,
     "optimiser": OPTIMISERS,
     "teacher": ("live", "frozen"),
@@ -69,7 +77,11 @@ class Recipe:
         schedule: Name in :data:`~xclipt.training.recipe.SCHEDULES`.
         warmup: Share of the steps over which the learning rate rises.
         warmup_steps: So many steps instead.
-        logit_scale: What cosines are multiplied by in cross-entropies.
+        logit_scale: What cosines are multiplied by in the losses; ``None`` is the model's own, 100
+            where it has none.
+        contrastive_loss: Of pictures and texts: ``softmax``, the symmetric cross-entropy; or
+            ``sigmoid``, for models with a bias of their own; ``auto`` is softmax for every model.
+        logit_bias: Of the sigmoid loss; ``None`` is the model's own.
         align_loss: Name in :data:`~xclipt.training.losses.ALIGNMENTS`.
         align_weight: The paper's lambda; 0 leaves alignment out.
         teacher: Partner features from the tower with the delta (``live``) or without (``frozen``).
@@ -103,7 +115,9 @@ class Recipe:
     schedule: str = "cosine"
     warmup: float = 0.1
     warmup_steps: int | None = None
-    logit_scale: float = PAPER_LOGIT_SCALE
+    logit_scale: float | None = None
+    contrastive_loss: str = "auto"
+    logit_bias: float | None = None
     align_loss: str = "cosine"
     align_weight: float = 1000.0
     teacher: str = "frozen"
@@ -148,6 +162,29 @@ class Recipe:
                 raise XcliptError(f"must be at least {least:g}", field=name, value=value)
         if self.dropout >= 1:
             raise XcliptError("must be below 1", field="dropout", value=self.dropout)
+
+    def on(self, similarity: Similarity) -> "Recipe":
+        """The recipe with what a model decides: scale, bias and the loss that they go into.
+
+        Raises:
+            XcliptError: The sigmoid loss wants a bias, and neither recipe nor model has one.
+        """
+        loss = SOFTMAX if self.contrastive_loss == "auto" else self.contrastive_loss
+        scale = similarity.scale if self.logit_scale is None else self.logit_scale
+        bias = similarity.bias if self.logit_bias is None else self.logit_bias
+        if loss == SIGMOID and bias is None:
+            raise UsageError(
+                "the backbone has no bias of its own, which the sigmoid loss needs (SigLIP has); "
+                f"use `contrastive_loss={SOFTMAX}`",
+                field="contrastive_loss",
+                value=loss,
+            )
+        return replace(
+            self,
+            contrastive_loss=loss,
+            logit_scale=scale,
+            logit_bias=bias if loss == SIGMOID else None,
+        )
 
     def steps(self, pairs: int) -> int:
         """Optimiser steps for so many pairs.
@@ -257,7 +294,9 @@ RECIPES = {
 
 def stored_recipe(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a manifest that an earlier release may have written, as it would be today."""
-    before = {"of_equals": "latest"} if plain.get("choose_by") == "recall" else {}
+    before = {"contrastive_loss": SOFTMAX}
+    if plain.get("choose_by") == "recall":
+        before["of_equals"] = "latest"
     return asdict(DEFAULT) | before | dict(plain)
 
 

@@ -228,7 +228,7 @@ def _tower(described: Description, encoder: Any, pooler: bool, similarity: Simil
             encoder_class="AutoModel",
             load_encoder='open_clip.create_model("local-dir:TEXT_TOWER").text.transformer',
             usage=USAGE + (_NLLB_USAGE if told else ""),
-            weights=WEIGHTS[0],
+            weights=WEIGHTS,
             config=CONFIG,
         ),
         pooling=Pooling.FIRST if told else Pooling.OWN if asked == "cls_pooler" else Pooling.MEAN,

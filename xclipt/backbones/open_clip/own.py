@@ -84,7 +84,7 @@ def _tower(described: Description, begins: int, prefix: str, similarity: Similar
             encoder_class="AutoModel",
             load_encoder="xclipt.load(ARTIFACTS).workspace.backbone.text_tower.encoder",
             usage=USAGE,
-            weights=WEIGHTS[0],
+            weights=WEIGHTS,
             config=CONFIG,
             split=partial(split, prefix),
             fuse=partial(fuse, prefix),
