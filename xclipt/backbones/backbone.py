@@ -1,5 +1,6 @@
 """A backbone: a text tower and an image tower with one embedding space, frozen."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -82,6 +83,14 @@ class CaptionTokenizer:
     def language_token(self, language: str | None) -> int | None:
         """The token of an ISO 639-1 code, where the tower is told of languages and knows it."""
         return self.languages.get(flores_code(language)) if language and self.languages else None
+
+    def told(self, language: str) -> Any:
+        """The tokenizer that by itself takes texts for the language's, where the tower is told."""
+        if self.language_token(language) is None:
+            return self.tokenizer
+        told = copy.deepcopy(self.tokenizer)
+        told.src_lang = told.init_kwargs["src_lang"] = flores_code(language)
+        return told
 
     def identified(self, caption: str, language: str | None) -> str:
         """What tells the caption's tokens from those of all others: in most towers itself."""

@@ -99,6 +99,8 @@ class PublishedFormat:
         load_encoder: The call that loads it from the folder ``TEXT_TOWER``.
         usage: How a whole checkpoint in the folder ``{name}`` is used, as Markdown.
         head_within: The published encoder applies the head by itself.
+        imports: What the call needs; empty is the class of transformers.
+        place: What ``TEXT_TOWER`` is.
         input_notes: What a user of the encoder has to know of its inputs, for a card.
         older_names: Parts of names of the encoder's weights that are others in checkpoints.
         checked: What the exports for other libraries were checked with, for a card.
@@ -115,6 +117,8 @@ class PublishedFormat:
     load_encoder: str
     usage: str
     head_within: bool = False
+    imports: str = ""
+    place: str = "the backbone's text encoder as a transformers checkpoint"
     input_notes: str = ""
     older_names: Mapping[str, str] = field(default_factory=dict)
     checked: str = "Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24"

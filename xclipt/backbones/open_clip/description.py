@@ -27,6 +27,11 @@ It is the whole model; the image side is unchanged. Normalise features before co
 """How a checkpoint in the folder ``{name}`` is used, for a card."""
 
 
+PLACE = "the backbone's folder, in open_clip's format"
+CHECKED = "Checked with PEFT 0.21 on transformers 5.24 and open_clip 3.3"
+"""The same of exports for other libraries."""
+
+
 @dataclass(frozen=True)
 class Description:
     """A model's folder, and its configuration.
@@ -67,6 +72,17 @@ class Description:
         """What open_clip's tokenizer is told beside its files."""
         settings: Mapping[str, Any] = self.text.get("tokenizer_kwargs") or {}
         return settings
+
+    @property
+    def cleaning(self) -> str:
+        """What is done to texts first, by open_clip's name."""
+        named = bool(self.text.get("hf_tokenizer_name"))
+        return str(self.tokenizer_settings.get("clean", "whitespace" if named else "lower"))
+
+    @property
+    def input_notes(self) -> str:
+        """The same, for a card."""
+        return f'\nTexts are cleaned first: `open_clip.tokenizer.get_clean_fn("{self.cleaning}")`.'
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix``, by what follows.

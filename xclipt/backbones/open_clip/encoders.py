@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from xclipt.backbones.model_files import first_line
-from xclipt.backbones.open_clip.description import CONFIG, USAGE, WEIGHTS, Description
+from xclipt.backbones.open_clip.description import (
+    CHECKED,
+    CONFIG,
+    PLACE,
+    USAGE,
+    WEIGHTS,
+    Description,
+)
 from xclipt.backbones.text_tower import (
     BERT_MODULES,
     ModuleNames,
@@ -63,9 +70,10 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 """What no tensor tells of a kind of encoder, by its ``model_type``."""
 
 _NLLB_USAGE = """
-The text tower is told the language of its texts: say `tokenizer.set_language("fra_Latn")` to
-open_clip's tokenizer first, with the code of FLORES-200.
+The text tower is told the language of its texts: set `tokenizer.tokenizer.src_lang = "fra_Latn"`
+first, with FLORES-200's code. open_clip's own `set_language` has no effect (3.3 on transformers 5).
 """
+_NLLB_NOTE = " The first token of a text is its language's, such as `fra_Latn`."
 
 
 def _bert_sizes(
@@ -228,6 +236,10 @@ def _tower(described: Description, encoder: Any, pooler: bool, similarity: Simil
             encoder_class="AutoModel",
             load_encoder='open_clip.create_model("local-dir:TEXT_TOWER").text.transformer',
             usage=USAGE + (_NLLB_USAGE if told else ""),
+            imports="import open_clip",
+            place=PLACE,
+            input_notes=described.input_notes + (_NLLB_NOTE if told else ""),
+            checked=CHECKED,
             weights=WEIGHTS,
             config=CONFIG,
         ),

@@ -125,10 +125,10 @@ def _tokenizer(described: Description, padded: bool) -> tuple[Any, Callable[[str
         raise described.refused(f"tokenizer_kwargs has {name}, which is not known here")
     if mode := described.text.get("tokenizer_mode"):
         raise described.refused(f"tokenizer_mode {mode!r} is not known here")
-    name = settings.get("clean", "whitespace" if hub_id else "lower")
-    if name not in _CLEANINGS:
-        raise described.refused(f"clean {name!r} is not known; {', '.join(_CLEANINGS)} are")
-    clean = get_clean_fn(name)
+    if described.cleaning not in _CLEANINGS:
+        there = ", ".join(_CLEANINGS)
+        raise described.refused(f"clean {described.cleaning!r} is not known; {there} are")
+    clean = get_clean_fn(described.cleaning)
     if not hub_id:
         return _clips_own(padded), clean
     try:

@@ -6,7 +6,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from xclipt.backbones.open_clip.description import CONFIG, USAGE, WEIGHTS, Description
+from xclipt.backbones.open_clip.description import (
+    CHECKED,
+    CONFIG,
+    PLACE,
+    USAGE,
+    WEIGHTS,
+    Description,
+)
 from xclipt.backbones.open_clip.transformer import (
     MODULES,
     POOLS,
@@ -17,6 +24,11 @@ from xclipt.backbones.open_clip.transformer import (
     split,
 )
 from xclipt.backbones.text_tower import Pooling, PublishedFormat, Similarity, TextTower
+
+_NOTE = """
+
+The encoder is xclipt's, from an artifact directory `ARTIFACTS` on this backbone: open_clip's own
+holds query, key and value as one matrix, in which other libraries find no place for them."""
 
 _NESTED = "text."
 """What the weights' names start with where ``custom_text`` is set; else nothing."""
@@ -82,8 +94,12 @@ def _tower(described: Description, begins: int, prefix: str, similarity: Similar
             encoder_prefix=prefix,
             head_prefix=f"{prefix}{PROJECTION}.",
             encoder_class="AutoModel",
-            load_encoder="xclipt.load(ARTIFACTS).workspace.backbone.text_tower.encoder",
+            load_encoder='xclipt.load("ARTIFACTS").workspace.backbone.text_tower.encoder',
             usage=USAGE,
+            imports="import xclipt",
+            place=PLACE,
+            input_notes=described.input_notes + _NOTE,
+            checked=CHECKED,
             weights=WEIGHTS,
             config=CONFIG,
             split=partial(split, prefix),
