@@ -91,7 +91,7 @@ def test_eval_search_and_verify(trained, tmp_path, make_picture):
         *("search", "un chat noir", "--images", tmp_path / "pictures", "--lang", LANGUAGE),
         *("--top", 2, "--artifacts", artifacts),
     )
-    assert len(found["queries"][0]["hits"]) == 2
+    assert len(found["queries"][0]["results"]) == 2
     run("verify", "--artifacts", artifacts)
 
 
