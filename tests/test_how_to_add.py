@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.factories.models import vision_settings, write_tokenizer
+from tests.factories.models import write_tokenizer
 from tests.factories.tiny import WORDS
 
 PACKAGE = Path(__file__).resolve().parent.parent / "xclipt"
@@ -81,33 +81,27 @@ def _patched(text: str, diff: str) -> str:
     return text
 
 
-def write_dual_encoder(folder: Path) -> None:
+def write_align(folder: Path) -> None:
     """A random model of the library's own class, as ``save_pretrained`` writes it."""
     import torch
-    from transformers import (
-        BertConfig,
-        BertModel,
-        CLIPVisionConfig,
-        CLIPVisionModel,
-        VisionTextDualEncoderConfig,
-        VisionTextDualEncoderModel,
-    )
+    from transformers import AlignConfig, AlignModel, EfficientNetImageProcessorPil
 
     torch.manual_seed(0)
-    text = BertConfig(
-        vocab_size=4 + len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        pad_token_id=1,
-    )
-    vision = CLIPVisionConfig(**vision_settings())
-    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=8)
-    model = VisionTextDualEncoderModel(config, CLIPVisionModel(vision), BertModel(text))
+    text = {
+        **{"vocab_size": 4 + len(WORDS), "max_position_embeddings": 32, "pad_token_id": 1},
+        **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "intermediate_size": 32,
+    }
+    vision = {
+        **{"image_size": 32, "hidden_dim": 8, "width_coefficient": 1.0, "depth_coefficient": 1.0},
+        **{"kernel_sizes": [3, 3], "in_channels": [32, 16], "out_channels": [16, 8]},
+        **{"strides": [1, 2], "num_block_repeats": [1, 1], "expand_ratios": [1, 2]},
+    }
+    model = AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=8))
     model.save_pretrained(folder)
     write_tokenizer(folder)
+    size = {"height": 32, "width": 32}
+    EfficientNetImageProcessorPil(size=size, do_center_crop=False).save_pretrained(folder)
 
 
 def write_postcards(folder: Path) -> None:
@@ -127,7 +121,7 @@ def write_postcards(folder: Path) -> None:
 def test_every_recipe_is_one_file_and_one_row(tmp_path):
     touched = extended_package(tmp_path / "code")
     assert len(touched) == 9 and len(set(touched)) == 9  # a loss has its row in its own file
-    write_dual_encoder(tmp_path / "model")
+    write_align(tmp_path / "model")
     write_postcards(tmp_path / "data" / "postcards")
     (tmp_path / "words.tsv").write_text("un\ta\nchat\tcat\nchien\tdog\n")
     arguments = [

@@ -40,6 +40,33 @@ SEVERAL = "mul"
 _RIGHT_TO_LEFT = frozenset(
     ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
 )
+_FLORES_LANGUAGE = {
+    "ar": "arb",
+    "ay": "ayr",
+    "az": "azj",
+    "fa": "pes",
+    "ff": "fuv",
+    "kau": "knc",
+    "ku": "kmr",
+    "lv": "lvs",
+    "mg": "plt",
+    "mn": "khk",
+    "ms": "zsm",
+    "ne": "npi",
+    "no": "nob",
+    "om": "gaz",
+    "or": "ory",
+    "ps": "pbt",
+    "qu": "quy",
+    "sq": "als",
+    "sw": "swh",
+    "tl": "tgl",
+    "uz": "uzn",
+    "yi": "ydd",
+}
+"""Macrolanguages, and the member that FLORES-200 stands for them with."""
+
+_FLORES_SCRIPT = {"Kore": "Hang"}
 _NO_LANGUAGE = frozenset(("mis", "mul", "root", "und", "zxx"))
 
 
@@ -84,6 +111,19 @@ def is_right_to_left(code: str) -> bool:
     from langcodes import Language
 
     return Language.get(resolve(code)).maximize().script in _RIGHT_TO_LEFT
+
+
+def flores_code(language: str) -> str:
+    """FLORES-200's name of a language, as in NLLB's vocabulary: ``fra_Latn`` for ``fr``.
+
+    The script is the one that the language is most often written in.
+    """
+    from langcodes import Language
+
+    known = Language.get(language)
+    script = known.maximize().script or "Latn"
+    letters = _FLORES_LANGUAGE.get(language) or known.to_alpha3()
+    return f"{letters}_{_FLORES_SCRIPT.get(script, script)}"
 
 
 @cache

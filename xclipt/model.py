@@ -116,7 +116,7 @@ class Model:
             for text, delta in zip(texts, chosen, strict=True)
         ]
         with self._tokenizing:  # the tokenizer keeps its truncation as state
-            rows = self._backbone.tokenizer(prompted)
+            rows = self._backbone.tokenizer(prompted, [found.language for found, _ in resolved])
         features = torch.empty(len(texts), self.dim)
         for members in _groups(chosen):
             try:

@@ -71,6 +71,7 @@ class Workspace:
         delta: StoredDelta | None = None,
         *,
         prompt: str | None = None,
+        language: str | None = None,
     ) -> Tensor:
         """Features of captions ``(n, dim)`` with a delta or, without one, of the frozen tower.
 
@@ -78,6 +79,7 @@ class Workspace:
             captions: Texts.
             delta: Whose features they are.
             prompt: Put before every caption; ``None`` is the delta's own hard prompt.
+            language: The captions'; some towers are told.
 
         Raises:
             XcliptError: The delta is damaged or does not fit.
@@ -97,13 +99,14 @@ class Workspace:
         def compute(rows: list[int]) -> Tensor:
             wanted = [captions[i] for i in rows]
             try:
-                return backbone().encode_texts(wanted, self.progress)
+                return backbone().encode_texts(wanted, self.progress, language)
             except NonFiniteError as error:
                 raise self.not_finite(wanted[error.position], whose) from None
 
+        identified = self.backbone.tokenizer.identified
         return cached_features(
             self.directory.features(space, self.backbone.dim),
-            [text_key(caption) for caption in captions],
+            [text_key(identified(caption, language)) for caption in captions],
             compute,
             self.progress,
         )

@@ -74,11 +74,13 @@ class ThinningTokenizer(CaptionTokenizer):
     share: float
     draw: random.Random
 
-    def __call__(self, captions: Sequence[str]) -> list[list[int]]:
+    def __call__(
+        self, captions: Sequence[str], language: str | Sequence[str | None] | None = None
+    ) -> list[list[int]]:
         # The first and the last mark the text's ends.
         return [
             [row[0], *(token for token in row[1:-1] if self.draw.random() >= self.share), row[-1]]
-            for row in CaptionTokenizer.__call__(self, captions)
+            for row in CaptionTokenizer.__call__(self, captions, language)
         ]
 
 

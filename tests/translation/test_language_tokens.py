@@ -6,8 +6,8 @@ from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CO
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as NLLB
 
 from xclipt.errors import XcliptError
-from xclipt.languages import _two_letter_codes, resolve
-from xclipt.translation.engines.hub_model import LanguageTokens, flores_code, language_tokens
+from xclipt.languages import _two_letter_codes, flores_code, resolve
+from xclipt.translation.engines.hub_model import LanguageTokens, language_tokens
 
 
 @pytest.mark.parametrize(

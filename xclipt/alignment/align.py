@@ -108,7 +108,9 @@ def align(
         except XcliptError as error:
             refused[request.language] = error
             continue
-        similarity = measure_similarity(workspace, alignment.pairs)
+        similarity = measure_similarity(
+            workspace, alignment.pairs, request.text_language, request.partner_language
+        )
         path = store_alignment(workspace.directory, alignment, similarity)
         rows.append(LanguageAlignment(request.language, alignment, similarity, path))
     if not rows:

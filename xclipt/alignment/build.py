@@ -85,6 +85,16 @@ class AlignmentRequest:
         """What a delta of these pairs embeds: ``target`` or ``to-en``."""
         return inference_text(self.routine, self.text)
 
+    @property
+    def text_language(self) -> str:
+        """What the trained texts are in."""
+        return "en" if self.inference == TO_EN else self.language
+
+    @property
+    def partner_language(self) -> str:
+        """What the partners are in."""
+        return self.language if self.routine == 2 else "en"
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -265,7 +275,7 @@ def build_alignment(
         itertools.islice(stream, None if shots is None else shots - len(kept) - absent)
     ):
         there = [pair for pair in part if pair is not None]
-        high = there if request.floor is None else _above(workspace, there, request.floor)
+        high = there if request.floor is None else _above(workspace, there, request, request.floor)
         absent += len(part) - len(there)
         left_out["below_floor"] += len(there) - len(high)
         kept += high
@@ -353,8 +363,12 @@ def _pairs(
         yield pair
 
 
-def _above(workspace: Workspace, pairs: list[CaptionPair], floor: float) -> list[CaptionPair]:
-    texts = workspace.encode_texts([pair.text for pair in pairs])
-    partners = workspace.encode_texts([pair.partner or "" for pair in pairs])
+def _above(
+    workspace: Workspace, pairs: list[CaptionPair], request: AlignmentRequest, floor: float
+) -> list[CaptionPair]:
+    texts = workspace.encode_texts([pair.text for pair in pairs], language=request.text_language)
+    partners = workspace.encode_texts(
+        [pair.partner or "" for pair in pairs], language=request.partner_language
+    )
     cosines = F.cosine_similarity(texts, partners, dim=-1).tolist()
     return [pair for pair, cosine in zip(pairs, cosines, strict=True) if cosine >= floor]

@@ -83,13 +83,19 @@ def pair_similarity(texts: Tensor, partners: Tensor, partner_index: Tensor) -> P
     )
 
 
-def measure_similarity(workspace: Workspace, pairs: Sequence[CaptionPair]) -> PairSimilarity:
+def measure_similarity(
+    workspace: Workspace,
+    pairs: Sequence[CaptionPair],
+    text_language: str = "en",
+    partner_language: str = "en",
+) -> PairSimilarity:
     """The similarity of pairs in the frozen tower; features are kept in the artifact directory."""
     partners = [pair.partner or "" for pair in pairs]
     row = {partner: i for i, partner in enumerate(dict.fromkeys(partners))}
-    texts = workspace.encode_texts([pair.text for pair in pairs])
+    texts = workspace.encode_texts([pair.text for pair in pairs], language=text_language)
+    partner_features = workspace.encode_texts(list(row), language=partner_language)
     partner_index = torch.tensor([row[partner] for partner in partners])
-    return pair_similarity(texts, workspace.encode_texts(list(row)), partner_index)
+    return pair_similarity(texts, partner_features, partner_index)
 
 
 @dataclass(frozen=True)

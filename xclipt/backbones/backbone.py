@@ -1,10 +1,11 @@
 """A backbone: a text tower and an image tower with one embedding space, frozen."""
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
+from xclipt.languages import flores_code
 from xclipt.progress import Progress, Silent
 
 TOKENS_PER_BATCH = 512
@@ -44,6 +46,8 @@ class CaptionTokenizer:
         padded: Rows are padded to ``max_length`` whatever stands beside them, not to the longest:
             what SigLIP's tower was trained on.
         clean: What is done to a text before all else; lower case, for example.
+        languages: The token that tells the tower a text's language, by FLORES-200's code; empty for
+            towers that are not told. It is the first of a row, or the last.
     """
 
     tokenizer: Any
@@ -51,13 +55,47 @@ class CaptionTokenizer:
     max_length: int
     padded: bool = field(default=False, kw_only=True)
     clean: Callable[[str], str] = field(default=str, kw_only=True)
+    languages: Mapping[str, int] = field(default_factory=dict, repr=False, kw_only=True)
 
-    def __call__(self, captions: Sequence[str]) -> list[list[int]]:
-        """Token ids of every caption, cut at ``max_length``, not padded."""
+    def __call__(
+        self, captions: Sequence[str], language: str | Sequence[str | None] | None = None
+    ) -> list[list[int]]:
+        """Token ids of every caption, cut at ``max_length``, not padded.
+
+        Args:
+            captions: Texts.
+            language: ISO 639-1 code of all of them, or of each. Where the tower is told, a language
+                that it has no token for, or that is not known, is what the tokenizer takes it for
+                by itself: English.
+        """
         if not captions:
             return []
         ids: list[list[int]] = self._encode(captions)["input_ids"]
+        if not self.languages:
+            return ids
+        one = language is None or isinstance(language, str)
+        codes = cast("Sequence[str | None]", [language] * len(ids) if one else language)
+        at = 0 if ids[0][0] in self.languages.values() else -1
+        for row, code in zip(ids, codes, strict=True):
+            row[at] = self.language_token(code) or row[at]
         return ids
+
+    def language_token(self, language: str | None) -> int | None:
+        """The token of an ISO 639-1 code, where the tower is told of languages and knows it."""
+        return self.languages.get(flores_code(language)) if language and self.languages else None
+
+    def told(self, language: str) -> Any:
+        """The tokenizer that by itself takes texts for the language's, where the tower is told."""
+        if self.language_token(language) is None:
+            return self.tokenizer
+        told = copy.deepcopy(self.tokenizer)
+        told.src_lang = told.init_kwargs["src_lang"] = flores_code(language)
+        return told
+
+    def identified(self, caption: str, language: str | None) -> str:
+        """What tells the caption's tokens from those of all others: in most towers itself."""
+        token = self.language_token(language)
+        return caption if token is None else f"{token}\t{caption}"
 
     def longer(self, captions: Sequence[str], room: int) -> list[int]:
         """Positions of the captions of more than ``room`` tokens, which is at most ``max_length``.
@@ -174,9 +212,14 @@ class Backbone:
     seen_pictures: frozenset[str] = field(default=frozenset(), repr=False)
     warm_start: Path | None = None
 
-    def encode_texts(self, captions: Sequence[str], progress: Progress | None = None) -> Tensor:
+    def encode_texts(
+        self,
+        captions: Sequence[str],
+        progress: Progress | None = None,
+        language: str | None = None,
+    ) -> Tensor:
         """Features of captions ``(n, dim)``, float32 on the CPU, not L2-normalised."""
-        return self.encode_tokens(self.tokenizer(captions), progress)
+        return self.encode_tokens(self.tokenizer(captions, language), progress)
 
     def encode_tokens(self, rows: Sequence[list[int]], progress: Progress | None = None) -> Tensor:
         """As :meth:`encode_texts`, from token ids.

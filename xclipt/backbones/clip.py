@@ -60,19 +60,29 @@ def _from_folder(folder: Path) -> ImageSide:
     )
 
 
-def _from_open_clip(name: str, weights: str) -> ImageSide:
+def import_open_clip(what: str) -> Any:
+    """The ``open_clip`` module.
+
+    Args:
+        what: What needs it, for the message.
+
+    Raises:
+        XcliptError: It is not installed, or cannot be imported.
+    """
     try:
         import open_clip
     except ImportError:
-        raise XcliptError(
-            f"the image tower {name} needs open_clip: pip install 'xclipt[open-clip]'"
-        ) from None
+        raise XcliptError(f"{what} needs open_clip: pip install 'xclipt[open-clip]'") from None
     except Exception as error:  # torchvision's, where its build is not that of torch
         raise XcliptError(
-            f"the image tower {name} needs open_clip, which cannot be imported "
-            f"({first_line(error)}); install the torchvision that belongs to torch "
-            f"{torch.__version__}"
+            f"{what} needs open_clip, which cannot be imported ({first_line(error)}); install the "
+            f"torchvision that belongs to torch {torch.__version__}"
         ) from None
+    return open_clip
+
+
+def _from_open_clip(name: str, weights: str) -> ImageSide:
+    open_clip = import_open_clip(f"the image tower {name}")
     try:
         model, _, transform = open_clip.create_model_and_transforms(name, pretrained=weights)
     except Exception as error:  # its errors are as many as its sources of weights

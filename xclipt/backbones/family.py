@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from xclipt.backbones.backbone import CaptionTokenizer
+from xclipt.backbones.model_files import WEIGHTS
 from xclipt.backbones.text_tower import TextTower
 
 
@@ -62,6 +63,8 @@ class Family:
         outline: The text tower on the meta device, from the folder's ``config.json`` alone.
         named: Published models by the name that ``backbone`` takes.
         unreadable: Hub ids of published models that cannot be read, and why not.
+        config_file: What is written about the model in, by which it is recognised.
+        weights: The names of its weights, in the order in which they are looked for.
     """
 
     name: str
@@ -74,3 +77,5 @@ class Family:
     outline: Callable[[Path], TextTower]
     named: Mapping[str, NamedBackbone] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    config_file: str = "config.json"
+    weights: tuple[str, ...] = WEIGHTS

@@ -138,25 +138,36 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     return plain
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors file, of a ``pytorch_model.bin``, or of an index's shards.
+
+    Args:
+        prefix: What the names of those that are wanted begin with.
 
     Raises:
         XcliptError: It is damaged, or holds anything but tensors, or a shard is not there.
     """
     if path.name.endswith(_INDEX):
-        shards = map(read_weights, weights_files(path.parent))
+        shards = (read_weights(shard, prefix) for shard in _beside(path))
         return {name: tensor for shard in shards for name, tensor in shard.items()}
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    state = _read_weights(path, prefix)
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise XcliptError(f"{path}: not a mapping of names to tensors")
+    return {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _read_weights(path: Path, prefix: str) -> Any:
+    from safetensors import SafetensorError, safe_open
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                return {name: file.get_tensor(name) for name in names}
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped into memory
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
         raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
     except Exception:
@@ -165,9 +176,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: is damaged or holds more than tensors; copy it again, or save it as "
             "safetensors"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise XcliptError(f"{path}: not a mapping of names to tensors")
-    return state
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a file, by name; of a safetensors file its header alone is read.
+
+    Raises:
+        XcliptError: As :func:`read_weights`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in read_weights(path).items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
 
 
 def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:
@@ -214,32 +240,35 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names if (folder / name).is_file())
 
 
-def weights_file(folder: Path) -> Path:
+def weights_file(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
     """The file of weights in a checkpoint's folder, or the index of several.
 
     Raises:
         XcliptError: There is none.
     """
-    for name in WEIGHTS:
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    single = " or ".join(name for name in WEIGHTS if not name.endswith(_INDEX))
-    raise XcliptError(f"{folder}: no weights ({single}, or shards and their index); put them there")
+    single = " or ".join(name for name in names if not name.endswith(_INDEX))
+    shards = ", or shards and their index" if names is WEIGHTS else ""
+    raise XcliptError(f"{folder}: no weights ({single}{shards}); put them there")
 
 
-def weights_files(folder: Path) -> tuple[Path, ...]:
+def weights_files(folder: Path, names: Sequence[str] = WEIGHTS) -> tuple[Path, ...]:
     """The files that hold the weights of a checkpoint's folder.
 
     Raises:
         XcliptError: There are none, or one that the index names is not there.
     """
-    path = weights_file(folder)
-    if not path.name.endswith(_INDEX):
-        return (path,)
-    shards = tuple(folder / name for name in _shards(path))
+    path = weights_file(folder, names)
+    return _beside(path) if path.name.endswith(_INDEX) else (path,)
+
+
+def _beside(index: Path) -> tuple[Path, ...]:
+    shards = tuple(index.with_name(name) for name in _shards(index))
     for shard in shards:
         if not shard.is_file():
-            raise XcliptError(f"{shard}: not there, and {path.name} names it; copy it again")
+            raise XcliptError(f"{shard}: not there, and {index.name} names it; copy it again")
     return shards
 
 

@@ -20,14 +20,17 @@ from xclipt.backbones.fingerprint import (
     tower_weights,
 )
 from xclipt.backbones.mclip import MCLIP
-from xclipt.backbones.model_files import fetch, read_config, tokenizer_files, weights_files
+from xclipt.backbones.model_files import fetch, read_json, tokenizer_files, weights_files
+from xclipt.backbones.open_clip import OPEN_CLIP
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
-FAMILIES: tuple[Family, ...] = (MCLIP, DUAL_ENCODER)
-"""What is known, in the order in which a ``config.json`` is held against it: a row a family."""
+FAMILIES: tuple[Family, ...] = (MCLIP, DUAL_ENCODER, OPEN_CLIP)
+"""What is known, in the order in which a model's folder is held against it: a row a family."""
+
+_COPY_AGAIN = "; copy the model's folder again"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _UNCLEAN = "A Cat,  a DOG!"
@@ -54,7 +57,8 @@ def load_backbone(
         family, published = known
         folder = fetch(published.text, family.files, family.optional_files)
         text, images = family.load_text(folder), load_image_side(published.image)
-        return _assembled(name, folder.name, folder, text, images, device, dtype)
+        files = _described_by(family, folder)
+        return _assembled(name, folder.name, files, text, images, device, dtype)
     folder = _described(name)
     family = _family_of(folder)
     local = Path(name).is_dir()
@@ -62,7 +66,8 @@ def load_backbone(
         folder = fetch(name, family.files, family.optional_files)
     images = family.load_images(folder)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
-    return _assembled(*identity, folder, family.load_text(folder), images, device, dtype)
+    files = _described_by(family, folder)
+    return _assembled(*identity, files, family.load_text(folder), images, device, dtype)
 
 
 def blueprint(name: str) -> Blueprint:
@@ -136,7 +141,8 @@ def _described(name: str) -> Path:
         for family in FAMILIES:
             if why := family.unreadable.get(name):
                 raise XcliptError(why, field="backbone", value=name)
-        return fetch(name, ["config.json"])
+        described = tuple(dict.fromkeys(family.config_file for family in FAMILIES))
+        return fetch(name, [described], described)
     names = [short for family in FAMILIES for short in family.named]
     formats = " or ".join(f"{family.name}'s" for family in FAMILIES)
     raise XcliptError(
@@ -147,28 +153,39 @@ def _described(name: str) -> Path:
 
 
 def _family_of(folder: Path) -> Family:
-    config, path = read_config(folder), folder / "config.json"
-    if config.get("auto_map"):
+    """The first family of the folder: of several with weights there, where they are."""
+    configs = {family.config_file: folder / family.config_file for family in FAMILIES}
+    described = {n: read_json(path, _COPY_AGAIN) for n, path in configs.items() if path.is_file()}
+    first = configs[next(iter(described or configs))]
+    if not described:
+        read_json(first)  # tells why it cannot
+    plain = {name: config for name, config in described.items() if not config.get("auto_map")}
+    fitting = [f for f in FAMILIES if f.config_file in plain and f.recognises(plain[f.config_file])]
+    complete = [f for f in fitting if any((folder / name).is_file() for name in f.weights)]
+    if fitting:
+        return (complete or fitting)[0]
+    if first.name not in plain:
         raise XcliptError(
-            f"{path}: the model is code that lies beside its weights (auto_map, which "
+            f"{first}: the model is code that lies beside its weights (auto_map, which "
             "trust_remote_code would run), and xclipt runs no code from a model's folder; choose "
             f"one without, {_formats()}"
         )
-    for family in FAMILIES:
-        if family.recognises(config):
-            return family
     known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
-    raise XcliptError(f"{path}: neither {known}")
+    raise XcliptError(f"{first}: neither {known}")
 
 
 def _formats() -> str:
     return " or ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
 
 
+def _described_by(family: Family, folder: Path) -> list[Path]:
+    return [*weights_files(folder, family.weights), folder / family.config_file]
+
+
 def _assembled(
     name: str,
     revision: str,
-    folder: Path,
+    described_by: list[Path],
     text: tuple[TextTower, CaptionTokenizer],
     images: ImageSide,
     device: torch.device,
@@ -183,6 +200,7 @@ def _assembled(
     }
     if tokenizer.padded:  # without a mask the padding counts
         preprocessing["padding"] = tokenizer.tokenizer.pad_token_id
+    if tokenizer.clean is not str:
         preprocessing["cleaning"] = tokenizer.clean(_UNCLEAN)
 
     def measure() -> str:
@@ -194,7 +212,8 @@ def _assembled(
                 )
         return fingerprint(weights, tokenizer_definition(tokenizer.tokenizer), preprocessing)
 
-    dim = sum(p.shape[0] for n, p in tower.head.named_parameters() if n == "weight")
+    projections = [p for p in tower.head.parameters() if p.ndim == 2]
+    dim = projections[-1].shape[0] if projections else images.dim
     if dim != images.dim:
         raise XcliptError(
             f"{name}: the text tower has {dim} dimensions, the image tower {images.dim}; they are "
@@ -202,7 +221,7 @@ def _assembled(
         )
     for side in (tower, images.tower):
         side.eval().requires_grad_(False).to(device)
-    files = [*weights_files(folder), folder / "config.json", *images.files]
+    files = [*described_by, *images.files]
     # Where the tokenizer was read: a folder may leave it to another.
     files += tokenizer_files(Path(tokenizer.tokenizer.name_or_path))
     return Backbone(

@@ -1,13 +1,15 @@
 """Text towers: an encoder, its pooling and a head, and what deltas and exports know of them."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from xclipt.backbones.model_files import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,16 @@ class PublishedFormat:
         load_encoder: The call that loads it from the folder ``TEXT_TOWER``.
         usage: How a whole checkpoint in the folder ``{name}`` is used, as Markdown.
         head_within: The published encoder applies the head by itself.
+        imports: What the call needs; empty is the class of transformers.
+        place: What ``TEXT_TOWER`` is.
         input_notes: What a user of the encoder has to know of its inputs, for a card.
         older_names: Parts of names of the encoder's weights that are others in checkpoints.
         checked: What the exports for other libraries were checked with, for a card.
+        weights: The names of the file with the weights, the safest first.
+        config: The name of the file that describes the model.
+        split: The checkpoint's weights by the names and in the shapes of the tower's own; for
+            checkpoints that hold several of them as one, or a matrix the other way round.
+        fuse: The reverse.
     """
 
     encoder_prefix: str
@@ -108,9 +117,15 @@ class PublishedFormat:
     load_encoder: str
     usage: str
     head_within: bool = False
+    imports: str = ""
+    place: str = "the backbone's text encoder as a transformers checkpoint"
     input_notes: str = ""
     older_names: Mapping[str, str] = field(default_factory=dict)
     checked: str = "Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24"
+    weights: tuple[str, ...] = WEIGHTS
+    config: str = "config.json"
+    split: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    fuse: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
 
 @dataclass(frozen=True)

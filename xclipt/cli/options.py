@@ -126,7 +126,8 @@ class CommonOptions:
         _common(
             "--backbone",
             help="builtin, mclip-l14, mclip-b32, mclip-b16plus, mclip-labse-l14, or a folder or "
-            "hub id in M-CLIP's or CLIP's format (default: the directory's own, else builtin).",
+            "hub id in M-CLIP's, CLIP's or open_clip's format (default: the directory's own, else "
+            "builtin).",
         ),
     ] = None
     data_dir: Annotated[

@@ -161,4 +161,10 @@ class DeltaSpec(ABC):
     def _head(self, tower: "TextTower") -> "dict[str, nn.Parameter]":
         if not self.tune_head:
             return {}
-        return {HEAD + name: p for name, p in tower.head.named_parameters()}
+        head = {HEAD + name: p for name, p in tower.head.named_parameters()}
+        if not head:
+            raise XcliptError(
+                "the tower has no text head: what its encoder makes is in the joint space",
+                field="tune_head",
+            )
+        return head

@@ -114,7 +114,12 @@ def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_M
     measured: list[_Measured] = []
     for subject in queries.subjects():
         texts = subject.texts
-        captions = workspace.encode_texts(texts.captions, subject.delta, prompt=subject.prompt)
+        captions = workspace.encode_texts(
+            texts.captions,
+            subject.delta,
+            prompt=subject.prompt,
+            language=queries.language_of(texts),
+        )
         ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
         draws = bootstrap_mean_r1(ranks)
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)

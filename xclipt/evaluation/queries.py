@@ -167,6 +167,10 @@ class LanguageQueries:
         own = [texts for texts in english if texts.translator == _translator(delta)]
         return (own or english)[0]  # the user may have named another translator
 
+    def language_of(self, texts: QueryTexts) -> str:
+        """What the queries of a kind of text are in."""
+        return "en" if texts.text == TO_EN else self.language
+
     def subjects(self) -> Iterator[Subject]:
         """All that is measured, from the base on; with a prompt, right after without."""
         for texts in (self.texts(None), *self.translated):
@@ -273,7 +277,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         _note_trained_on(workspace, dataset, encoded.keys)
         _note_copies(workspace, dataset, encoded.keys)
     else:
-        features = workspace.encode_texts([english[i] for i in ranked])
+        features = workspace.encode_texts([english[i] for i in ranked], language="en")
     row = {image: i for i, image in enumerate(ranked)}
     prompts = tuple(dict.fromkeys(map(tidy, request.prompts)))
     queries = Queries(

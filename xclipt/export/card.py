@@ -27,7 +27,8 @@ def encoder_fields(tower: TextTower) -> dict[str, str]:
     if published.head_within:
         head = f"; it is the\nfeature in {space}"
     return {
-        "encoder_class": published.encoder_class,
+        "imports": published.imports or f"from transformers import {published.encoder_class}",
+        "place": published.place,
         "encoder": published.load_encoder,
         "pooling": pooling + head + published.input_notes,
         "checked": published.checked,

@@ -46,9 +46,12 @@ def leading_prompt(job: ExportJob, format: str) -> Tensor:
     backbone = job.backbone()
     if not backbone.text_tower.takes_embeddings:
         raise job.refused(format, "it feeds vectors to the tower, and this one takes none")
+    if backbone.tokenizer.languages and len(job.manifest.taught) > 1:
+        raise job.refused(format, "its first vector would be the token of one language of several")
     embedding = backbone.text_tower.encoder.get_input_embeddings()  # type: ignore[operator]
-    (start, *_), *_ = backbone.tokenizer([""])
-    first = embedding.weight[start].detach().cpu()[None]
+    (start, *_), *_ = backbone.tokenizer([""], job.manifest.language)
+    with torch.no_grad():
+        first = embedding(torch.tensor([start], device=backbone.device)).cpu()
     return torch.cat([first, tensors[vectors_name(backbone.text_tower)]])
 
 

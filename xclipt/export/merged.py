@@ -13,7 +13,7 @@ from xclipt.artifacts.manifest import MANIFEST
 from xclipt.backbones.model_files import (
     TOKENIZER,
     TOKENIZER_BESIDE,
-    read_config,
+    read_json,
     read_weights,
     weights_file,
 )
@@ -25,7 +25,7 @@ from xclipt.export.card import card_fields
 from xclipt.export.exchange import ExportJob
 from xclipt.files import staged
 
-_BESIDE = ("config.json", *TOKENIZER, *TOKENIZER_BESIDE, *PIXEL_FILES)
+_BESIDE = (*TOKENIZER, *TOKENIZER_BESIDE, *PIXEL_FILES)
 _CARD = """\
 # {name}: {backbone} in {language}
 
@@ -38,9 +38,9 @@ text tower of {backbone} (fingerprint `{fingerprint}`).
 def write_merged(job: ExportJob) -> list[Path]:
     """Write the checkpoint of the backbone with the weights that the delta changes in their place.
 
-    Multilingual-CLIP's format for a backbone in it, transformers' for its dual encoders (both
-    sides), and for the builtin one a sentence-transformers folder. Weights are safetensors in
-    float32.
+    Multilingual-CLIP's format for a backbone in it, transformers' for its dual encoders and
+    open_clip's for its models (both sides), and for the builtin one a sentence-transformers folder.
+    Weights are safetensors in float32.
 
     Raises:
         XcliptError: The kind cannot be folded, a file of the backbone is missing, or the delta is
@@ -51,10 +51,10 @@ def write_merged(job: ExportJob) -> list[Path]:
         raise job.refused("merged", spec.not_foldable, "onnx or native")
     backbone = job.backbone()
     source = text_folder(backbone.identity.id)
-    config = read_config(source)
-    path = weights_file(source)
-    weights = read_weights(path)
     layout = backbone.text_tower.published
+    config = read_json(source / layout.config)
+    path = weights_file(source, layout.weights)
+    weights = layout.split(read_weights(path))
 
     def published(name: str) -> str:
         if layout.head_prefix is not None and name.startswith(HEAD):
@@ -78,14 +78,14 @@ def write_merged(job: ExportJob) -> list[Path]:
             weights[published(name)] = tensor
     with staged(job.folder) as aside:
         save_file(
-            {name: _full_precision(tensor) for name, tensor in weights.items()},
-            aside / "model.safetensors",
+            {name: _full_precision(tensor) for name, tensor in layout.fuse(weights).items()},
+            aside / layout.weights[0],
             metadata={"format": "pt"},
         )
         for name in _BESIDE:
             if (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
-        (aside / "config.json").write_text(json.dumps(_float32(config), indent=2), "utf-8")
+        (aside / layout.config).write_text(json.dumps(_float32(config), indent=2), "utf-8")
         if layout.head_prefix is None:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
             write_modules(aside, own_head, prefix, backbone.tokenizer.max_length)

@@ -135,11 +135,12 @@ def write_onnx(job: ExportJob) -> list[Path]:
                 field="format",
                 value="onnx",
             )
-        backbone.tokenizer.tokenizer.save_pretrained(aside)
+        backbone.tokenizer.told(job.manifest.language).save_pretrained(aside)
         own = {"prefix": prefix, "max_tokens": limit}
         fields = card_fields(job) | own | {"dim": backbone.dim, "worst": worst}
         fields["tokens"] = (_FIXED_TOKENS if fixed else _TOKENS).format(**own)
-        fields["lengths"] = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
+        lengths = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
+        fields["lengths"] = lengths + backbone.text_tower.published.input_notes
         (aside / "README.md").write_text(_CARD.format(**fields), "utf-8")
         (aside / MANIFEST).write_text(job.manifest.to_yaml(), "utf-8")
         names = sorted(path.name for path in aside.iterdir())

@@ -47,7 +47,7 @@ _CARD = """\
 
 ```python
 from opendelta import AutoDeltaModel
-from transformers import {encoder_class}
+{imports}
 
 encoder = {encoder}
 AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)
@@ -58,7 +58,7 @@ OpenDelta 0.3.2 does not import on transformers 5; where xclipt is installed,
 `pytorch_model.bin` is a pickle because the format is; it holds tensors alone and loads with
 `torch.load(..., weights_only=True)`.
 
-`TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
+`TEXT_TOWER` is {place}; the backbone's
 fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
 {use}"""
 

@@ -31,7 +31,7 @@ _CARD = """\
 
 ```python
 from peft import PeftModel
-from transformers import {encoder_class}
+{imports}
 
 encoder = {encoder}
 encoder = PeftModel.from_pretrained(encoder, "{name}")
@@ -39,7 +39,7 @@ encoder = PeftModel.from_pretrained(encoder, "{name}")
 
 {checked}: the features are the same.
 
-`TEXT_TOWER` is the backbone's text encoder as a transformers checkpoint; the backbone's
+`TEXT_TOWER` is {place}; the backbone's
 fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
 {use}"""
 

@@ -195,7 +195,9 @@ def retrieve_top(
         XcliptError: The delta is damaged or does not fit.
     """
     targets = F.normalize(queries.targets, dim=-1)
-    captions = F.normalize(workspace.encode_texts(queries.texts(delta).captions, delta), dim=-1)
+    texts = queries.texts(delta)
+    captions = workspace.encode_texts(texts.captions, delta, language=queries.language_of(texts))
+    captions = F.normalize(captions, dim=-1)
     top = torch.empty(len(captions), min(k, len(targets)), dtype=torch.long)
     rank = torch.empty(len(captions), dtype=torch.long)
     for start in range(0, len(captions), _BLOCK):

@@ -76,12 +76,14 @@ class HeldOut:
             without splits.
         captions: As the delta will be given them at inference: for ``to-en`` translated.
         picture_index: Index of the picture that each caption belongs to.
+        language: What the captions are in.
     """
 
     split: str | None
     images: tuple[str, ...]
     captions: tuple[str, ...]
     picture_index: tuple[int, ...]
+    language: str
 
 
 def prepare(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> Prepared:
@@ -200,12 +202,13 @@ def _training_pairs(
     recipe: Recipe | None,
 ) -> TrainingPairs:
     """One language's; without a ``recipe`` there is nothing to align with."""
-    tokens = workspace.backbone.tokenizer
-    partners = [pair.partner for pair in alignment.pairs if pair.partner is not None]
+    tokens, languages = workspace.backbone.tokenizer, alignment.request
+    texts = [spec.prompted(pair.text) for pair in alignment.pairs]
+    partners = [spec.prompted(pair.partner) for pair in alignment.pairs if pair.partner is not None]
     return TrainingPairs(
         images=images,
-        tokens=tokens([spec.prompted(pair.text) for pair in alignment.pairs]),
-        partner_tokens=tokens([*map(spec.prompted, partners)]) if recipe else None,
+        tokens=tokens(texts, languages.text_language),
+        partner_tokens=tokens(partners, languages.partner_language) if recipe else None,
         partner_features=frozen_partners(workspace, dataset, alignment, recipe)
         if recipe and recipe.teacher == "frozen"
         else None,
@@ -222,9 +225,9 @@ def _validation_set(
     tokens = workspace.backbone.tokenizer
     return ValidationSet(
         images=features[[row[image] for image in held.images]],
-        tokens=tokens([*map(spec.prompted, held.captions)]),
+        tokens=tokens([*map(spec.prompted, held.captions)], held.language),
         picture_index=torch.tensor(held.picture_index),
-        unprompted=tokens(held.captions) if spec.hard_prompt else None,
+        unprompted=tokens(held.captions, held.language) if spec.hard_prompt else None,
     )
 
 
@@ -262,6 +265,7 @@ def hold_out(
         images=tuple(p.image for p in pictures),
         captions=tuple(captions),
         picture_index=tuple(i for i, p in enumerate(pictures) for _ in p.captions),
+        language=request.text_language,
     )
 
 
@@ -281,7 +285,10 @@ def frozen_partners(
             english.get(pair.image, group)
             for pair, group in zip(alignment.pairs, groups, strict=True)
         ]
-    features = workspace.encode_texts([caption for group in groups for caption in group])
+    features = workspace.encode_texts(
+        [caption for group in groups for caption in group],
+        language=alignment.request.partner_language,
+    )
     parts = torch.split(features, [len(group) for group in groups])
     return torch.stack([part.mean(0) for part in parts])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from xclipt.backbones.model_files import fetch
 from xclipt.errors import XcliptError
+from xclipt.languages import flores_code
 from xclipt.languages import name as language_name
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -186,33 +187,6 @@ def _content_hash(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-_FLORES_LANGUAGE = {
-    "ar": "arb",
-    "ay": "ayr",
-    "az": "azj",
-    "fa": "pes",
-    "ff": "fuv",
-    "kau": "knc",
-    "ku": "kmr",
-    "lv": "lvs",
-    "mg": "plt",
-    "mn": "khk",
-    "ms": "zsm",
-    "ne": "npi",
-    "no": "nob",
-    "om": "gaz",
-    "or": "ory",
-    "ps": "pbt",
-    "qu": "quy",
-    "sq": "als",
-    "sw": "swh",
-    "tl": "tgl",
-    "uz": "uzn",
-    "yi": "ydd",
-}
-"""Macrolanguages, and the member that FLORES-200 stands for them with."""
-
-_FLORES_SCRIPT = {"Kore": "Hang"}
 _MARIAN_LANGUAGE = {"zh": ("cmn_Hans", "cmn", "zho_Hans", "zho"), "no": ("nob",), "ar": ("ara",)}
 
 
@@ -261,19 +235,6 @@ def language_tokens(
         _require(model, vocabulary, {source: reads, target: writes})
         return LanguageTokens(source=source, forced=writes)
     raise _refused(model, f"is of type {kind}; opus-mt (Marian), NLLB-200 and M2M-100 are known")
-
-
-def flores_code(language: str) -> str:
-    """FLORES-200's name of a language, as in NLLB's vocabulary: ``fra_Latn`` for ``fr``.
-
-    The script is the one that the language is most often written in.
-    """
-    from langcodes import Language
-
-    known = Language.get(language)
-    script = known.maximize().script or "Latn"
-    letters = _FLORES_LANGUAGE.get(language) or known.to_alpha3()
-    return f"{letters}_{_FLORES_SCRIPT.get(script, script)}"
 
 
 def _marian_prefix(model: str, vocabulary: Collection[str], target: str) -> str:
