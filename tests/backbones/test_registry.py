@@ -117,7 +117,7 @@ def test_a_new_family_is_one_row(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "FAMILIES", (of_its_own,))
     assert torch.equal(load(folder).encode_texts(["un chat"]), features)
     assert blueprint(str(folder)).text_parameters == load(folder).text_parameters
-    with pytest.raises(XcliptError, match="or a folder in Other's format"):
+    with pytest.raises(XcliptError, match="or a folder of one of: Other"):
         load("nonsense")
     (folder / "config.json").write_text("{}")
     with pytest.raises(XcliptError, match=r"neither Other \(model_type other\)"):
