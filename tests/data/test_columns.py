@@ -54,7 +54,7 @@ def test_a_file_of_one_language(tmp_path: Path) -> None:
     dataset = open_dataset(path, caption_lang="tur")
     assert (dataset.languages, dataset.splits) == (("tr",), ("train", "val"))
     assert dataset.notes == ["t.csv: 2 pictures, captions in tr (column text), splits train, val"]
-    with pytest.raises(XcliptError, match=r"which language text is in; `caption_lang=CODE` does"):
+    with pytest.raises(XcliptError, match=r"in column text are in; `caption_lang=CODE` does"):
         open_dataset(path)
     with pytest.raises(UsageError, match="'xq' is no language"):
         open_dataset(path, caption_lang="xq")

@@ -167,7 +167,7 @@ KAGGLE_30K = """image_name| comment_number| comment
 def test_flickr30k_as_kaggle_has_it(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text(KAGGLE_30K)
-    with pytest.raises(XcliptError, match=r"which language comment is in; `caption_lang=CODE`"):
+    with pytest.raises(XcliptError, match=r"in column comment are in; `caption_lang=CODE`"):
         open_dataset(path)
     dataset = open_dataset(path, caption_lang="en")
     first, second = dataset.captions("en", None)

@@ -84,7 +84,11 @@ def test_pictures_are_beside_the_file_or_in_images(
     ("lines", "says"),
     [
         ([], "empty"),
-        (["image,caption", "a.jpg,x"], "needs the columns image, caption and language"),
+        (
+            ["image,caption", "a.jpg,x"],
+            "nothing says which language the captions in column caption",
+        ),
+        (["caption,language", "x,en"], "needs the columns image, caption and language"),
         (["caption,language", "x,en"], "needs the columns"),
         (["image,caption,language"], "no data rows"),
         (["image,en,EN", "a,x,y"], "two columns of captions in 'en'"),

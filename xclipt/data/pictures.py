@@ -24,6 +24,9 @@ _PLUGINS = (("pillow_heif", "register_heif_opener"), ("pillow_jxl", None), ("pil
 _NO_PHOTOGRAPHS = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 """Formats that Pillow lists and opens only with programs of others, or not as pictures."""
 
+UNREAD = "Pillow alone cannot read"
+"""How the reason begins where another package would read the file."""
+
 _HEIF, _JXL = "`pip install pillow-heif`", "`pip install pillow-jxl-plugin`"
 _REMEDIES: Mapping[str, str] = {
     **dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), _HEIF),
@@ -110,7 +113,7 @@ def unread_remark(counts: Mapping[str, int]) -> str:
     """
     found = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
     remedies = dict.fromkeys(_REMEDIES[suffix] for suffix in sorted(counts))
-    return f"pictures that Pillow alone cannot read: {found}; {', '.join(remedies)}"
+    return f"pictures that {UNREAD}: {found}; {', '.join(remedies)}"
 
 
 @cache
@@ -201,9 +204,7 @@ def load_picture(path: Path) -> "Image.Image":
         ) from error
     except UnidentifiedImageError as error:
         if kind := _unread_kind(path):
-            raise XcliptError(
-                f"{path}: Pillow alone cannot read {kind}; {_REMEDIES[kind]}"
-            ) from error
+            raise XcliptError(f"{path}: {UNREAD} {kind}; {_REMEDIES[kind]}") from error
         raise XcliptError(f"{path}: not an image; replace or remove it") from error
     except FileNotFoundError as error:
         raise XcliptError(f"{path}: no such picture") from error

@@ -191,8 +191,8 @@ def _lacking(names: Sequence[str], source: Path | str, caption: str | None) -> s
     has = f"it has {', '.join(names)}"
     if caption:
         return (
-            f"{source}: needs the columns image, caption and language; {has}, and nothing says "
-            f"which language {caption} is in; `caption_lang=CODE` does"
+            f"{source}: nothing says which language the captions in column {caption} are in; "
+            f"`caption_lang=CODE` does, or a column language; {has}"
         )
     words = [name for name in names if name.strip().lower() in _WORDS]
     perhaps = ""
