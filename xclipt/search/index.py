@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -68,7 +68,7 @@ class PictureIndex:
     features: Tensor
     encoded: int
     broken: tuple[BrokenPicture, ...]
-    unread: Mapping[str, int]
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def search(self, queries: ArrayLike | Tensor, top: int = 5) -> list[list[Hit]]:
         """The ``top`` pictures of every query, best first.

@@ -19,7 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CODE_PAGES = (
-    *(f"cp125{n}" for n in (4, 2, 0, 1, 3, 5, 6, 7, 8)),
+    *(f"cp125{n}" for n in (2, 4, 0, 1, 3, 5, 6, 7, 8)),
     *("gb18030", "big5", "cp932", "cp949", "euc_jp", "koi8_r", "koi8_u", "cp874", "mac_roman"),
 )
 """What files are found in; others of charset-normalizer's hundred fit as well and are rare."""
@@ -130,8 +130,10 @@ def _likely(sample: bytes, line: bytes) -> dict[str, str]:
         found = from_bytes(sample, cp_isolation=list(_CODE_PAGES))
     shown: dict[str, str] = {}
     for match in found:
-        if (text := _excerpt(line, match.encoding)) not in shown.values():
-            shown[match.encoding] = text
+        # Of those that read all the same, the one that people know.
+        name = min(match.could_be_from_charset, key=_CODE_PAGES.index)
+        if (text := _excerpt(line, name)) not in shown.values():
+            shown[name] = text
     return dict(islice(shown.items(), _MOST_PROPOSED))
 
 
