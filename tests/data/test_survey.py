@@ -65,8 +65,11 @@ def test_the_tokenizer_alone_cuts_as_the_backbone_does(backbone: Backbone) -> No
     assert tokenizer(texts) == backbone.tokenizer(texts)
 
 
-def test_the_command_at_80_columns(folder: Path, tmp_path: Path) -> None:
-    run = run_xclipt("data", folder, "--artifacts", tmp_path / "none")
+def test_the_command_at_80_columns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_xclipt("data", folder)
     assert run.code == 0, run.err
     lines = run.out.splitlines()
     assert max(map(len, (line.rstrip() for line in lines if str(folder) not in line))) <= 80
@@ -81,7 +84,7 @@ def test_the_command_at_80_columns(folder: Path, tmp_path: Path) -> None:
         "2 are copies of others, byte for byte, 1 of them across splits",
     ):
         assert said in run.out
-    assert not (tmp_path / "none").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_the_command_as_json_says_what_was_understood(

@@ -34,7 +34,7 @@ def data_command(
 
     Example: xclipt data my-pictures/captions.csv --caption-lang tr
     """
-    with Invocation(common, create=True) as run:
+    with Invocation(common, create=None) as run:
         from xclipt.data.survey import survey
 
         data = run.open_data(dataset, reading)
