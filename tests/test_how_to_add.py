@@ -49,6 +49,11 @@ for format in ("peft", "opendelta", "merged"):
     refused = run_xclipt("export-delta", "--lang", "fr", "--format", format, *common)
     assert refused.code == 2 and "Traceback" not in refused.err and format in refused.err
 
+# The format.
+found = run("data", data + "/own.list", "--caption-lang", "fr", *common)
+assert found["languages"][0]["captions"] == 2 and found["pictures"]["usable"] == 1
+assert found["remarks"] == ["own.list: 2 pictures, captions in fr (column caption), no split"]
+
 # The engine.
 (report,) = run("translate", "--lang", "fr", "--engine", "glossary", "--model", words,
                 "--dataset", "postcards", "--data-dir", data, *common)["translations"]
@@ -120,9 +125,12 @@ def write_postcards(folder: Path) -> None:
 
 def test_every_recipe_is_one_file_and_one_row(tmp_path):
     touched = extended_package(tmp_path / "code")
-    assert len(touched) == 9 and len(set(touched)) == 9  # a loss has its row in its own file
+    assert len(touched) == 11 and len(set(touched)) == 11  # a loss has its row in its own file
     write_align(tmp_path / "model")
     write_postcards(tmp_path / "data" / "postcards")
+    (tmp_path / "data" / "own.list").write_text(
+        "postcards/cards/0.png = un chat\nb.png = un chien\n"
+    )
     (tmp_path / "words.tsv").write_text("un\ta\nchat\tcat\nchien\tdog\n")
     arguments = [
         tmp_path / "artifacts",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xclipt.artifacts.directory import ArtifactDirectory
     from xclipt.backbones.registry import text_folder
     from xclipt.data.registry import open_dataset
+    from xclipt.data.survey import survey
     from xclipt.deltas.adapter import AdapterSpec
     from xclipt.deltas.compacter import CompacterSpec
     from xclipt.deltas.full_finetune import FullSpec
@@ -50,6 +51,7 @@ _HOMES = {
     "ArtifactDirectory": "artifacts.directory",
     "text_folder": "backbones.registry",
     "open_dataset": "data.registry",
+    "survey": "data.survey",
     "AdapterSpec": "deltas.adapter",
     "CompacterSpec": "deltas.compacter",
     "FullSpec": "deltas.full_finetune",
@@ -97,6 +99,7 @@ __all__ = [
     "open_dataset",
     "open_workspace",
     "recipe_with",
+    "survey",
     "text_folder",
     "train_delta",
 ]

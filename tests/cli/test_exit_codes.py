@@ -24,6 +24,7 @@ from tests.factories.running import run_xclipt
 from xclipt.deltas.lora import LoraSpec
 
 COMMANDS = {
+    "data": ("mine",),
     "translate": ("--lang", "fr"),
     "align": ("--lang", "fr"),
     "train-delta": ("--lang", "fr"),
@@ -91,6 +92,12 @@ WRONG_VALUES = [
     ("eval", ("--dtype", "int4"), "--dtype int4"),
     ("eval", ("--backbone", "resnet"), "--backbone resnet"),
     ("eval", ("--dataset", "none.csv"), "--dataset none.csv"),
+    ("eval", ("--dataset", "mine", "--caption-lang", "fr"), "--caption-lang fr"),
+    ("eval", ("--caption-lang", "fr"), "--caption-lang fr"),
+    ("data", ("--encoding", "latin-17"), "--encoding latin-17"),
+    ("data", ("--columns", "image"), "--columns image"),
+    ("data", ("--columns", "image=a,image=b"), "--columns image=a,image=b"),
+    ("data", ("--backbone", "resnet"), "--backbone resnet"),
     ("export-delta", ("--format", "floppy"), "--format floppy"),
     ("export-delta", ("--lang", "de"), "--lang de"),
     ("search", ("--images", "none"), "--images none"),
@@ -115,6 +122,14 @@ NOT_THERE = [
     (("eval", "--lang", "sv"), "no captions in 'sv'"),
     (("train-delta", "--lang", "fr", "--name", "one"), "is another delta of fr"),
     (("eval", "--dataset", "xtd"), "--download"),
+    (("data", "none.csv"), "no such file"),
+    (("data", "none"), "no such data set or folder"),
+    (("data", "unread.csv"), "bild, text"),
+    (("data", "unread.csv", "--columns", "image=x"), "--columns image=x"),
+    (("eval", "--dataset", "unread.csv"), "--columns image=NAME"),
+    (("train-delta", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),
+    (("translate", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),
+    (("align", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),
     (("eval", "--dataset", "lines"), "captions.fr.jsonl"),
     (("eval", "--backbone", "no-numbers"), "not finite"),
     (("eval", "--backbone", "cut"), "is damaged or holds more"),
@@ -178,6 +193,8 @@ def place(tmp_path_factory):
 
 
 def _write_what_is_wrong(root):
+    (root / "unread.csv").write_text("bild;text\na.jpg;x\n")
+    (root / "plain.csv").write_text("image,caption\na.jpg,x\n")
     words = {"en": "a cat", "fr": "un chat"}
     captions = {
         lang: {f"{i}.png": (f"{text} {i}",) for i in range(4)} for lang, text in words.items()
@@ -238,7 +255,7 @@ def test_a_directory_that_is_named_and_not_there(place, command, monkeypatch):
     refused(place, command, *COMMANDS[command], code=2, part="elsewhere")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("eval", "search")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("data", "eval", "search")])
 def test_a_directory_that_nobody_named(place, command):
     if command not in MAKE_A_DIRECTORY:
         refused(place, command, *COMMANDS[command], code=1, part="not an artifact directory")

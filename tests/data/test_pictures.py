@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from xclipt.data import pictures
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.pictures import (
     BrokenPicture,
@@ -194,3 +195,55 @@ def test_decompression_bombs_are_refused_unopened(
 def test_a_real_photograph(data_root: Path) -> None:
     picture = load_picture(data_root / "flickr30k-images" / "1000268201.jpg")
     assert (picture.mode, picture.size) == ("RGB", (224, 224))
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow as it comes, whatever is installed beside it."""
+    plain = {".jpg", ".jpe", ".png", ".jp2"}
+    monkeypatch.setattr(pictures, "picture_suffixes", lambda: frozenset(plain))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.heic", HEIC, "cannot read .heic; `pip install pillow-heif`"),
+        ("a.HEIC", b"junk", "cannot read .heic; `pip install pillow-heif`"),
+        ("a.jpg", HEIC, "cannot read .heic; `pip install pillow-heif`"),
+        ("a.jxl", b"junk", "cannot read .jxl; `pip install pillow-jxl-plugin`"),
+        ("a.nef", b"junk", "cannot read .nef; convert it to JPEG"),
+        ("a.jpg", b"junk", "not an image; replace or remove it"),
+    ],
+)
+def test_pictures_that_another_package_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, says: str
+) -> None:
+    without_plugins(monkeypatch)
+    (tmp_path / name).write_bytes(data)
+    (broken,) = find_broken([tmp_path / name])
+    assert broken.reason.removeprefix("Pillow alone ") == says
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jp2", ".j2k", ".bmp", ".tga", ".qoi", ".avif"])
+def test_whatever_pillow_opens_is_a_picture(tmp_path: Path, suffix: str) -> None:
+    assert suffix in pictures.picture_suffixes()
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (32, 32), "red").save(path)
+    red, green, blue = load_picture(path).getpixel((3, 3))  # type: ignore[misc]
+    assert red > 240 and green < 15 and blue < 15
+
+
+def test_files_that_are_no_photographs_are_no_pictures() -> None:
+    assert not {".pdf", ".eps", ".mpg", ".h5", ".txt", ".csv"} & pictures.picture_suffixes()
+
+
+def test_heic_is_read_where_its_package_is(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    data = Image.new("RGB", (64, 64), "red").tobytes()
+    for name in ("a.heic", "b.jpg"):
+        heif.encode("RGB", (64, 64), data, tmp_path / name, quality=90)
+        red, green, _ = load_picture(tmp_path / name).getpixel((3, 3))  # type: ignore[misc]
+        assert red > 230 and green < 25
+    assert ".heic" in pictures.picture_suffixes()

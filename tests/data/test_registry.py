@@ -66,7 +66,7 @@ def test_folders_and_tables(
     assert isinstance(open_dataset("mine", root), FolderDataset)
     with pytest.raises(XcliptError, match=r"mine: no captions\.LANG\.jsonl"):
         open_dataset("mine", None)
-    with pytest.raises(XcliptError, match=r"neither \.csv nor \.tsv"):
+    with pytest.raises(XcliptError, match=r"may end in \.csv, \.json"):
         open_dataset(str(make_picture(tmp_path / "x.png")), root)
     with pytest.raises(XcliptError, match=r"dataset 'u\.csv': no such file"):
         open_dataset("u.csv", root)

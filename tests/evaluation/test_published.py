@@ -74,6 +74,16 @@ def test_a_file_of_other_rows(tmp_path):
     assert "a paper" in page and "data and protocol not stated" in page
 
 
+def test_a_file_as_a_spreadsheet_writes_it(tmp_path):
+    path = tmp_path / "others.csv"
+    path.write_text("system;language;t2i R@10\r\nÄ, B;fr;50,5\r\n", "utf-16")
+    ((other,), _) = read_compared(path, evaluation(row("fr", 20.0)))
+    assert (other.system, other.figures) == ("Ä, B", {"t2i R@10": 50.5})
+    path.write_bytes("system;language;t2i R@10\nÄ;fr;50,5\n".encode("cp1252"))
+    with pytest.raises(XcliptError, match=r"line 2 is not UTF-8; save the file as UTF-8$"):
+        read_compared(path, evaluation(row("fr", 20.0)))
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -16,6 +16,7 @@ from tests.factories.noting import Noting
 from tests.factories.tiny import tiny_backbone, workspace_in
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
+from xclipt.search import index as index_module
 from xclipt.search.index import PictureIndex, check_index, index_pictures
 
 
@@ -231,3 +232,26 @@ def test_a_hundred_thousand_pictures_are_ranked_exactly(tmp_path):
     for row in (7, 70_000, 99_999):
         ((hit, *_),) = index.search(features[row : row + 1])
         assert hit.name == str(row)
+
+
+def test_pictures_that_cannot_be_opened_here_are_counted(workspace, photos, monkeypatch):
+    for module in ("xclipt.search.index", "xclipt.data.pictures"):
+        monkeypatch.setattr(f"{module}.picture_suffixes", lambda: frozenset((".png", ".jpg")))
+    for name in ("a.heic", "holiday/b.HEIC", "c.jxl", ".hidden.heic", "d.mov"):
+        (photos / name).write_bytes(b"\xff\x0a" + bytes(20))
+    (photos / "e.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    index = index_pictures(workspace, photos)
+    assert len(index.names) == 3
+    assert index.unread == {".heic": 2, ".jxl": 1}
+    assert [(b.path.name, "pillow-heif" in b.reason) for b in index.broken] == [("e.jpg", True)]
+    tried = []
+    real = index_module.find_broken
+    monkeypatch.setattr(
+        "xclipt.search.index.find_broken", lambda paths: real(tried.extend(p := [*paths]) or p)
+    )
+    index_pictures(workspace, photos)
+    assert "e.jpg" in {path.name for path in tried}  # its package may have come since
+    for name in (*index.names, "e.jpg"):
+        (photos / name).unlink()
+    with pytest.raises(XcliptError, match=r"only pictures that Pillow alone cannot read: 2 \.heic"):
+        index_pictures(workspace, photos)

@@ -111,6 +111,25 @@ def blueprint(name: str) -> Blueprint:
     return Blueprint(tower.eval().requires_grad_(False), warm_start)
 
 
+def load_caption_tokenizer(name: str) -> tuple[CaptionTokenizer, int]:
+    """A backbone's tokenizer, and how many tokens of a caption its text tower sees.
+
+    Args:
+        name: As :func:`load_backbone` takes it.
+
+    Raises:
+        XcliptError: There is no such backbone, or its files cannot be had.
+    """
+    if name == builtin.NAME:
+        tokenizer = builtin.caption_tokenizer()
+        return tokenizer, tokenizer.max_length
+    known = _published(name)
+    folder = text_folder(name)
+    family = known[0] if known else _family_of(folder)
+    tower, tokenizer = family.load_text(folder)
+    return tokenizer, min(tokenizer.max_length, tower.max_length or tokenizer.max_length)
+
+
 def text_folder(name: str) -> Path:
     """The folder with the checkpoint of a backbone's text tower, in the format it is published in.
 

@@ -18,9 +18,11 @@ from xclipt.cli.options import (
     TrainingSplit,
     TranslationsOf,
     common_options,
+    reading_options,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.cli.wording import worded_error
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 
 @common_options
+@reading_options
 def align_command(
     common: CommonOptions,
+    reading: Reading,
     lang: Languages = "all",
     routine: Annotated[
         str,
@@ -77,7 +81,7 @@ def align_command(
     # The paper's split is a number of shots; elsewhere a thousand make figures that compare.
     usual = 50 if split == "paper" else 1000
     with Invocation(common, create=True) as run:
-        data = run.open_data(dataset, download=download, caption=caption)
+        data = run.open_data(dataset, reading, download=download, caption=caption)
         others = [language for language in data.languages if language != "en"]
         requests = [
             AlignmentRequest(

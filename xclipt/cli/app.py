@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from xclipt import __version__
 from xclipt.cli.align import align_command
 from xclipt.cli.backbones import backbones_command
+from xclipt.cli.data import data_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("data")(data_command)
 app.command("translate")(translate_command)
 app.command("align")(align_command)
 app.command("train-delta")(train_delta_command)

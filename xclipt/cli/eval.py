@@ -16,8 +16,10 @@ from xclipt.cli.options import (
     SplitSeed,
     TranslationsOf,
     common_options,
+    reading_options,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table, print_widest
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ _FILES = "Files"
 
 
 @common_options
+@reading_options
 def eval_command(
     common: CommonOptions,
+    reading: Reading,
     lang: Languages = "all",
     dataset: DatasetName = "emoji",
     split: Annotated[
@@ -165,7 +169,7 @@ def eval_command(
         raise UsageError(f"--compare {compare}: no such file")
     prompts = [*(hard_prompt or []), *(read_prompts(prompt_file) if prompt_file else [])]
     with Invocation(common, create=None) as run:
-        data = run.open_data(dataset, download=download, caption=caption)
+        data = run.open_data(dataset, reading, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
         request = EvaluationRequest(
             languages=languages,

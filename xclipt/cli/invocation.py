@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xclipt.cli.options import CommonOptions
 from xclipt.cli.terminal import Terminal
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError, XcliptError, blaming_what_was_named
 from xclipt.progress import Progress, Task
 
@@ -119,12 +120,18 @@ class Invocation:
         return ArtifactDirectory.open(root) if ArtifactDirectory.is_at(root) else None
 
     def open_data(
-        self, name: str, *, download: bool = False, caption: int | None = None
+        self,
+        name: str,
+        reading: Reading | None = None,
+        *,
+        download: bool = False,
+        caption: int | None = None,
     ) -> "Dataset":
         """The data set of that name. What it has to remark, now or later, reaches the user.
 
         Args:
             name: As :func:`xclipt.data.registry.open_dataset` takes it.
+            reading: How own data is read.
             download: Fetch what is missing of it first.
             caption: Take the caption of this number alone of every picture.
         """
@@ -133,7 +140,8 @@ class Invocation:
         if download:
             _fetch(name, self._common.data_dir or DATA_DIR, self._terminal)
         with blaming_what_was_named():
-            dataset = open_dataset(name, data_root(self._common), caption=caption)
+            said = vars(reading or Reading())
+            dataset = open_dataset(name, data_root(self._common), caption=caption, **said)
         self._datasets.append(dataset)
         self._pass_on_remarks()
         return dataset

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from xclipt.data.formats.reading import Reading
 from xclipt.deltas.kinds import KINDS
 from xclipt.errors import UsageError
 
@@ -47,8 +48,8 @@ DatasetName = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="emoji, multi30k, multi30k-task2, xtd, a folder, a CSV or TSV file, or owner/name on "
-        "the hub.",
+        help="emoji, multi30k, multi30k-task2, xtd, a folder or file of captions (CSV, JSON, "
+        "parquet, Excel, ...), or owner/name on the hub.",
     ),
 ]
 Caption = Annotated[
@@ -169,6 +170,46 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         _parameter(entry.name, hints[entry.name], entry.default) for entry in fields(CommonOptions)
     ]
     return _spliced(command, "common", parameters, lambda given: CommonOptions(**given), last=True)
+
+
+_READING = {
+    "caption_lang": "The language of captions in own data that does not name it.",
+    "encoding": "Encoding of own text files that are not Unicode, such as cp1252.",
+    "columns": "Which column is what, where a table leaves it open: image=NAME,caption=NAME, also "
+    "language, split, or a language's code.",
+}
+
+
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``(reading, ...)`` options for how own data is read, in its place."""
+    parameters = [
+        _parameter(
+            name,
+            Annotated[
+                str | None,
+                typer.Option(f"--{name.replace('_', '-')}", help=help, rich_help_panel=DATA),
+            ],
+            None,
+        )
+        for name, help in _READING.items()
+    ]
+
+    def reading(given: dict[str, Any]) -> Reading:
+        return Reading(given["caption_lang"], given["encoding"], _columns(given["columns"]))
+
+    return _spliced(command, "reading", parameters, reading, last=True)
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        role, equals, name = (piece.strip() for piece in part.partition("="))
+        if not (role and equals and name):
+            raise UsageError(f"--columns {text}: write image=NAME,caption=NAME and the like")
+        if role in columns or name in columns.values():
+            raise UsageError(f"--columns {text}: {part.strip()} again")
+        columns[role] = name
+    return columns
 
 
 def delta_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -92,10 +92,14 @@ def search_command(
 
 
 def _note_index(run: Invocation, index: "PictureIndex") -> None:
+    from xclipt.data.pictures import unread_remark
+
     if index.encoded:
         run.progress.note(
             f"{index.folder}: {index.encoded:,} new or changed of {len(index.names):,} pictures"
         )
+    if index.unread:
+        run.progress.note(f"{index.folder}: left out are {unread_remark(index.unread)}")
     if index.broken:
         first = index.broken[0]
         run.progress.note(

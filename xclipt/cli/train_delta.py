@@ -27,6 +27,7 @@ from xclipt.cli.options import (
     TranslationsOf,
     common_options,
     delta_options,
+    reading_options,
 )
 from xclipt.cli.terminal import (
     delta_table,
@@ -36,6 +37,7 @@ from xclipt.cli.terminal import (
     size_cells,
     validation_cells,
 )
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,9 +47,11 @@ if TYPE_CHECKING:
 
 
 @common_options
+@reading_options
 @delta_options
 def train_delta_command(
     common: CommonOptions,
+    reading: Reading,
     *,
     lang: Languages,
     shots: Annotated[
@@ -365,7 +369,7 @@ def train_delta_command(
 
     with Invocation(common, create=True) as run:
         if lang == "all" or not dry_run:
-            data = run.open_data(dataset, download=download, caption=caption)
+            data = run.open_data(dataset, reading, download=download, caption=caption)
         every = [code for code in data.languages if code != "en"] if lang == "all" else []
         languages = run.languages(lang, every)
         if joint and len(languages) < 2:

@@ -15,8 +15,10 @@ from xclipt.cli.options import (
     Languages,
     SplitSeed,
     common_options,
+    reading_options,
 )
 from xclipt.cli.terminal import print_json, print_table
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 
 @common_options
+@reading_options
 def translate_command(
     common: CommonOptions,
+    reading: Reading,
     lang: Languages,
     direction: Annotated[
         str,
@@ -124,7 +128,7 @@ def translate_command(
         dtype=common.dtype,
     )
     with Invocation(common, create=True) as run:
-        data = run.open_data(dataset, download=download, caption=caption)
+        data = run.open_data(dataset, reading, download=download, caption=caption)
         languages = run.languages(lang, [code for code in data.languages if code != "en"])
         if file is not None and len(languages) > 1:
             raise UsageError(f"--file {file}: holds one language; give one --lang")

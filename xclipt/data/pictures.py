@@ -2,8 +2,10 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,33 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """The largest picture that is opened: 256 MiB as RGB, the limit that Pillow warns at."""
 
+_PLUGINS = (("pillow_heif", "register_heif_opener"), ("pillow_jxl", None), ("pillow_avif", None))
+"""Packages that teach Pillow a format, where they are installed, and what has to be called."""
+
+_NO_PHOTOGRAPHS = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
+"""Formats that Pillow lists and opens only with programs of others, or not as pictures."""
+
+UNREAD = "Pillow alone cannot read"
+"""How the reason begins where another package would read the file."""
+
+_HEIF, _JXL = "`pip install pillow-heif`", "`pip install pillow-jxl-plugin`"
+_REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), _HEIF),
+    ".jxl": _JXL,
+    ".avif": "`pip install pillow-avif-plugin`",
+    ".svg": "convert it to PNG",
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "convert it to JPEG"
+    ),
+}
+"""What helps where Pillow does not open files of an ending that are pictures all the same."""
+
+_CONTENTS = (
+    (re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", re.DOTALL), ".heic"),
+    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), ".jxl"),
+)
+"""By what they begin with: telephones call HEIC files .jpg too."""
+
 _SCALES = {
     "I;16": ((65535, 1 / 256),),
     "I": ((255, 1), (65535, 1 / 256)),
@@ -23,7 +52,8 @@ _SCALES = {
 }
 """What white may be, and what makes it 255: 32 bits do not say, but the samples do."""
 
-_UNSAFE_NAME = re.compile(r"^$|^/|^[A-Za-z]:|[\\\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.\.(/|$)")
+_NO_NAME = re.compile(r"^$|[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSAFE_NAME = re.compile(rf"{_NO_NAME.pattern}|^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)")
 
 
 @dataclass(frozen=True)
@@ -34,17 +64,78 @@ class BrokenPicture:
     reason: str
 
 
-def check_picture_name(image: str, where: str) -> None:
+def check_picture_name(image: str, where: str, *, anywhere: bool = False) -> None:
     """Refuse a name that is not a relative path inside its folder.
 
+    Args:
+        image: The name.
+        where: File and line; opens the message.
+        anywhere: The file is the user's own: its pictures may lie in other folders.
+
     Raises:
-        XcliptError: It is absolute, holds ``..``, a backslash or control characters; ``where``
-            (file and line) opens the message.
+        XcliptError: It is absolute, holds ``..`` or a backslash; or, wherever it may lie, it is
+            empty or holds control characters.
     """
-    if _UNSAFE_NAME.search(image):
+    if anywhere:
+        if _NO_NAME.search(image):
+            raise XcliptError(f"{where}: picture name {image!r} is empty or no name of a file")
+    elif _UNSAFE_NAME.search(image):
         raise XcliptError(
             f"{where}: picture name {image!r} must be a relative path without '..' or backslashes"
         )
+
+
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """The endings of files that are pictures and can be opened here, in lower case."""
+    from PIL import Image
+
+    _register_plugins()
+    Image.init()
+    return frozenset(
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _NO_PHOTOGRAPHS
+    )
+
+
+def is_unread_picture(path: Path) -> bool:
+    """Whether a file is a picture by its ending, and of a kind that cannot be opened here."""
+    suffix = path.suffix.lower()
+    return suffix in _REMEDIES and suffix not in picture_suffixes()
+
+
+def unread_remark(counts: Mapping[str, int]) -> str:
+    """How many files are not opened, by their endings, and what helps.
+
+    Args:
+        counts: Files by ending; those that :func:`is_unread_picture` finds.
+    """
+    found = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
+    remedies = dict.fromkeys(_REMEDIES[suffix] for suffix in sorted(counts))
+    return f"pictures that {UNREAD}: {found}; {', '.join(remedies)}"
+
+
+@cache
+def _register_plugins() -> None:
+    for name, register in _PLUGINS:
+        try:
+            module = import_module(name)
+            if register:
+                getattr(module, register)()
+        except Exception:  # not installed, or not for this Pillow: its files are counted as unread
+            continue
+
+
+def _unread_kind(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return None
+    found = next((suffix for pattern, suffix in _CONTENTS if pattern.match(head)), None)
+    suffix = found or path.suffix.lower()
+    return suffix if suffix in _REMEDIES and suffix not in picture_suffixes() else None
 
 
 def split_present(
@@ -98,6 +189,7 @@ def load_picture(path: Path) -> "Image.Image":
     """
     from PIL import Image, UnidentifiedImageError
 
+    _register_plugins()
     # Ours is the limit that Pillow only warns at. `catch_warnings` is not safe between threads.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
@@ -111,6 +203,8 @@ def load_picture(path: Path) -> "Image.Image":
             f"{path}: more than {MAX_PIXELS:,} pixels; make the picture smaller"
         ) from error
     except UnidentifiedImageError as error:
+        if kind := _unread_kind(path):
+            raise XcliptError(f"{path}: {UNREAD} {kind}; {_REMEDIES[kind]}") from error
         raise XcliptError(f"{path}: not an image; replace or remove it") from error
     except FileNotFoundError as error:
         raise XcliptError(f"{path}: no such picture") from error

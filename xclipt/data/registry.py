@@ -1,12 +1,15 @@
 """One name to one data set: known ones, folders, tables and hub ids."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclipt.data.dataset import Dataset, KnownSet
 from xclipt.data.download import fetch
+from xclipt.data.formats.arrow import ArrowDataset, is_hub_id
 from xclipt.data.formats.folder import FolderDataset, caption_files
-from xclipt.data.formats.table import SEPARATORS, TableDataset, is_hub_id
+from xclipt.data.formats.known import SUFFIXES, TELLING, format_of
+from xclipt.data.formats.reading import Reading
 from xclipt.data.one_caption import OneCaption
 from xclipt.data.sets.emoji import EMOJI
 from xclipt.data.sets.multi30k import MULTI30K, MULTI30K_TASK2
@@ -23,12 +26,16 @@ def open_dataset(
     *,
     download: bool = False,
     caption: int | None = None,
+    caption_lang: str | None = None,
+    encoding: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """The data set that ``name`` means.
 
-    Tried in this order: a known name; a folder or table file at that path; the same in
-    ``data_dir``; ``owner/name`` on the ``datasets`` hub. A folder may be in xclipt's layout or in
-    that of a known data set.
+    Tried in this order: a known name; a folder or file at that path; the same in ``data_dir``;
+    ``owner/name`` on the ``datasets`` hub. A folder may be in the layout of a known data set, and
+    files and folders in any of the :data:`~xclipt.data.formats.known.FORMATS`; what was understood
+    of them is the first of :attr:`Dataset.notes`.
 
     >>> import xclipt
     >>> emoji = xclipt.open_dataset("emoji")
@@ -40,6 +47,10 @@ def open_dataset(
         data_dir: The folder in which data sets lie, each in one of its own.
         download: Fetch what is missing of a known one into ``data_dir`` first.
         caption: Take the caption of this number alone of every picture, from 1; all without.
+        caption_lang: The language of captions that nothing else names one for.
+        encoding: The code page of text that is not Unicode.
+        columns: Which column of a table is ``image``, ``caption``, ``language``, ``split``, or
+            holds the captions of a language, by its code; where that cannot be told.
 
     Raises:
         XcliptError: It is none of them, a known one is not on disk or cannot be fetched, or its
@@ -50,28 +61,27 @@ def open_dataset(
         if root is None:
             raise XcliptError("`data_dir` names the folder to fetch into", field="download")
         fetch(name, root)
-    dataset = _open(name, root)
+    dataset = _open(name, root, Reading(caption_lang, encoding, columns or {}))
     return dataset if caption is None else OneCaption(dataset, caption)
 
 
-def _open(name: str, root: Path | None) -> Dataset:
+def _open(name: str, root: Path | None, reading: Reading) -> Dataset:
     for known in KNOWN:
         if known.name == name:
+            reading.refuse(name, "caption_lang", "encoding", "columns")
             return _open_known(known, root)
     places = _places(name, root)
     for path in places:
-        if path.is_dir() and (dataset := _open_folder(path)):
+        if dataset := _open_path(path, reading):
             return dataset
-        if path.is_file() and path.suffix.lower() in SEPARATORS:
-            return TableDataset.from_file(path)
     if places and places[0].is_dir():
         return FolderDataset(places[0])
     if places:
-        raise _refused(name, "a file that is neither .csv nor .tsv")
-    if Path(name).suffix.lower() in SEPARATORS:
+        raise _refused(name, f"a file of another kind; it may end in {', '.join(sorted(SUFFIXES))}")
+    if Path(name).suffix.lower() in SUFFIXES:
         raise _refused(name, "no such file")
     if is_hub_id(name):
-        return TableDataset.from_hub(name)
+        return ArrowDataset.from_hub(name, reading)
     raise _refused(name, f"no such data set or folder; {_what_there_is(root)}")
 
 
@@ -114,10 +124,14 @@ def _open_known(known: KnownSet, data_dir: Path | None) -> Dataset:
     )
 
 
-def _open_folder(path: Path) -> Dataset | None:
-    if caption_files(path):
-        return FolderDataset(path)
-    return next(filter(None, (known.open_folder(path) for known in KNOWN)), None)
+def _open_path(path: Path, reading: Reading) -> Dataset | None:
+    if path.is_dir() and not caption_files(path):
+        for known in KNOWN:
+            if dataset := known.open_folder(path):
+                reading.refuse(str(path), "caption_lang", "encoding", "columns")
+                return dataset
+    found = format_of(path)
+    return found.open(path, reading) if found else None
 
 
 def _refused(name: str, why: str) -> XcliptError:
@@ -145,6 +159,6 @@ def _what_there_is(data_dir: Path | None) -> str:
     usable = [
         entry.name
         for entry in entries
-        if entry.suffix.lower() in SEPARATORS or (entry.is_dir() and caption_files(entry))
+        if entry.suffix.lower() in TELLING or (entry.is_dir() and caption_files(entry))
     ]
     return f"{names}; {data_dir} has {', '.join(usable) or 'none in xclipt layout'}"

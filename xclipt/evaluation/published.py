@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xclipt.alignment.routines import TARGET
+from xclipt.data.formats.delimited import sniff
 from xclipt.errors import XcliptError
 from xclipt.evaluation.results import Evaluation
 
@@ -66,7 +67,7 @@ def published_beside(evaluation: Evaluation) -> list[OtherRow]:
 
 
 def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], list[str]]:
-    """Other systems' figures from a CSV file, and remarks on what was left out.
+    """Other systems' figures from a file of delimited text, and remarks on what was left out.
 
     Columns: ``system`` (or ``delta``, as in the CSV files of earlier releases), ``language``, any
     of :data:`METRICS`, and, as far as they are known, ``dataset``, ``mode``, ``n``, ``source``.
@@ -77,22 +78,21 @@ def read_compared(path: Path, evaluation: Evaluation) -> tuple[list[OtherRow], l
             is due.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise XcliptError(f"cannot read ({error.strerror})", field="compare", value=path) from None
-    except UnicodeDecodeError:
-        raise XcliptError(
-            "not UTF-8; save the file as UTF-8", field="compare", value=path
-        ) from None
-    reader = csv.DictReader(io.StringIO(text))
-    columns = set(reader.fieldnames or ())
+        table = sniff(path, lambda name: name == "language")
+        entries = [dict(zip(table.names, values, strict=True)) for values in table.rows()]
+    except XcliptError as error:
+        # An encoding is proposed where one can be named, which is for data sets alone.
+        why, guess, _ = error.message.removeprefix(f"{path}: ").partition(" but perhaps ")
+        why += "; save the file as UTF-8" if guess else ""
+        raise XcliptError(why, field="compare", value=path) from None
+    columns = set(table.names)
     if "language" not in columns or not columns & {"system", "delta"} or not columns & {*METRICS}:
         raise XcliptError(
             f"must have the columns system, language and some of {', '.join(METRICS)}",
             field="compare",
             value=path,
         )
-    rows, unlike = _rows(reader, path, evaluation)
+    rows, unlike = _rows(entries, path, evaluation)
     remark = f"`compare={path}`: {unlike} rows are of another data set, mode or size and left out"
     return rows, [remark] if unlike else []
 
@@ -164,7 +164,7 @@ def _base(text: str) -> str:
 
 def _number(text: str, metric: str, row: int, path: Path) -> float:
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))  # as half of the world's spreadsheets write it
     except ValueError:
         value = -1.0
     limit = {"R": 100.0, "M": 1.0}.get(metric.split(" ")[-1][0], float("inf"))

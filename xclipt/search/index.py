@@ -8,8 +8,9 @@ already (a picture that was moved, or trained on).
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,16 +21,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xclipt.artifacts.features import cached_features
-from xclipt.data.pictures import BrokenPicture, find_broken
+from xclipt.data.pictures import (
+    UNREAD,
+    BrokenPicture,
+    find_broken,
+    is_unread_picture,
+    picture_suffixes,
+    unread_remark,
+)
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, write_with
 from xclipt.progress import Progress
 from xclipt.workspace import Workspace
-
-SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".jfif")
-)
-"""The endings of files that are taken for pictures, in lower case."""
 
 _HASH = "sha256"
 _CHUNK = 256
@@ -57,6 +60,7 @@ class PictureIndex:
         features: ``(pictures, dim)``, L2-normalised.
         encoded: How many were new or changed since the folder was last indexed.
         broken: Files that look like pictures by name and are none.
+        unread: How many pictures are of kinds that cannot be opened here, by their endings.
     """
 
     folder: Path
@@ -64,6 +68,7 @@ class PictureIndex:
     features: Tensor
     encoded: int
     broken: tuple[BrokenPicture, ...]
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def search(self, queries: ArrayLike | Tensor, top: int = 5) -> list[list[Hit]]:
         """The ``top`` pictures of every query, best first.
@@ -108,15 +113,19 @@ def index_pictures(
     if not folder.is_dir():
         raise XcliptError("no such folder", field="images", value=folder)
     progress = progress or workspace.progress
-    stamps = dict(_picture_files(folder))
+    files, unread = _picture_files(folder)
+    stamps = dict(_stamped(folder, files))
     if not stamps:
-        raise XcliptError(
-            "no pictures in it (by name: .jpg, .png, .webp, ...)", field="images", value=folder
-        )
+        why = f"only {unread_remark(unread)}" if unread else "by name: .jpg, .png, .webp, ..."
+        raise XcliptError(f"no pictures in it ({why})", field="images", value=folder)
     path = _file(workspace, folder)
     old = _read(path, workspace.backbone.dim, progress)
     known = {name: i for i, name in enumerate(old.stamps) if stamps.get(name) == old.stamps[name]}
-    broken = {n: (s, why) for n, (s, why) in old.broken.items() if stamps.get(n) == s}
+    broken = {
+        name: (stamp, why)
+        for name, (stamp, why) in old.broken.items()
+        if stamps.get(name) == stamp and not why.startswith(UNREAD)  # tried again: it may be now
+    }
     fresh = [name for name in stamps if name not in known and name not in broken]
     encoded, refused = _encode(workspace, folder, fresh, progress)
     broken |= {name: (stamps[name], why) for name, why in refused.items()}
@@ -140,19 +149,27 @@ def index_pictures(
         features,
         len(fresh) - len(refused),
         tuple(BrokenPicture(folder / name, why) for name, (_, why) in sorted(broken.items())),
+        unread,
     )
 
 
-def _picture_files(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    found = []
+def _picture_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """The files that can be opened, and how many pictures cannot, by their endings."""
+    found: list[Path] = []
+    unread: Counter[str] = Counter()
+    readable = picture_suffixes()
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(where, name)
-            for name in files
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    for path in sorted(found):
+        for path in (Path(where, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in readable:
+                found.append(path)
+            elif is_unread_picture(path):
+                unread[path.suffix.lower()] += 1
+    return sorted(found), dict(unread)
+
+
+def _stamped(folder: Path, files: Sequence[Path]) -> Iterator[tuple[str, Stamp]]:
+    for path in files:
         try:
             status = path.stat()
         except OSError:  # a dangling link, or gone since

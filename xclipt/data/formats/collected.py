@@ -1,10 +1,13 @@
 """What data sets read from a user's own files have in common: rows, checked as they come."""
 
+import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.formats.lines import empty_remark
+from xclipt.data.formats.places import Places, plain_name
 from xclipt.data.pictures import check_picture_name
 from xclipt.errors import XcliptError
 
@@ -36,11 +39,17 @@ class CollectedDataset(Dataset):
 
     A split belongs to the picture: what one row says of it holds for all languages, and rows that
     disagree are refused, since the same picture would be trained on and tested on.
+
+    Args:
+        name: As :attr:`Dataset.name`.
+        folders: Where its pictures may be, the likeliest first.
+        anywhere: They may lie in folders below the first, and in others that rows name.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *folders: Path, anywhere: bool = False) -> None:
         super().__init__()
         self.name = name
+        self._folders, self._anywhere = folders, anywhere
         self.languages = ()
         self.splits = ()
         self._captions: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -55,13 +64,23 @@ class CollectedDataset(Dataset):
             if split is None or self._split_of.get(image, ("",))[0] == split
         ]
 
+    def picture_path(self, image: str) -> Path:
+        return self._places.find(image) or self._places.expected(image)
+
+    @cached_property
+    def _places(self) -> Places:
+        names = {image for pictures in self._captions.values() for image in pictures}
+        return Places(self._folders, below=self._anywhere, names=names if self._anywhere else ())
+
     def _add(self, row: CaptionRow) -> None:
-        check_picture_name(row.image, row.where)
+        image = plain_name(row.image, row.where) if self._anywhere else row.image
+        check_picture_name(image, row.where, anywhere=self._anywhere)
+        image = unicodedata.normalize("NFC", image)  # one picture, however files spell it
         if row.split:
-            known, place = self._split_of.setdefault(row.image, (row.split, row.where))
+            known, place = self._split_of.setdefault(image, (row.split, row.where))
             if known != row.split:
                 raise XcliptError(
-                    f"{row.where}: {row.image} is in split '{row.split}' here and in '{known}' "
+                    f"{row.where}: {image} is in split '{row.split}' here and in '{known}' "
                     f"in {place}; give it one"
                 )
         kept = tuple(text for text in map(str.strip, row.captions) if text)
@@ -76,9 +95,16 @@ class CollectedDataset(Dataset):
             self._empty.setdefault(row.source, []).extend([row.place] * empty)
         pictures = self._captions.setdefault(row.language, {})
         if kept:
-            pictures[row.image] = pictures.get(row.image, ()) + kept
+            pictures[image] = pictures.get(image, ()) + kept
 
-    def _finish(self) -> None:
+    def _finish(self, understood: str = "", *asides: str) -> None:
+        """Take stock after the last row.
+
+        Args:
+            understood: How the captions were found, for the remark on what was understood; none
+                without it.
+            asides: What else it says.
+        """
         for source, places in self._empty.items():
             self._note(empty_remark(source, len(places), places[0]))
         for language, pictures in self._captions.items():
@@ -88,3 +114,12 @@ class CollectedDataset(Dataset):
         used = dict.fromkeys(split for split, _ in self._split_of.values())
         usual = tuple(split for split in _USUAL_SPLITS if split in used)
         self.splits = usual + tuple(split for split in used if split not in usual)
+        if understood:
+            self.notes.insert(0, "; ".join([self._summary(understood), *filter(None, asides)]))
+
+    def _summary(self, understood: str) -> str:
+        count = len(set().union(*self._captions.values()))
+        splits = ", ".join(self.splits)
+        said = f"split{'s' if len(self.splits) > 1 else ''} {splits}" if splits else "no split"
+        pictures = "1 picture" if count == 1 else f"{count:,} pictures"
+        return f"{self.name}: {pictures}, {understood}, {said}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from xclipt.data.formats.collected import CaptionRow, CollectedDataset
 from xclipt.data.formats.lines import decode
+from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
 from xclipt.languages import resolve
 
@@ -20,23 +21,26 @@ def caption_files(folder: Path) -> list[Path]:
 class FolderDataset(CollectedDataset):
     """Captions as JSON lines: ``{"image": "a.jpg", "captions": ["...", ...], "split": "train"}``.
 
-    ``split`` may be left out. All files are read at once, so that any bad line is named at the
-    start, whatever language is asked for later.
+    ``split`` may be left out; a line for each caption of a picture has ``"caption": "..."``.
+    All files are read at once, so that any bad line is named at the start, whatever language is
+    asked for later.
 
     Raises:
         XcliptError: The folder has no caption file, or a line of one is unusable.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path.resolve().name)
-        self.folder = path
+    def __init__(self, path: Path, reading: Reading | None = None) -> None:
+        (reading or Reading()).refuse(str(path), "caption_lang", "encoding", "columns")
         files = caption_files(path)
         if not files:
             raise XcliptError(
-                f"{path}: no captions.LANG.jsonl in it; each line is "
-                '{"image": "a.jpg", "captions": ["..."]}'
+                f"{path}: no captions.LANG.jsonl in it, each line "
+                '{"image": "a.jpg", "captions": ["..."]}, and no other format of captions either: '
+                "a table (CSV, Excel, parquet, JSON), metadata.csv, webdataset shards, or "
+                "NAME.LANG.txt beside the pictures"
             )
-        self._images = _images_folder(path)
+        super().__init__(path.resolve().name, _images_folder(path))
+        self.folder = path
         read_from: dict[str, Path] = {}
         for file in files:
             language = _language(file)
@@ -48,9 +52,6 @@ class FolderDataset(CollectedDataset):
             self._read(file, language)
         self._finish()
 
-    def picture_path(self, image: str) -> Path:
-        return self._images / image
-
     def _read(self, file: Path, language: str) -> None:
         try:
             text = decode(file.read_bytes(), file)
@@ -60,8 +61,8 @@ class FolderDataset(CollectedDataset):
         for number, line in enumerate(text.split("\n"), 1):
             if not line.strip():
                 continue
-            row = _row(line, language, file, number)
-            if row.image in seen:
+            row, single = _row(line, language, file, number)
+            if row.image in seen and not single:
                 raise XcliptError(
                     f"{row.where}: {row.image} again, as in line {seen[row.image]}; "
                     "put all its captions into one line"
@@ -80,7 +81,8 @@ def _language(file: Path) -> str:
         raise XcliptError(f"{file}: {error}") from error
 
 
-def _row(line: str, language: str, file: Path, number: int) -> CaptionRow:
+def _row(line: str, language: str, file: Path, number: int) -> tuple[CaptionRow, bool]:
+    """What a line says, and whether it is of one caption, so that the picture may come again."""
     where = f"{file}: line {number}"
     try:
         entry: Any = json.loads(line)
@@ -91,13 +93,15 @@ def _row(line: str, language: str, file: Path, number: int) -> CaptionRow:
     image, captions, split = entry.get("image"), entry.get("captions"), entry.get("split")
     if not isinstance(image, str):
         raise XcliptError(f'{where}: "image" must be the picture\'s file name')
+    single = captions is None and isinstance(entry.get("caption"), str)
+    if single:
+        captions = [entry["caption"]]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise XcliptError(f'{where}: "captions" must be a list of strings')
     if split is not None and not (isinstance(split, str) and split.strip()):
         raise XcliptError(f'{where}: "split" must be a word, or left out')
-    return CaptionRow(
-        image, language, tuple(captions), split.strip() if split else None, file, f"line {number}"
-    )
+    split = split.strip() if split else None
+    return CaptionRow(image, language, tuple(captions), split, file, f"line {number}"), single
 
 
 def _images_folder(folder: Path) -> Path:

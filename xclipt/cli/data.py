@@ -1,0 +1,102 @@
+"""``xclipt data``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from xclipt.cli.invocation import Invocation
+from xclipt.cli.options import CommonOptions, common_options, reading_options
+from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.data.formats.reading import Reading
+
+if TYPE_CHECKING:
+    from xclipt.data.survey import PictureSurvey, Survey, TooLong
+
+
+@common_options
+@reading_options
+def data_command(
+    common: CommonOptions,
+    reading: Reading,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A folder or file of captions, or any other data set that --dataset takes.",
+        ),
+    ],
+) -> None:
+    """Look at a data set before training: what is in it, what is missing or broken, examples.
+
+    Captions that are too long are those that the text tower of --backbone cuts (default: builtin).
+
+    Example: xclipt data my-pictures/captions.csv --caption-lang tr
+    """
+    with Invocation(common, create=None) as run:
+        from xclipt.data.survey import survey
+
+        data = run.open_data(dataset, reading)
+        found = survey(data, run.progress, _too_long(run, common))
+    if common.json:
+        print_json({"command": "data", **found.as_json(), "remarks": data.notes})
+        return
+    print_table(_table(found))
+    for line in _lines(found):
+        print_line(line)
+
+
+def _too_long(run: Invocation, common: CommonOptions) -> "TooLong | None":
+    from xclipt.backbones import builtin
+    from xclipt.backbones.registry import load_caption_tokenizer
+
+    name = common.backbone or run.backbone_name
+    if name != builtin.NAME and not common.backbone:
+        run.progress.note(f"captions that {name} would cut are counted with --backbone {name}")
+        return None
+    tokenizer, room = load_caption_tokenizer(name)
+    return lambda texts: tokenizer.longer(texts, room)
+
+
+def _table(found: "Survey") -> Table:
+    table = Table(
+        title=f"{found.dataset}: {found.pictures.named:,} pictures",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("language", no_wrap=True)
+    columns = ("pictures", "with en", "captions", "repeated", "too long")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.languages:
+        cut = "-" if row.too_long is None else f"{row.too_long:,}"
+        counts = (row.pictures, row.with_english, row.captions, row.repeated)
+        table.add_row(row.language, *(f"{count:,}" for count in counts), cut)
+    return table
+
+
+def _lines(found: "Survey") -> list[str]:
+    splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items())
+    lines = [f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
+    for number, example in enumerate(found.examples):
+        lines += ["" if number else "examples", f"  {example.image}"]
+        lines[-1] += "" if example.path else " (no file)"
+        lines += [f"    {language:4}{text}" for language, text in example.captions.items()]
+    return lines
+
+
+def _pictures(pictures: "PictureSurvey") -> str:
+    said = [f"{pictures.usable:,} of {pictures.named:,} can be used, in {pictures.folder}"]
+    if pictures.missing:
+        first = ", ".join(pictures.missing[:3])
+        said.append(f"{len(pictures.missing):,} missing ({first})")
+    if pictures.broken:
+        first = "; ".join(f"{one.path.name}: {one.reason}" for one in pictures.broken[:3])
+        said.append(f"{len(pictures.broken):,} broken ({first})")
+    if pictures.copies:
+        across = f", {pictures.across:,} of them across splits" if pictures.across else ""
+        are = "is a copy of another" if pictures.copies == 1 else "are copies of others"
+        said.append(f"{pictures.copies:,} {are}, byte for byte{across}")
+    return "\n          ".join(said)

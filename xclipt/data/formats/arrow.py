@@ -1,0 +1,218 @@
+"""Data sets that the ``datasets`` library reads: the hub's, parquet files and webdataset shards."""
+
+import hashlib
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from xclipt.data.formats.columns import usual_split
+from xclipt.data.formats.reading import Reading
+from xclipt.data.formats.table import Rows, TableDataset
+from xclipt.errors import XcliptError
+from xclipt.files import cache_dir, write_bytes
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PROBE_SECONDS = 10
+_SPLIT = re.compile(r"(train|val|valid|validation|dev|test)(?![A-Za-z])", re.IGNORECASE)
+_NO_SPLIT = "unsplit"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether ``name`` is spelt like ``owner/name``."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+class ArrowDataset(TableDataset):
+    """Tables of ``datasets``, whose pictures may be within them.
+
+    A column of pictures is known as one, whatever it is called. Splits are the ``split`` column's,
+    or the library's own, where ``validation`` is called ``val``.
+    """
+
+    @classmethod
+    def from_hub(cls, identifier: str, reading: Reading | None = None) -> "ArrowDataset":
+        """Read ``owner/name`` from the hub, or from the copy that ``datasets`` keeps of it.
+
+        Code that comes with a data set is never run.
+
+        Raises:
+            XcliptError: There is no such data set, the hub cannot be reached, or a column or value
+                is unusable.
+        """
+        reading = reading or Reading()
+        reading.refuse(identifier, "encoding")
+        dataset = cls(identifier, _drawn_folder(identifier.replace("/", "--")))
+        dataset._take(_load_from_hub(identifier), identifier, reading)
+        return dataset
+
+    @classmethod
+    def from_files(
+        cls, path: Path, files: Sequence[Path], builder: str, reading: Reading
+    ) -> "ArrowDataset":
+        """Read files that ``datasets`` has a builder for: ``parquet`` or ``webdataset``.
+
+        A file or folder called ``train...`` holds that split. What the library unpacks, and
+        pictures that are looked at, lie in xclipt's cache.
+
+        Args:
+            path: The file, or the folder that the files are in.
+            files: All of them.
+            builder: The library's name for what they are.
+            reading: As it was said.
+
+        Raises:
+            XcliptError: A file is damaged, or a column or value is unusable.
+        """
+        import datasets
+
+        reading.refuse(str(path), "encoding")
+        splits: dict[str, list[str]] = {}
+        for file in files:
+            splits.setdefault(_split_of(file), []).append(str(file.resolve()))
+        tables = _loaded(
+            str(path),
+            lambda: datasets.load_dataset(
+                builder, data_files=splits, cache_dir=str(cache_dir() / "datasets" / "tables")
+            ),
+        )
+        known = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+        beside = path if path.is_dir() else path.parent
+        drawn = _drawn_folder(f"{path.stem}-{known}")
+        dataset = cls(path.resolve().name, beside, beside / "images", drawn, anywhere=True)
+        dataset._take(tables, str(path), reading)
+        return dataset
+
+    def __init__(self, name: str, *folders: Path, anywhere: bool = False) -> None:
+        super().__init__(name, *folders, anywhere=anywhere)
+        self._drawn_from: dict[str, tuple[Any, int, str]] = {}
+
+    def picture_path(self, image: str) -> Path:
+        if image not in self._drawn_from:
+            return super().picture_path(image)
+        path = self._folders[-1] / image
+        if not path.is_file():
+            table, index, column = self._drawn_from[image]
+            write_bytes(path, _bytes_of(table[index][column]))
+        return path
+
+    def _take(self, tables: Mapping[str, Any], source: str, reading: Reading) -> None:
+        self._collect(
+            [self._rows(split, table, source) for split, table in tables.items() if len(table)],
+            reading,
+        )
+
+    def _rows(self, split: str, table: Any, source: str) -> Rows:
+        import datasets
+
+        pictures = [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
+        for name in pictures:
+            table = table.cast_column(name, datasets.Image(decode=False))
+        own = pictures[0] if len(pictures) == 1 else None
+        # A structure, such as a JSON file beside a picture, is its fields.
+        within = {n: tuple(f) for n, f in table.features.items() if type(f) is dict}
+        names = tuple(part for n in table.column_names for part in within.get(n, (n,)))
+
+        def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
+            for number, fields in enumerate(table):
+                values = dict(fields)
+                for name in within:
+                    values |= values.pop(name) or {}
+                for name in pictures:
+                    if isinstance(values[name], dict):
+                        values[name] = self._embedded(values[name], table, number, name)
+                where = "" if split == _NO_SPLIT else f"split '{split}', "
+                yield f"{where}row {number + 1}", values
+
+        return Rows(source, names, rows(), None if split == _NO_SPLIT else usual_split(split), own)
+
+    def _embedded(self, value: dict[str, Any], table: Any, index: int, column: str) -> str:
+        # Named by its content: the paths that a table keeps need not differ between pictures.
+        suffix = PurePosixPath(value.get("path") or "").suffix.lower() or ".img"
+        name = hashlib.sha256(_bytes_of(value)).hexdigest()[:32] + suffix
+        self._drawn_from.setdefault(name, (table, index, column))
+        return name
+
+
+def _drawn_folder(name: str) -> Path:
+    return cache_dir() / "datasets" / name
+
+
+def _split_of(file: Path) -> str:
+    found = _SPLIT.match(file.name) or _SPLIT.fullmatch(file.parent.name)
+    return found[1].lower() if found else _NO_SPLIT
+
+
+def _load_from_hub(identifier: str) -> Mapping[str, Any]:
+    import datasets
+
+    if not datasets.config.HF_HUB_OFFLINE:
+        _probe(identifier, datasets.config.HF_ENDPOINT)
+    return _loaded(identifier, lambda: datasets.load_dataset(identifier))
+
+
+def _loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        with _quiet():
+            loaded = load()
+    except DatasetNotFoundError as error:
+        raise XcliptError(
+            f"{source}: no such folder here, and no data set of that name on the hub is open to you"
+        ) from error
+    except ConnectionError as error:
+        raise XcliptError(f"{source}: {_cause(error)}") from error
+    except Exception as error:  # the library has no error of its own for all that can go wrong
+        raise XcliptError(f"{source}: datasets cannot read it ({_cause(error)})") from error
+    return loaded if isinstance(loaded, Mapping) else {str(loaded.split or "train"): loaded}
+
+
+def _probe(identifier: str, endpoint: str) -> None:
+    """Ask the hub for anything at all: the library itself retries for half a minute and logs it."""
+    request = urllib.request.Request(endpoint, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise XcliptError(
+            f"{identifier}: no such folder here, and {endpoint} cannot be reached ({reason}); "
+            "set HF_HUB_OFFLINE=1 to use a copy that was read before"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    import datasets
+
+    level = datasets.logging.get_verbosity()
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _bytes_of(value: dict[str, Any]) -> bytes:
+    data, path = value.get("bytes"), value.get("path")
+    if isinstance(data, bytes):
+        return data
+    try:
+        return Path(path or "").read_bytes()
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read the picture ({error.strerror})") from error
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

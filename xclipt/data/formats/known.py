@@ -1,0 +1,115 @@
+"""The formats of own data, a row each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclipt.data.dataset import Dataset
+from xclipt.data.formats.arrow import ArrowDataset
+from xclipt.data.formats.columns import is_column
+from xclipt.data.formats.delimited import sniff
+from xclipt.data.formats.documents import open_document, open_lines
+from xclipt.data.formats.folder import FolderDataset, caption_files
+from xclipt.data.formats.image_folder import metadata_files, open_image_folder
+from xclipt.data.formats.reading import Reading
+from xclipt.data.formats.sidecars import SidecarDataset, has_sidecars
+from xclipt.data.formats.spreadsheet import open_workbook
+from xclipt.data.formats.table import TableDataset
+from xclipt.errors import XcliptError
+
+
+def _no_folder(path: Path) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of own data.
+
+    Attributes:
+        name: What it is called, for messages.
+        open: Opens a file or folder that is in it.
+        suffixes: Endings of its files, in lower case; none where it is a folder's.
+        is_folder: Whether a folder is in it.
+    """
+
+    name: str
+    open: Callable[[Path, Reading], Dataset]
+    suffixes: tuple[str, ...] = ()
+    is_folder: Callable[[Path], bool] = _no_folder
+
+
+def _shards(suffix: str, builder: str) -> Format:
+    def files(path: Path) -> list[Path]:
+        below = (f"[!.]*{suffix}", f"[!.]*/[!.]*{suffix}")
+        return [path] if path.is_file() else sorted(p for one in below for p in path.glob(one))
+
+    return Format(
+        f"{builder} files (*{suffix})",
+        lambda path, reading: ArrowDataset.from_files(path, files(path), builder, reading),
+        (suffix,),
+        lambda path: bool(files(path)),
+    )
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "captions.LANG.jsonl beside images/",
+        FolderDataset,
+        is_folder=lambda path: bool(caption_files(path)),
+    ),
+    Format(
+        "an image folder (metadata.csv or metadata.jsonl)",
+        open_image_folder,
+        is_folder=lambda path: bool(metadata_files(path)),
+    ),
+    Format("delimited text", TableDataset.from_file, (".csv", ".tsv", ".txt", ".tab", ".psv")),
+    Format("JSON (COCO's, Karpathy's, or a list)", open_document, (".json",)),
+    Format("JSON lines", open_lines, (".jsonl", ".ndjson")),
+    Format("an Excel workbook", open_workbook, (".xlsx", ".xlsm")),
+    _shards(".parquet", "parquet"),
+    _shards(".tar", "webdataset"),
+    Format("NAME.LANG.txt beside the pictures", SidecarDataset, is_folder=has_sidecars),
+)
+"""What is known; a folder is of the first whose it is, else it is for its only file of one."""
+
+SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+"""Endings of all files that may be data sets."""
+
+TELLING = SUFFIXES - {".txt", ".json", ".jsonl", ".ndjson", ".tar"}
+"""Those that hold tables as a rule."""
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that a file or folder is in, ``None`` where it is in none.
+
+    Raises:
+        XcliptError: A folder has several files that may be it.
+    """
+    if path.is_file():
+        return next((f for f in FORMATS if path.suffix.lower() in f.suffixes), None)
+    folders = (known for known in FORMATS if known.is_folder(path))
+    return next(folders, None) or _of_only_file(path)
+
+
+def _of_only_file(folder: Path) -> Format | None:
+    files = [path for path in sorted(folder.iterdir()) if _is_table(path)]
+    if len(files) > 1:
+        raise XcliptError(
+            f"{folder}: {' and '.join(path.name for path in files[:3])} may all be its captions; "
+            "name one of these files"
+        )
+    found = format_of(files[0]) if files else None
+    return found and Format(found.name, lambda path, reading: found.open(files[0], reading))
+
+
+def _is_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        return False
+    if suffix != ".txt":
+        return True
+    try:  # most text files in a folder say something else
+        return any(is_column("image", name, Reading()) for name in sniff(path, bool).names)
+    except XcliptError:
+        return False

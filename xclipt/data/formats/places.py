@@ -1,0 +1,123 @@
+"""Where the pictures of own data are, whatever their names look like."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from xclipt.errors import XcliptError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.]+://", re.IGNORECASE)
+_MOST_BELOW = 40
+
+
+def plain_name(name: str, where: str) -> str:
+    """A picture's path as a file's author wrote it, with ``/`` in it and nothing to no purpose.
+
+    Raises:
+        XcliptError: It is an address on the web.
+    """
+    if _ADDRESS.match(name):
+        raise XcliptError(
+            f"{where}: {name} is an address; fetch the pictures and put their file names there"
+        )
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return "" if path == PurePosixPath() else str(path)
+
+
+class Places:
+    """Folders to look for pictures in, in this order.
+
+    A name is found as it is, or in the other of Unicode's two spellings of an accented letter
+    (NFC and NFD: file systems and programs differ). Where a path leads nowhere, as after moving
+    the pictures or from another computer, its end is looked for, as long as it means one picture.
+
+    Args:
+        folders: The first are the likeliest.
+        below: Look into the folders in the first one too. Where two of them have a picture of
+            that name, it is refused.
+        names: All the pictures' names, when they are known.
+    """
+
+    def __init__(
+        self, folders: Iterable[Path], *, below: bool = False, names: Iterable[str] = ()
+    ) -> None:
+        self._folders = tuple(folders)
+        self._below = below
+        self._names = names
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The picture's file, ``None`` where there is none.
+
+        Raises:
+            XcliptError: Two folders have one of that name.
+        """
+        for tail in self._tails(name):
+            for folder in self._folders:
+                if found := self._in(folder, tail):
+                    return found
+            several = [path for folder in self._below_first if (path := self._in(folder, tail))]
+            if len(several) > 1:
+                folders = " and ".join(path.parent.name for path in several[:2])
+                raise XcliptError(
+                    f"{self._folders[0]}: {folders} both have a picture {tail}; write the folder "
+                    "before the name"
+                )
+            if several:
+                return several[0]
+        return None
+
+    def expected(self, name: str) -> Path:
+        """Where a picture that is nowhere would be, for messages."""
+        return self._folders[-1] / PurePosixPath(name)
+
+    def _tails(self, name: str) -> Iterator[str]:
+        yield name
+        for tail in _ends(name):
+            if self._meant[tail] == 1:
+                yield tail
+
+    def _in(self, folder: Path, name: str) -> Path | None:
+        path = folder / name
+        try:
+            if path.is_file():
+                return path
+            if name.isascii():
+                return None
+            for part in PurePosixPath(name).parts:
+                step = folder / part
+                folder = step if step.exists() else self._spelt_alike(folder, part)
+        except (OSError, ValueError, KeyError):  # too long, not to be read, not there
+            return None
+        return folder if folder.is_file() else None
+
+    def _spelt_alike(self, folder: Path, part: str) -> Path:
+        if folder not in self._listed:
+            self._listed[folder] = {
+                unicodedata.normalize("NFC", path.name): path for path in folder.iterdir()
+            }
+        return self._listed[folder][unicodedata.normalize("NFC", part)]
+
+    @cached_property
+    def _below_first(self) -> tuple[Path, ...]:
+        first = self._folders[0]
+        if not self._below or not first.is_dir():
+            return ()
+        folders = (path for path in sorted(first.iterdir()) if path.is_dir())
+        new = (p for p in folders if p not in self._folders and not p.name.startswith("."))
+        return tuple(islice(new, _MOST_BELOW))
+
+    @cached_property
+    def _meant(self) -> Counter[str]:
+        """How many pictures each end of a path may mean."""
+        return Counter(tail for name in self._names for tail in (name, *_ends(name)))
+
+
+def _ends(name: str) -> Iterator[str]:
+    parts = PurePosixPath(name).parts
+    for start in range(1, len(parts)):
+        yield "/".join(parts[start:])
