@@ -188,10 +188,26 @@ def test_image_folders(tmp_path: Path, form: str, make_picture: Callable[..., Pa
 def test_the_only_table_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image,en\na.jpg,x\n")
     (tmp_path / "readme.txt").write_text("Words, and words.\n")
+    # What lies beside a table more often than not.
+    dump(tmp_path / "settings.json", [{"width": 3}])
+    dump(tmp_path / "dataset_info.json", {"images": 3})
+    lines(tmp_path / "log.jsonl", {"step": 1})
+    (tmp_path / "images.tar").touch()
+    (tmp_path / "cut.json").write_text("{")
     assert open_dataset(tmp_path).languages == ("en",)
     (tmp_path / "b.tsv").write_text("image\tfr\na.jpg\tx\n")
     with pytest.raises(XcliptError, match=r"a.csv and b.tsv may all be .* name one of these"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.jsonl", "c.ndjson", "karpathy.json"])
+def test_json_is_a_folders_table_by_what_it_holds(tmp_path: Path, name: str) -> None:
+    row = {"image": "a.jpg", "caption": "x"}
+    if name == "karpathy.json":
+        dump(tmp_path / name, KARPATHY)
+    else:
+        (tmp_path / name).write_text(json.dumps([row] if name == "c.json" else row))
+    assert open_dataset(tmp_path, caption_lang="en").captions("en", None)[0].image == "a.jpg"
 
 
 @pytest.fixture

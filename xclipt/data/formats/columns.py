@@ -73,11 +73,16 @@ class Columns:
         return tuple(name for name in named if name is not None)
 
     def described(self, languages: Iterable[str]) -> str:
-        """What of it the user should know: ``captions in tr (column caption)``."""
+        """What of it the user should know: ``captions in tr (column caption)``.
+
+        Args:
+            languages: Those that the rows named.
+        """
         columns = ", ".join(self.captions)
         several = "columns" if len(self.captions) > 1 else "column"
         said = f", language in {self.language}" if self.language else ""
-        return f"captions in {', '.join(sorted(languages))} ({several} {columns}{said})"
+        codes = sorted(languages) if self.language else self.captions.values()
+        return f"captions in {', '.join(filter(None, codes))} ({several} {columns}{said})"
 
     def rows(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xclipt.data.formats.columns import is_column
 from xclipt.data.formats.encodings import open_text, read_text
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
@@ -89,11 +90,8 @@ def open_document(path: Path, reading: Reading) -> TableDataset:
     Raises:
         XcliptError: It is no JSON, of none of the :data:`LAYOUTS`, or an entry is unusable.
     """
-    try:
-        document = json.loads(read_text(path, reading.encoding))
-    except (ValueError, RecursionError) as error:
-        raise XcliptError(f"{path}: is not JSON ({error})") from error
-    layout = next((layout for layout in LAYOUTS if layout.recognises(document)), None)
+    document = _read(path, reading.encoding)
+    layout = _layout_of(document)
     if layout is None:
         raise XcliptError(
             f"{path}: neither COCO's captions (images and annotations with captions) nor "
@@ -102,6 +100,30 @@ def open_document(path: Path, reading: Reading) -> TableDataset:
     rows = list(_naming(path, layout.rows(document)))
     names = tuple(dict.fromkeys(name for _, fields in rows for name in fields))
     return TableDataset.of(path, [Rows(path, names, rows, said=layout.said)], reading)
+
+
+def is_of_captions(path: Path) -> bool:
+    """Whether a ``.json`` file is of one of the :data:`LAYOUTS` and has a column of pictures.
+
+    Raises:
+        XcliptError: It is no JSON.
+    """
+    document = _read(path, None)
+    if _layout_of(document) is None:
+        return False
+    first = document[0] if isinstance(document, list) else {"image": ""}
+    return isinstance(first, dict) and any(is_column("image", name, Reading()) for name in first)
+
+
+def _read(path: Path, encoding: str | None) -> Any:
+    try:
+        return json.loads(read_text(path, encoding))
+    except (ValueError, RecursionError) as error:
+        raise XcliptError(f"{path}: is not JSON ({error})") from error
+
+
+def _layout_of(document: Any) -> Layout | None:
+    return next((layout for layout in LAYOUTS if layout.recognises(document)), None)
 
 
 def line_rows(path: Path, reading: Reading) -> Rows:

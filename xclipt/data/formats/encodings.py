@@ -97,11 +97,11 @@ def _undecodable(path: Path, chosen: str, asked: str | None) -> str:
     if chosen.startswith(("utf-16", "utf-32")):
         return f"{path}: is damaged {chosen.upper()}; save it again"
     name = "UTF-8" if chosen.startswith("utf-8") else chosen
-    number, line, sample = _offending(path, chosen)
+    number, sample = _offending(path, chosen)
     told = f"{path}: line {number} is not {name}"
     if asked is not None:
         return f"{told}; name another encoding, or save the file as UTF-8"
-    likely = _likely(sample, line)
+    likely = _likely(b"".join(sample), max(sample, key=_strange, default=b""))
     if not likely:
         return f"{told}; save the file as UTF-8, or name its code page with `encoding=NAME`"
     readings = " or ".join(f"{name} ({shown!r})" for name, shown in likely.items())
@@ -109,16 +109,21 @@ def _undecodable(path: Path, chosen: str, asked: str | None) -> str:
     return f"{told} but perhaps {readings}; {way}, or save the file as UTF-8"
 
 
-def _offending(path: Path, encoding: str) -> tuple[int, bytes, bytes]:
-    """The first line that cannot be decoded: its number, itself, and lines like it."""
+def _offending(path: Path, encoding: str) -> tuple[int, list[bytes]]:
+    """The number of the first line that cannot be decoded; itself and others beyond ASCII."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode(encoding)
             except UnicodeError:
                 more = islice(file, _SAMPLE_LINES)
-                return number, line, b"".join([line, *(one for one in more if not one.isascii())])
-    return 1, b"", b""
+                return number, [line, *(one for one in more if not one.isascii())]
+    return 1, []
+
+
+def _strange(line: bytes) -> int:
+    """How much a line tells of its encoding: its different bytes that are not ASCII."""
+    return len({byte for byte in line if byte > 0x7F})
 
 
 def _likely(sample: bytes, line: bytes) -> dict[str, str]:

@@ -8,7 +8,7 @@ from xclipt.data.dataset import Dataset
 from xclipt.data.formats.arrow import ArrowDataset
 from xclipt.data.formats.columns import is_column
 from xclipt.data.formats.delimited import sniff
-from xclipt.data.formats.documents import open_document, open_lines
+from xclipt.data.formats.documents import is_of_captions, line_rows, open_document, open_lines
 from xclipt.data.formats.folder import FolderDataset, caption_files
 from xclipt.data.formats.image_folder import metadata_files, open_image_folder
 from xclipt.data.formats.reading import Reading
@@ -39,6 +39,10 @@ class Format:
     is_folder: Callable[[Path], bool] = _no_folder
 
 
+_SHARDS = {".parquet": "parquet", ".tar": "webdataset"}
+"""What ``datasets`` reads, and what it calls it."""
+
+
 def _shards(suffix: str, builder: str) -> Format:
     def files(path: Path) -> list[Path]:
         below = (f"[!.]*{suffix}", f"[!.]*/[!.]*{suffix}")
@@ -52,6 +56,37 @@ def _shards(suffix: str, builder: str) -> Format:
     )
 
 
+def _tables(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_table(path)]
+
+
+def _is_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or suffix not in SUFFIXES or suffix in _SHARDS:
+        return False
+    if suffix in TELLING:
+        return True
+    try:  # most files of these endings in a folder say something else
+        if suffix == ".json":
+            return is_of_captions(path)
+        names = sniff(path, bool).names if suffix == ".txt" else line_rows(path, Reading()).names
+        return any(is_column("image", name, Reading()) for name in names)
+    except XcliptError:
+        return False
+
+
+def _open_only_table(folder: Path, reading: Reading) -> Dataset:
+    first, *more = _tables(folder)
+    if more:
+        raise XcliptError(
+            f"{folder}: {' and '.join(path.name for path in (first, *more[:2]))} may all be its "
+            "captions; name one of these files"
+        )
+    found = format_of(first)
+    assert found is not None
+    return found.open(first, reading)
+
+
 FORMATS: tuple[Format, ...] = (
     Format(
         "captions.LANG.jsonl beside images/",
@@ -63,15 +98,15 @@ FORMATS: tuple[Format, ...] = (
         open_image_folder,
         is_folder=lambda path: bool(metadata_files(path)),
     ),
+    Format("a table beside its pictures", _open_only_table, is_folder=lambda p: bool(_tables(p))),
     Format("delimited text", TableDataset.from_file, (".csv", ".tsv", ".txt", ".tab", ".psv")),
     Format("JSON (COCO's, Karpathy's, or a list)", open_document, (".json",)),
     Format("JSON lines", open_lines, (".jsonl", ".ndjson")),
     Format("an Excel workbook", open_workbook, (".xlsx", ".xlsm")),
-    _shards(".parquet", "parquet"),
-    _shards(".tar", "webdataset"),
+    *(_shards(suffix, builder) for suffix, builder in _SHARDS.items()),
     Format("NAME.LANG.txt beside the pictures", SidecarDataset, is_folder=has_sidecars),
 )
-"""What is known; a folder is of the first whose it is, else it is for its only file of one."""
+"""What is known; a folder is in the first whose it is."""
 
 SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 """Endings of all files that may be data sets."""
@@ -81,35 +116,7 @@ TELLING = SUFFIXES - {".txt", ".json", ".jsonl", ".ndjson", ".tar"}
 
 
 def format_of(path: Path) -> Format | None:
-    """The format that a file or folder is in, ``None`` where it is in none.
-
-    Raises:
-        XcliptError: A folder has several files that may be it.
-    """
+    """The format that a file or folder is in, ``None`` where it is in none."""
     if path.is_file():
         return next((f for f in FORMATS if path.suffix.lower() in f.suffixes), None)
-    folders = (known for known in FORMATS if known.is_folder(path))
-    return next(folders, None) or _of_only_file(path)
-
-
-def _of_only_file(folder: Path) -> Format | None:
-    files = [path for path in sorted(folder.iterdir()) if _is_table(path)]
-    if len(files) > 1:
-        raise XcliptError(
-            f"{folder}: {' and '.join(path.name for path in files[:3])} may all be its captions; "
-            "name one of these files"
-        )
-    found = format_of(files[0]) if files else None
-    return found and Format(found.name, lambda path, reading: found.open(files[0], reading))
-
-
-def _is_table(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or path.name.startswith(".") or not path.is_file():
-        return False
-    if suffix != ".txt":
-        return True
-    try:  # most text files in a folder say something else
-        return any(is_column("image", name, Reading()) for name in sniff(path, bool).names)
-    except XcliptError:
-        return False
+    return next((known for known in FORMATS if known.is_folder(path)), None)
