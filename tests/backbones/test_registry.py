@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 
 from tests.factories.models import load, write_hub_cache, write_mclip_backbone
+from xclipt.backbones import fingerprint as fingerprints
 from xclipt.backbones import mclip, registry
 from xclipt.backbones.clip import load_image_side
 from xclipt.backbones.registry import blueprint
@@ -117,7 +118,7 @@ def test_a_new_family_is_one_row(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "FAMILIES", (of_its_own,))
     assert torch.equal(load(folder).encode_texts(["un chat"]), features)
     assert blueprint(str(folder)).text_parameters == load(folder).text_parameters
-    with pytest.raises(XcliptError, match="or a folder in Other's format"):
+    with pytest.raises(XcliptError, match="or a folder of one of: Other"):
         load("nonsense")
     (folder / "config.json").write_text("{}")
     with pytest.raises(XcliptError, match=r"neither Other \(model_type other\)"):
@@ -158,3 +159,13 @@ def test_open_clips_image_tower_and_transform_are_taken_as_they_are(
     pixels = side.read_pixels(make_picture(tmp_path / "a.png", size=(300, 400)))
     assert pixels.shape == (3, 240, 240) and pixels.max() == 300
     assert side.tower(pixels[None]).shape == (1, side.dim)
+
+
+def test_numbers_are_looked_at_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr(fingerprints, "_PART", 4)
+    matrix = torch.zeros(3, 3)
+    assert fingerprints.is_finite(matrix)
+    for place in range(9):
+        spoilt = matrix.clone()
+        spoilt.view(-1)[place] = float("nan" if place % 2 else "inf")
+        assert not fingerprints.is_finite(spoilt)

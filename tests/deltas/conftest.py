@@ -6,6 +6,7 @@ import pytest
 from tests.factories.dual_encoders import DUAL_ENCODERS, write_dual_encoder
 from tests.factories.models import load, write_mclip_backbone
 from tests.factories.open_clip_towers import nllb_backbone, own_transformer_backbone
+from tests.factories.sentence_transformers import write_pair
 from tests.factories.tiny import tiny_backbone
 from xclipt.backbones.backbone import Backbone
 
@@ -28,13 +29,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone
         folder = tmp_path_factory.mktemp(name)
         if name == "xlm-roberta":
             return load(write_mclip_backbone(folder))
-        write_dual_encoder(folder, name)
+        if name == "distilbert":
+            write_pair(folder)
+        else:
+            write_dual_encoder(folder, name)
         return load(folder)
 
     return loaded
 
 
-@pytest.fixture(params=[*_MADE, "xlm-roberta", *DUAL_ENCODERS])
+@pytest.fixture(params=[*_MADE, "xlm-roberta", "distilbert", *DUAL_ENCODERS])
 def small(request: pytest.FixtureRequest, loaded: Callable[[str], Backbone]) -> Backbone:
     """A small backbone of every family that deltas are put into."""
     return loaded(request.param)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from xclipt.backbones import dual_encoder
 from xclipt.backbones.family import ImageSide
-from xclipt.backbones.model_files import WEIGHTS, fetch, first_line, read_config, weights_files
+from xclipt.backbones.model_files import (
+    WEIGHTS,
+    fetch,
+    first_line,
+    from_pretrained,
+    read_config,
+    weights_files,
+)
 from xclipt.backbones.pixels import PIXEL_FILES, load_pixels
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
@@ -48,7 +55,9 @@ def _from_folder(folder: Path) -> ImageSide:
     weights = weights_files(folder)
     if read_config(folder).get("model_type") in dual_encoder.TYPES:
         return dual_encoder.load_images(folder)
-    model = _load(folder)
+    from transformers import CLIPVisionModelWithProjection
+
+    model = from_pretrained(CLIPVisionModelWithProjection, folder, "CLIP")
     pixels = load_pixels(folder, model.config.image_size, clip=True)
     return ImageSide(
         tower=_Embeddings(model),
@@ -98,26 +107,3 @@ def _from_open_clip(name: str, weights: str) -> ImageSide:
         revision=weights,
         files=(),
     )
-
-
-def _load(folder: Path) -> Any:
-    from transformers import CLIPVisionModelWithProjection
-
-    kind: Any = CLIPVisionModelWithProjection
-    try:
-        model, report = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below
-        )
-    except Exception as error:
-        raise XcliptError(f"{folder}: cannot load CLIP ({first_line(error)})") from None
-    mismatched = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
-    if mismatched:
-        raise XcliptError(
-            f"{folder}: {len(mismatched)} of CLIP's weights are missing or misshapen, first "
-            f"{mismatched[0]}"
-        )
-    return model

@@ -22,6 +22,7 @@ from xclipt.backbones.model_files import (
     TOKENIZER_BESIDE,
     WEIGHTS,
     first_line,
+    from_pretrained,
     load_tokenizer,
     read_config,
     weights_files,
@@ -248,26 +249,9 @@ def _one_side(config: Any, dropped: tuple[str, ...]) -> Any:
 
 
 def _load(folder: Path, config: Any, dropped: tuple[str, ...]) -> Any:
-    try:
-        model, report = _one_side(config, dropped).from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below
-        )
-    except Exception as error:
-        raise XcliptError(
-            f"{folder}: cannot load the {config.model_type} ({first_line(error)})"
-        ) from None
-    mismatched = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
-    if mismatched:
-        raise XcliptError(
-            f"{folder}: {len(mismatched)} of the {config.model_type}'s weights are missing or "
-            f"misshapen, first {mismatched[0]}"
-        )
-    return model
+    return from_pretrained(
+        _one_side(config, dropped), folder, f"the {config.model_type}", config=config
+    )
 
 
 def _tower(model: Any, folder: Path) -> TextTower:

@@ -63,8 +63,10 @@ class Family:
         outline: The text tower on the meta device, from the folder's ``config.json`` alone.
         named: Published models by the name that ``backbone`` takes.
         unreadable: Hub ids of published models that cannot be read, and why not.
-        config_file: What is written about the model in, by which it is recognised.
+        config_file: What is written about the model in, by which it is recognised; of a list
+            ``recognises`` is given a mapping in which it is ``modules``.
         weights: The names of its weights, in the order in which they are looked for.
+        checkpoint: The folder within a model's folder that holds the text tower's checkpoint.
     """
 
     name: str
@@ -79,3 +81,4 @@ class Family:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     config_file: str = "config.json"
     weights: tuple[str, ...] = WEIGHTS
+    checkpoint: str = ""

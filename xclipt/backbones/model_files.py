@@ -127,15 +127,24 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     Raises:
         XcliptError: It cannot be read, or is not one.
     """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
-    except ValueError:
-        plain = None
+    plain = read_any_json(path)
     if not isinstance(plain, dict):
         raise XcliptError(f"{path}: not a JSON object{remedy}")
     return plain
+
+
+def read_any_json(path: Path) -> Any:
+    """Whatever a JSON file holds; ``None`` where it is no JSON.
+
+    Raises:
+        XcliptError: It cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
+    except ValueError:
+        return None
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -194,6 +203,48 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise XcliptError(f"{path}: damaged weights ({first_line(error)}); copy it again") from None
+
+
+def from_pretrained(
+    kind: Any, folder: Path, what: str, *, unread: str | None = None, **options: Any
+) -> Any:
+    """A model of transformers in float32, with every weight from the folder.
+
+    Args:
+        kind: Its class.
+        folder: The checkpoint: a file or shards, safetensors or pickles, which are read as weights
+            alone.
+        what: The model, for messages.
+        unread: What the names of weights begin with that nobody reads: the module is left out
+            where they are not there.
+        options: For ``from_pretrained``.
+
+    Raises:
+        XcliptError: It cannot be loaded, or weights are missing or misshapen.
+    """
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below
+            **options,
+        )
+    except Exception as error:  # transformers' are as many as the ways to damage a file
+        raise XcliptError(f"{folder}: cannot load {what} ({first_line(error)})") from None
+    missing = set(report["missing_keys"])
+    if unread and any(name.startswith(unread) for name in missing):
+        setattr(model, unread.rstrip("."), None)
+        missing = {name for name in missing if not name.startswith(unread)}
+    mismatched = sorted([*missing, *(key[0] for key in report["mismatched_keys"])])
+    if mismatched:
+        raise XcliptError(
+            f"{folder}: {len(mismatched)} of the weights of {what} are missing or misshapen, first "
+            f"{mismatched[0]}"
+        )
+    return model
 
 
 def load_tokenizer(folder: Path, rows: int, config: Path) -> Any:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,14 +21,31 @@ from xclipt.backbones.fingerprint import (
     tower_weights,
 )
 from xclipt.backbones.mclip import MCLIP
-from xclipt.backbones.model_files import fetch, read_json, tokenizer_files, weights_files
+from xclipt.backbones.model_files import (
+    fetch,
+    read_any_json,
+    read_json,
+    tokenizer_files,
+    weights_files,
+)
 from xclipt.backbones.open_clip import OPEN_CLIP
+from xclipt.backbones.sentence_transformers import (
+    MODULES,
+    SENTENCE_CLIP,
+    SENTENCE_TRANSFORMERS,
+)
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.progress import Progress, Silent
 
-FAMILIES: tuple[Family, ...] = (MCLIP, DUAL_ENCODER, OPEN_CLIP)
+FAMILIES: tuple[Family, ...] = (
+    MCLIP,
+    DUAL_ENCODER,
+    OPEN_CLIP,
+    SENTENCE_TRANSFORMERS,
+    SENTENCE_CLIP,
+)
 """What is known, in the order in which a model's folder is held against it: a row a family."""
 
 _COPY_AGAIN = "; copy the model's folder again"
@@ -109,10 +127,10 @@ def text_folder(name: str) -> Path:
         family, published = known
         return fetch(published.text, family.files, family.optional_files)
     folder = _described(name)
-    if Path(name).is_dir():
-        return folder
     family = _family_of(folder)
-    return fetch(name, family.files, family.optional_files)
+    if not Path(name).is_dir():
+        folder = fetch(name, family.files, family.optional_files)
+    return folder / family.checkpoint
 
 
 def hub_id(name: str) -> str | None:
@@ -144,9 +162,9 @@ def _described(name: str) -> Path:
         described = tuple(dict.fromkeys(family.config_file for family in FAMILIES))
         return fetch(name, [described], described)
     names = [short for family in FAMILIES for short in family.named]
-    formats = " or ".join(f"{family.name}'s" for family in FAMILIES)
+    formats = ", ".join(family.name for family in FAMILIES)
     raise XcliptError(
-        f"unknown; choose {builtin.NAME}, {', '.join(names)}, or a folder in {formats} format",
+        f"unknown; choose {builtin.NAME}, {', '.join(names)}, or a folder of one of: {formats}",
         field="backbone",
         value=name,
     )
@@ -155,12 +173,14 @@ def _described(name: str) -> Path:
 def _family_of(folder: Path) -> Family:
     """The first family of the folder: of several with weights there, where they are."""
     configs = {family.config_file: folder / family.config_file for family in FAMILIES}
-    described = {n: read_json(path, _COPY_AGAIN) for n, path in configs.items() if path.is_file()}
-    first = configs[next(iter(described or configs))]
+    described = {name: _read(path) for name, path in configs.items() if path.is_file()}
+    first = configs[next(iter(described), "config.json")]
     if not described:
         read_json(first)  # tells why it cannot
     plain = {name: config for name, config in described.items() if not config.get("auto_map")}
     fitting = [f for f in FAMILIES if f.config_file in plain and f.recognises(plain[f.config_file])]
+    # A checkpoint that has modules is more than its config.json says.
+    fitting.sort(key=lambda family: family.config_file != MODULES)
     complete = [f for f in fitting if any((folder / name).is_file() for name in f.weights)]
     if fitting:
         return (complete or fitting)[0]
@@ -172,6 +192,15 @@ def _family_of(folder: Path) -> Family:
         )
     known = " nor ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
     raise XcliptError(f"{first}: neither {known}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.name != MODULES:
+        return read_json(path, _COPY_AGAIN)
+    modules = read_any_json(path)
+    if not isinstance(modules, list):
+        raise XcliptError(f"{path}: not a list of modules{_COPY_AGAIN}")
+    return {"modules": modules}
 
 
 def _formats() -> str:

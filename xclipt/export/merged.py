@@ -19,6 +19,7 @@ from xclipt.backbones.model_files import (
 )
 from xclipt.backbones.pixels import PIXEL_FILES
 from xclipt.backbones.registry import text_folder
+from xclipt.backbones.sentence_transformers import IDENTITY
 from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields
@@ -39,8 +40,8 @@ def write_merged(job: ExportJob) -> list[Path]:
     """Write the checkpoint of the backbone with the weights that the delta changes in their place.
 
     Multilingual-CLIP's format for a backbone in it, transformers' for its dual encoders and
-    open_clip's for its models (both sides), and for the builtin one a sentence-transformers folder.
-    Weights are safetensors in float32.
+    open_clip's for its models (both sides), and sentence-transformers' for its own and the builtin
+    one. Weights are safetensors in float32.
 
     Raises:
         XcliptError: The kind cannot be folded, a file of the backbone is missing, or the delta is
@@ -88,7 +89,8 @@ def write_merged(job: ExportJob) -> list[Path]:
         (aside / layout.config).write_text(json.dumps(_float32(config), indent=2), "utf-8")
         if layout.head_prefix is None:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
-            write_modules(aside, own_head, prefix, backbone.tokenizer.max_length)
+            activation = getattr(backbone.text_tower.head, "activation_name", IDENTITY)
+            write_modules(aside, own_head, prefix, backbone.tokenizer.max_length, activation)
         fields = card_fields(job) | {"max_tokens": backbone.tokenizer.max_length}
         if layout.head_prefix is None:
             fields["prompt"] = ""  # sentence-transformers puts it there by itself
@@ -111,13 +113,20 @@ _POOLING, _DENSE = "1_Pooling", "2_Dense"
 _MODULES = "sentence_transformers.models"
 
 
-def write_modules(folder: Path, head: Mapping[str, Tensor], prompt: str, max_tokens: int) -> None:
+def write_modules(
+    folder: Path,
+    head: Mapping[str, Tensor],
+    prompt: str,
+    max_tokens: int,
+    activation: str = IDENTITY,
+) -> None:
     """Write what follows the encoder whose checkpoint is in ``folder``: masked mean and head.
 
     Args:
         head: Weight ``(dim, width)`` and bias ``(dim,)``, by names that end so.
         prompt: Put before every text unless the caller asks for another.
         max_tokens: Tokens kept of a text.
+        activation: What comes after the head, by sentence-transformers' name.
     """
     dense = {f"linear.{name.rpartition('.')[2]}": tensor.cpu() for name, tensor in head.items()}
     dim, width = dense["linear.weight"].shape
@@ -146,7 +155,7 @@ def write_modules(folder: Path, head: Mapping[str, Tensor], prompt: str, max_tok
             "in_features": width,
             "out_features": dim,
             "bias": "linear.bias" in dense,
-            "activation_function": "torch.nn.modules.linear.Identity",
+            "activation_function": activation,
         },
     }
     for name, plain in described.items():
