@@ -52,7 +52,7 @@ def trained(request, checkpoints, tmp_path_factory):
         document = run(
             *("train-delta", "--backbone", folder, "--artifacts", artifacts, "--lang", LANGUAGE),
             *("--dataset", DATASET, "--shots", 10, "--validate-on", 8, "--epochs", 2),
-            *("--name", name, "--learning-rate", 0.02, *arguments),
+            *("--name", name, "--learning-rate", 0.02, "--even-if-worse", *arguments),
         )
         (delta,) = document["deltas"]
         assert delta["name"] == name and delta["steps"] > 0

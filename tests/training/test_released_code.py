@@ -464,6 +464,7 @@ def test_task_2_of_multi30k(task2: World, kind: str) -> None:
     require_equal(*both(task2, KINDS[kind], "method1", "mse"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["method2", "method3"])
 def test_on_photographs(photographs: World, strategy: str) -> None:
     assert len(photographs.train) >= 5 and len(photographs.validation) > 100
