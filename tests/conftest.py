@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -36,6 +37,15 @@ def data_root() -> Path:
     if not (root / "multi30k").is_dir():
         pytest.skip("no real data: set XCLIPT_DATA")
     return root
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests of models at full size run one at a time, whatever the workers: memory is one."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "full-size.lock"):
+        yield
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def peak_gigabytes():
 
 
 @pytest.mark.slow
-def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys):
+def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys, alone):
     started = time.perf_counter()
     notes = []
 
