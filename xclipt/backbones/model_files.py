@@ -50,10 +50,14 @@ def fetch(
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    cut_off = False
+
     def get(name: str) -> Path | None:
+        nonlocal cut_off
         try:
-            return Path(hf_hub_download(repo, name))
+            return Path(hf_hub_download(repo, name, local_files_only=cut_off))
         except LocalEntryNotFoundError:
+            cut_off = True  # it has been tried for long enough
             raise
         except EntryNotFoundError:
             return None

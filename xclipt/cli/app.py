@@ -104,4 +104,5 @@ def _fail(message: str, code: int, error: BaseException | None, given: list[str]
 def _quiet_libraries() -> None:
     # Their own bars and remarks would run into ours. They read this when they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
