@@ -21,7 +21,7 @@ from xclipt.deltas.bitfit import BitFitSpec
 from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.kind import DeltaSpec
-from xclipt.deltas.kinds import KINDS, PartialSpec, spec_from
+from xclipt.deltas.kinds import KINDS, PartialSpec, spec_from, stored_spec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.opendelta import import_opendelta
 from xclipt.deltas.soft_prompt import SoftPromptSpec
@@ -322,3 +322,12 @@ def test_without_a_tokenizer_the_length_must_be_given():
         adapt(backbone, SoftPromptSpec(prompt_init=" "))
     with pytest.raises(XcliptError, match=r"tokens '2\.5': must be a whole number"):
         SoftPromptSpec(tokens=2.5)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "compacter"])
+def test_a_manifest_from_before_the_non_linearity_was_stored_had_gelu(kind):
+    before = asdict(KINDS[kind]())
+    del before["non_linearity"]
+    assert stored_spec(kind, before).non_linearity == "gelu_new"
+    assert stored_spec(kind, before | {"non_linearity": "tanh"}).non_linearity == "tanh"
+    assert spec_from("compacter", {}).non_linearity == "relu"
