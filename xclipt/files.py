@@ -75,6 +75,44 @@ def staged(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder; when the block ends well it becomes ``folder``, all at once.
+
+    Where ``folder`` is there by then, another writer was quicker, and its content stays. After an
+    exception nothing is left; what a kill leaves, :func:`sweep` removes.
+
+    Raises:
+        XcliptError: The directory cannot be written to, or the disk is full.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside, lock = _make_folder_aside(folder)
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
+    try:
+        yield aside
+        for path in aside.iterdir():
+            _flush(path)
+        aside.chmod(0o777 & ~_umask())
+        _rename_unless_there(aside, folder)
+        _flush(folder.parent)
+    except OSError as error:
+        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _rename_unless_there(aside: Path, folder: Path) -> None:
+    try:
+        aside.rename(folder)  # over a folder with content it fails
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with replacing(path) as aside:
@@ -107,7 +145,10 @@ def sweep(folder: Path, name: str = "*") -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            aside.unlink(missing_ok=True)
+            if aside.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.unlink(missing_ok=True)
         except OSError:
             continue
         finally:
@@ -122,6 +163,21 @@ def _make_aside(path: Path) -> tuple[Path, int | None]:
             return Path(name), None
         fcntl.flock(lock, fcntl.LOCK_EX)
         if Path(name).exists():  # else somebody swept it before it was locked
+            return Path(name), lock
+        os.close(lock)
+
+
+def _make_folder_aside(folder: Path) -> tuple[Path, int | None]:
+    while True:
+        name = tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent)
+        if fcntl is None:
+            return Path(name), None
+        try:
+            lock = os.open(name, os.O_RDONLY)
+        except FileNotFoundError:  # somebody swept it
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if Path(name).exists():
             return Path(name), lock
         os.close(lock)
 

@@ -46,7 +46,7 @@ class ArrowDataset(TableDataset):
         reading = reading or Reading()
         reading.refuse(identifier, "encoding")
         dataset = cls(identifier, _drawn_folder(identifier.replace("/", "--")))
-        dataset._take(_load_from_hub(identifier), identifier, reading)
+        dataset._take(load_from_hub(identifier), identifier, reading)
         return dataset
 
     @classmethod
@@ -73,7 +73,7 @@ class ArrowDataset(TableDataset):
         splits: dict[str, list[str]] = {}
         for file in files:
             splits.setdefault(_split_of(file), []).append(str(file.resolve()))
-        tables = _loaded(
+        tables = loaded(
             str(path),
             lambda: datasets.load_dataset(
                 builder, data_files=splits, cache_dir=str(cache_dir() / "datasets" / "tables")
@@ -146,20 +146,56 @@ def _split_of(file: Path) -> str:
     return found[1].lower() if found else _NO_SPLIT
 
 
-def _load_from_hub(identifier: str) -> Mapping[str, Any]:
+def load_from_hub(identifier: str, config: str | None = None) -> Mapping[str, Any]:
+    """The tables of ``owner/name`` by split, from the hub or from the copy that was read before.
+
+    Raises:
+        XcliptError: There is no such data set, or the hub cannot be reached.
+    """
+    import datasets
+
+    _reach(identifier)
+    named = (config,) if config else ()
+    return loaded(identifier, lambda: datasets.load_dataset(identifier, *named))
+
+
+def config_names(identifier: str) -> list[str]:
+    """The configurations of ``owner/name``; raises as :func:`load_from_hub` does."""
+    import datasets
+
+    _reach(identifier)
+    with loading_errors(identifier):
+        return list(datasets.get_dataset_config_names(identifier))
+
+
+def _reach(identifier: str) -> None:
     import datasets
 
     if not datasets.config.HF_HUB_OFFLINE:
         _probe(identifier, datasets.config.HF_ENDPOINT)
-    return _loaded(identifier, lambda: datasets.load_dataset(identifier))
 
 
-def _loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
+def loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
+    """What ``datasets`` loads, by split; raises as :func:`loading_errors` does."""
+    with loading_errors(source):
+        found = load()
+    return found if isinstance(found, Mapping) else {str(found.split or "train"): found}
+
+
+@contextmanager
+def loading_errors(source: str) -> Iterator[None]:
+    """Name ``source`` in whatever goes wrong while ``datasets`` loads or reads it.
+
+    Raises:
+        XcliptError: It cannot be found, reached or read.
+    """
     from datasets.exceptions import DatasetNotFoundError
 
     try:
         with _quiet():
-            loaded = load()
+            yield
+    except XcliptError:
+        raise
     except DatasetNotFoundError as error:
         raise XcliptError(
             f"{source}: no such folder here, and no data set of that name on the hub is open to you"
@@ -168,7 +204,6 @@ def _loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
         raise XcliptError(f"{source}: {_cause(error)}") from error
     except Exception as error:  # the library has no error of its own for all that can go wrong
         raise XcliptError(f"{source}: datasets cannot read it ({_cause(error)})") from error
-    return loaded if isinstance(loaded, Mapping) else {str(loaded.split or "train"): loaded}
 
 
 def _probe(identifier: str, endpoint: str) -> None:

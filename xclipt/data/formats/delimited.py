@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from xclipt.data.formats.encodings import open_text
+from xclipt.data.formats.encodings import Advance, open_text
 from xclipt.errors import XcliptError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", "\t": "tabs"}
@@ -70,24 +70,33 @@ class Delimited:
         """One of :data:`SEPARATORS`."""
         return self._style.separator
 
-    def rows(self, mend: Mend | None = None) -> Iterator[list[str]]:
+    def rows(
+        self,
+        mend: Mend | None = None,
+        *,
+        headed: bool = True,
+        advance: Advance | None = None,
+    ) -> Iterator[list[str]]:
         """Every row after the first, with a field for each of :attr:`names`; empty ones left out.
 
         Args:
             mend: Asked for rows that are longer or shorter, before they are refused.
+            headed: The first row names the columns; else it is one as the others.
+            advance: Told of the bytes that were read.
 
         Raises:
             XcliptError: A row is neither, a quotation mark is not closed, or the file cannot be
                 read. Names the line.
         """
         width = len(self.names)
-        with open_text(self.path, self._encoding) as text:
+        with open_text(self.path, self._encoding, advance=advance) as text:
             if self._preamble:
                 text.readline()
             reader = self._style.reader(text)
             records = filter(None, reader)
             try:
-                next(records, None)
+                if headed:
+                    next(records, None)
                 for fields in records:
                     if len(fields) > width and not any(fields[width:]):
                         del fields[width:]  # spreadsheets end rows with separators
@@ -106,7 +115,13 @@ class Delimited:
                 ) from error
 
 
-def sniff(path: Path, wanted: Callable[[str], bool], encoding: str | None = None) -> Delimited:
+def sniff(
+    path: Path,
+    wanted: Callable[[str], bool],
+    encoding: str | None = None,
+    *,
+    sentences: bool = False,
+) -> Delimited:
     """How a file of delimited text is written, from its beginning.
 
     Of the :data:`SEPARATORS` it is the one that makes a wanted column of the header; where that
@@ -116,6 +131,8 @@ def sniff(path: Path, wanted: Callable[[str], bool], encoding: str | None = None
         path: The file.
         wanted: Whether a column of that name is looked for.
         encoding: As :func:`~xclipt.data.formats.encodings.open_text` takes it.
+        sentences: Its first row may be one as the others. Nobody quotes sentences that tabs
+            separate, so that a quotation mark far down would swallow lines: it is text.
 
     Raises:
         UsageError: ``encoding`` is none, or not the file's.
@@ -128,19 +145,31 @@ def sniff(path: Path, wanted: Callable[[str], bool], encoding: str | None = None
     said = _SAID_BY_EXCEL.match(sample)
     sample = sample[said.end() :] if said else sample
     if not sample.strip():
-        raise XcliptError(f"{path}: empty; its first line must name the columns")
+        needs = "" if sentences else "; its first line must name the columns"
+        raise XcliptError(f"{path}: empty{needs}")
+    if sentences and "\t" in sample.lstrip("\r\n").splitlines()[0]:
+        style = _Style("\t", quote=None)
+        return Delimited(
+            path,
+            _names(next(style.reader(StringIO(sample.lstrip("\r\n"), newline="")))),
+            encoding,
+            style,
+            False,
+        )
     candidates = said[1] if said else "".join(SEPARATORS)
     tried = [_try(separator, sample, whole, wanted) for separator in candidates]
     best = max(tried, key=lambda one: one.worth)
     tied = [one.style.separator for one in tried if one.worth == best.worth]
     if len(tied) > 1 and len(best.names) > 1:
         either = " or ".join(SEPARATORS[one] for one in tied)
-        raise XcliptError(
-            f"{path}: {either} may separate its columns; call the pictures' column image, or "
-            "say which it is with `columns=image=NAME`"
+        ways_out = (
+            "separate them with tabs"
+            if sentences
+            else "call the pictures' column image, or say which it is with `columns=image=NAME`"
         )
+        raise XcliptError(f"{path}: {either} may separate its columns; {ways_out}")
     repeated = [name for name in best.names if best.names.count(name) > 1]
-    if repeated:
+    if repeated and not sentences:
         raise XcliptError(
             f"{path}: two columns have the same name, {repeated[0]}; it has {', '.join(best.names)}"
         )
@@ -162,7 +191,7 @@ def _try(separator: str, sample: str, whole: bool, wanted: Callable[[str], bool]
         header = rows[0] if rows else []
         width = len(header)
         agree = sum(len(row) == width for row in rows) / max(1, len(rows))
-        names = tuple(name.strip() or f"{UNNAMED}{i}" for i, name in enumerate(header))
+        names = _names(header)
         trial = _Trial(style, names, (width > 1 and any(map(wanted, names)), agree, width))
         if width > 1 and sound and agree == 1:
             return trial
@@ -170,6 +199,10 @@ def _try(separator: str, sample: str, whole: bool, wanted: Callable[[str], bool]
             usual = trial if sound else _Trial(style, names, (trial.worth[0], 0.0, width))
     assert usual is not None
     return usual
+
+
+def _names(header: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() or f"{UNNAMED}{i}" for i, name in enumerate(header))
 
 
 def _styles(separator: str, sample: str) -> Iterator[_Style]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xclipt.data.formats.columns import is_column
-from xclipt.data.formats.encodings import open_text, read_text
+from xclipt.data.formats.encodings import Advance, open_text, read_text
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
 from xclipt.errors import XcliptError
@@ -132,7 +132,7 @@ def line_rows(path: Path, reading: Reading) -> Rows:
     Raises:
         XcliptError: A line is no JSON object.
     """
-    rows = list(_lines(path, reading))
+    rows = list(read_objects(path, reading.encoding))
     return Rows(path, tuple(dict.fromkeys(name for _, fields in rows for name in fields)), rows)
 
 
@@ -141,8 +141,20 @@ def open_lines(path: Path, reading: Reading) -> TableDataset:
     return TableDataset.of(path, [line_rows(path, reading)], reading)
 
 
-def _lines(path: Path, reading: Reading) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with open_text(path, reading.encoding) as text:
+def read_objects(
+    path: Path, encoding: str | None, advance: Advance | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a ``.jsonl`` file, one by one, with their places.
+
+    Args:
+        path: The file.
+        encoding: As :func:`~xclipt.data.formats.encodings.open_text` takes it.
+        advance: As there.
+
+    Raises:
+        XcliptError: A line is no JSON object, or the file cannot be read.
+    """
+    with open_text(path, encoding, advance=advance) as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
                 continue

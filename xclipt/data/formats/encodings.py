@@ -1,13 +1,15 @@
 """Text files of other people's programs: their encoding, which is never guessed in silence."""
 
 import codecs
+import gzip
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO, TextIOWrapper
+from io import BufferedReader, BytesIO, FileIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from xclipt.errors import UsageError, XcliptError
 
@@ -24,30 +26,80 @@ _CODE_PAGES = (
 )
 """What files are found in; others of charset-normalizer's hundred fit as well and are rare."""
 _HEAD = 4096
+_ZEROS_ELSEWHERE = 0.02
 _SAMPLE_LINES = 2000
 _SHOWN = 12
 _MOST_PROPOSED = 3
 
 
+Advance = Callable[[int], object]
+"""Told of every so many bytes of a file, as it lies on disk, that were read."""
+
+
 @contextmanager
-def open_text(path: Path, encoding: str | None = None) -> Iterator[TextIO]:
-    """A text file, as a stream with its line ends as they are.
+def open_bytes(path: Path, advance: Advance | None = None) -> Iterator[BinaryIO]:
+    """A file's bytes as a stream, unpacked where it ends in ``.gz``.
+
+    Raises:
+        XcliptError: The file cannot be read or unpacked; also while it is read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise XcliptError(f"{path}: is a {'folder' if path.is_dir() else 'device'}, no file")
+        with BufferedReader(_Counted(path, advance)) as packed:
+            if path.suffix.lower() != ".gz":
+                yield packed
+                return
+            with gzip.GzipFile(fileobj=packed) as unpacked:
+                yield cast(BinaryIO, unpacked)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise XcliptError(f"{path}: damaged gzip file ({error}); fetch or pack it again") from error
+    except (OSError, RuntimeError) as error:  # before Python 3.13, a loop of links is the latter
+        reason = getattr(error, "strerror", None) or error
+        raise XcliptError(f"{path}: cannot read ({reason})") from error
+
+
+class _Counted(FileIO):
+    def __init__(self, path: Path, advance: Advance | None) -> None:
+        super().__init__(path)
+        self._advance = advance
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer) or 0
+        if self._advance:
+            self._advance(count)
+        return count
+
+
+@contextmanager
+def open_text(
+    path: Path,
+    encoding: str | None = None,
+    *,
+    newline: str = "",
+    advance: Advance | None = None,
+) -> Iterator[TextIO]:
+    r"""A text file, gzipped if it ends in ``.gz``, as a stream with its line ends as they are.
 
     It is UTF-8, or UTF-16 or UTF-32 with a byte order mark, unless ``encoding`` says otherwise.
 
+    Args:
+        path: The file.
+        encoding: Its code page, where it is not Unicode.
+        newline: What ends a line: ``\n`` alone, or without a name ``\r`` and ``\r\n`` too.
+        advance: Told of the bytes that were read.
+
     Raises:
         UsageError: ``encoding`` is none, or not that of the byte order mark.
-        XcliptError: The file cannot be read, or is in another encoding; also while it is read.
-            The message proposes one.
+        XcliptError: The file cannot be read, is no text, or is in another encoding; also while it
+            is read. The message proposes one.
     """
+    with open_bytes(path) as file:
+        head = file.read(_HEAD)
+    chosen = _chosen(path, head, encoding)
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-        chosen = _chosen(path, head, encoding)
-        with path.open(encoding=chosen, newline="") as text:
-            yield text
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
+        with open_bytes(path, advance) as file:
+            yield TextIOWrapper(file, chosen, newline=newline)
     except UnicodeError as error:
         raise XcliptError(_undecodable(path, chosen, encoding)) from error
 
@@ -88,14 +140,18 @@ def _chosen(path: Path, head: bytes, encoding: str | None) -> str:
 
 def _without_mark(head: bytes) -> str | None:
     """UTF-16 shows in zeros at every other place, which no text in UTF-8 has."""
-    if 3 * head.count(0) < len(head) or not head:
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if 3 * (even + odd) < len(head) or min(even, odd) > _ZEROS_ELSEWHERE * len(head) or not head:
         return None
-    return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+    return "utf-16-le" if odd > even else "utf-16-be"
 
 
 def _undecodable(path: Path, chosen: str, asked: str | None) -> str:
     if chosen.startswith(("utf-16", "utf-32")):
         return f"{path}: is damaged {chosen.upper()}; save it again"
+    with open_bytes(path) as file:
+        if b"\0" in file.read(_HEAD):
+            return f"{path}: is no text (it holds zero bytes); name a file of text"
     name = "UTF-8" if chosen.startswith("utf-8") else chosen
     number, sample = _offending(path, chosen)
     told = f"{path}: line {number} is not {name}"
@@ -111,7 +167,7 @@ def _undecodable(path: Path, chosen: str, asked: str | None) -> str:
 
 def _offending(path: Path, encoding: str) -> tuple[int, list[bytes]]:
     """The number of the first line that cannot be decoded; itself and others beyond ASCII."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode(encoding)

@@ -1,0 +1,1 @@
+"""Parallel sentences: in what files they come, which are fit for use, and where they are kept."""

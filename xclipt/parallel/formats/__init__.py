@@ -1,0 +1,1 @@
+"""The formats that parallel sentences come in, a module each."""

@@ -1,0 +1,111 @@
+"""What the ``datasets`` library reads: parquet and arrow files, and data sets of the hub."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xclipt.data.formats.arrow import config_names, load_from_hub, loaded, loading_errors
+from xclipt.data.formats.encodings import Advance
+from xclipt.data.formats.reading import Reading
+from xclipt.errors import XcliptError
+from xclipt.languages import name as language_name
+from xclipt.parallel.formats.columns import choose_sides, code_of, flat, sides_of
+from xclipt.parallel.source import RawPair, Source
+
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+
+
+def open_arrow(path: Path, language: str, reading: Reading) -> Source:
+    """A parquet or arrow file, read row group by row group.
+
+    Raises:
+        UsageError: A column that was named is not there.
+        XcliptError: The file is damaged, or which columns are the two cannot be told.
+    """
+    import datasets
+
+    reading.refuse(str(path), "encoding")
+    builder = _BUILDERS[path.suffix.lower()]
+    files = {"train": [str(path.resolve())]}
+    tables = loaded(
+        str(path),
+        lambda: datasets.load_dataset(builder, data_files=files, streaming=True),
+    )
+    rows = _Rows(str(path), tables["train"], path.stat().st_size)
+    return Source.of_files((path,), *rows.understood(language, reading))
+
+
+def open_hub(identifier: str, language: str, reading: Reading) -> Source:
+    """A data set of the hub: of its configurations that of the two languages, its training split.
+
+    Raises:
+        UsageError: A column that was named is not there.
+        XcliptError: There is no such data set, the hub cannot be reached, or it has not the two
+            languages.
+    """
+    import datasets
+
+    reading.refuse(identifier, "encoding")
+    config = choose_config(config_names(identifier), language, identifier)
+    tables = load_from_hub(identifier, config)
+    taken = [tables["train"]] if "train" in tables else list(tables.values())
+    table = datasets.concatenate_datasets(taken)
+    size = int(table.data.nbytes)
+    layout, read, exchanged = _Rows(identifier, table, size).understood(language, reading)
+    name = identifier if config is None else f"{identifier}/{config}"
+    digest = "+".join(str(part._fingerprint) for part in taken)
+    return Source(name, layout, read, (), size, digest, exchanged)
+
+
+def choose_config(names: Sequence[str], language: str, where: str) -> str | None:
+    """The configuration of a data set that has English and the language; ``None`` if it has one.
+
+    They are called ``en-te``, ``eng_Latn-tel_Telu`` or ``te``.
+
+    Raises:
+        XcliptError: There are several, and none or more than one has them.
+    """
+    if len(names) < 2:
+        return None
+    found = [name for name in names if _languages(name) == {"en", language}]
+    found = found or [name for name in names if code_of(name) == language]
+    if len(found) != 1:
+        has = " and ".join(found[:3]) or f"{', '.join(names[:8])} and others"
+        raise XcliptError(
+            f"{where}: has {has}; which of them holds English and {language_name(language)} cannot "
+            "be told: fetch its files and name one"
+        )
+    return found[0]
+
+
+def _languages(name: str) -> set[str | None]:
+    for separator in ("-", "_"):
+        parts = name.split(separator)
+        if len(parts) == 2:
+            return set(map(code_of, parts))
+    return set()
+
+
+class _Rows:
+    def __init__(self, where: str, table: Any, size: int) -> None:
+        self._where, self._table, self._size = where, table, size
+
+    def understood(self, language: str, reading: Reading) -> tuple[str, Any, str]:
+        sides = choose_sides(self._names(), language, reading, self._where)
+
+        def pairs(advance: Advance) -> Iterator[RawPair]:
+            for number, fields in enumerate(self._rows(), 1):
+                yield sides_of(fields, sides, f"{self._where}: row {number}")
+            advance(self._size)
+
+        return sides.layout, pairs, sides.exchange(language)
+
+    def _names(self) -> list[str]:
+        first = next(self._rows(), None)
+        if first is None:
+            raise XcliptError(f"{self._where}: empty")
+        return list(flat(first))
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        with loading_errors(self._where):
+            yield from self._table

@@ -1,0 +1,338 @@
+"""Parallel sentences on disk: screened once, in an order that seed and content fix."""
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import yaml
+
+from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.errors import XcliptError, blaming_what_was_named
+from xclipt.files import content_hash, file_key, placing, sweep
+from xclipt.parallel.buckets import Buckets
+from xclipt.parallel.pairs import SentencePair
+from xclipt.parallel.screening import DUPLICATES, Screen, told
+from xclipt.parallel.source import Source
+from xclipt.parallel.sources import ParallelRequest, open_sources
+from xclipt.progress import Progress
+
+FORMAT = 1
+CARD = "pairs.yaml"
+_PAIRS, _OFFSETS = "pairs.tsv", "offsets.npy"
+_KEY_BYTES = 16
+_MEGABYTE = 1 << 20
+_OFFSETS_IN_MEMORY = 1 << 16
+
+
+class StoredPairs(Sequence[SentencePair]):
+    """Pairs on disk: ``parallel/LANG/KEY/``. A row is read when it is asked for.
+
+    ``pairs.tsv`` has English, a tab and the other language on every line, ``offsets.npy`` where
+    each begins, and ``pairs.yaml`` says what they are. A slice is such a sequence again.
+
+    Attributes:
+        language: ISO 639-1 code of the language that is not English.
+        source: What they were read from, as manifests call it.
+        left_out: How many pairs of the source are not here, by
+            :data:`~xclipt.parallel.screening.REASONS`.
+        folder: Where they are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        language: str,
+        source: str,
+        left_out: Mapping[str, int],
+        rows: range,
+        sha256: str | None = None,
+    ) -> None:
+        self.folder, self.language, self.source = folder, language, source
+        self.left_out = left_out
+        self._rows, self._sha256 = rows, sha256
+        self._path = folder / _PAIRS
+        self._offsets = np.load(folder / _OFFSETS, mmap_mode="r", allow_pickle=False)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over the lines of all pairs that are here, in order."""
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            for line in self._lines():
+                digest.update(line)
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> SentencePair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StoredPairs": ...
+
+    def __getitem__(self, index: int | slice) -> "SentencePair | StoredPairs":
+        rows = self._rows[index]
+        if isinstance(rows, range):
+            sha256 = self._sha256 if rows == self._rows else None
+            return StoredPairs(self.folder, self.language, self.source, self.left_out, rows, sha256)
+        with self._path.open("rb", buffering=0) as file:
+            return _pair(self._line(file, rows))
+
+    def __iter__(self) -> Iterator[SentencePair]:
+        return map(_pair, self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            if self._rows.step == 1:
+                file.seek(int(self._offsets[self._rows.start]))
+                for _, line in zip(self._rows, file):  # noqa: B905
+                    yield line
+            else:
+                for row in self._rows:
+                    yield self._line(file, row)
+
+    def _line(self, file: Any, row: int) -> bytes:
+        start, end = map(int, self._offsets[row : row + 2])
+        file.seek(start)
+        line: bytes = file.read(end - start)
+        return line
+
+
+def _pair(line: bytes) -> SentencePair:
+    english, _, text = line.decode().rstrip("\n").partition("\t")
+    return SentencePair(english, text)
+
+
+def store_pairs(
+    directory: ArtifactDirectory, request: ParallelRequest, progress: Progress
+) -> StoredPairs:
+    """Read, screen and keep the pairs of a request, or find those that were kept before.
+
+    Sources are read once, as streams. The order is that of a hash of seed and pair: whatever the
+    order and number of the sources, the first 10 of 50 are the same 10, and of equal pairs one is
+    kept.
+
+    Args:
+        directory: Where they are kept, in ``parallel/LANG/KEY/``; the key is a hash of the sources'
+            content and of how they are read.
+        request: Which.
+        progress: Told of what was understood and left out.
+
+    Raises:
+        UsageError: A source is not there, is malformed, or holds no pairs of the language.
+        XcliptError: The directory cannot be written to.
+    """
+    with blaming_what_was_named():
+        sources = open_sources(request)
+        before = [source.content() for source in sources]
+    name = ",".join(source.name for source in sources)
+    folder = directory.root / "parallel" / request.language / _key(request, sources, before)
+    sweep(folder.parent)
+    if not (folder / CARD).is_file():
+        try:
+            _store(folder, request, sources, before, progress)
+        except BaseException:
+            for parent in (folder.parent, folder.parent.parent):
+                with suppress(OSError):  # it holds something
+                    parent.rmdir()
+            raise
+    else:
+        card = _read_card(folder)
+        progress.note(_said(name, request.language, card, "read before"))
+    return open_pairs(folder, name)
+
+
+def open_pairs(folder: Path, source: str | None = None) -> StoredPairs:
+    """The pairs of a folder that :func:`store_pairs` made.
+
+    Args:
+        folder: The folder.
+        source: What manifests call their source now; as when they were read, without.
+
+    Raises:
+        XcliptError: It is damaged.
+    """
+    if problem := check_pairs(folder):
+        raise XcliptError(f"{folder}: {problem}")
+    card = _read_card(folder)
+    return StoredPairs(
+        folder,
+        card["language"],
+        source or card["source"],
+        card["left_out"],
+        range(card["pairs"]),
+        card["sha256"],
+    )
+
+
+def check_pairs(folder: Path) -> str:
+    """What is wrong with stored pairs, and the remedy; empty where nothing is."""
+    remedy = "delete the folder, they are read again"
+    try:
+        card = _read_card(folder)
+        sums = {_PAIRS: card["sha256"], _OFFSETS: card["offsets"]}
+        for file, known in sums.items():
+            if file_key(folder / file).hex() != known:
+                return f"{file} is not what was written; {remedy}"
+    except (XcliptError, OSError) as error:
+        return f"cannot be read ({error}); {remedy}"
+    return ""
+
+
+def _key(request: ParallelRequest, sources: Sequence[Source], content: Sequence[str]) -> str:
+    reading = request.reading
+    plain = [
+        FORMAT,
+        request.language,
+        request.seed,
+        reading.encoding,
+        sorted(reading.columns.items()),
+        [[source.layout, known] for source, known in zip(sources, content, strict=True)],
+    ]
+    return content_hash(json.dumps(plain).encode())[:16]
+
+
+def _store(
+    folder: Path,
+    request: ParallelRequest,
+    sources: Sequence[Source],
+    content: Sequence[str],
+    progress: Progress,
+) -> None:
+    keyed = hashlib.blake2b(digest_size=_KEY_BYTES, key=str(request.seed).encode()[:64])
+    screens = [Screen(request.language) for _ in sources]
+    with placing(folder) as aside:
+        buckets = Buckets(aside)
+        for source, known, screen in zip(sources, content, screens, strict=True):
+            for pair in _screened(source, known, screen, progress):
+                line = f"{pair.english}\t{pair.text}".encode()
+                digest = keyed.copy()
+                digest.update(line)
+                buckets.add(digest.digest(), line)
+        left_out = sum((screen.left_out for screen in screens), Counter[str]())
+        sums = _write(buckets, aside)
+        left_out[DUPLICATES] = sum(screen.kept for screen in screens) - sums["pairs"]
+        card = {
+            "format": FORMAT,
+            "language": request.language,
+            "source": ",".join(source.name for source in sources),
+            "seed": request.seed,
+            "pairs": sums["pairs"],
+            "left_out": dict(+left_out),
+            "sha256": sums["sha256"],
+            "offsets": sums["offsets"],
+        }
+        text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)
+        (aside / CARD).write_text(text, encoding="utf-8")
+    layout = sources[0].layout
+    for source, screen in zip(sources, screens, strict=True) if len(sources) > 1 else ():
+        own = {"pairs": screen.kept, "left_out": screen.left_out}
+        progress.note(_said(source.name, request.language, own, source.layout))
+        layout = "together"
+    progress.note(_said(card["source"], request.language, card, layout))
+
+
+def _screened(
+    source: Source, content: str, screen: Screen, progress: Progress
+) -> Iterator[SentencePair]:
+    task = progress.start(f"Reading {source.name}, MB", source.size // _MEGABYTE)
+    told_of = done = 0
+
+    def advance(count: int) -> None:
+        nonlocal told_of, done
+        done += count
+        if steps := done // _MEGABYTE - told_of:
+            told_of += steps
+            task.advance(steps)
+
+    with blaming_what_was_named():
+        try:
+            for pair in source.read(advance):
+                if fit := screen(pair):
+                    yield fit
+        finally:
+            task.finish()
+        screen.require_fit(source.name, source.exchanged)
+        if source.content() != content:
+            raise XcliptError(f"{source.name}: was changed while it was read; start again")
+
+
+def _write(buckets: Buckets, folder: Path) -> dict[str, Any]:
+    """Write the lines by their keys, each once, and where they begin."""
+    digest, last, pairs = hashlib.sha256(), b"", 0
+    with (folder / _PAIRS).open("wb") as file, _Offsets(folder / _OFFSETS) as offsets:
+        for line in buckets.sorted(_KEY_BYTES):
+            if line != last:
+                file.write(line)
+                digest.update(line)
+                offsets.add(file.tell())
+                last, pairs = line, pairs + 1
+    return {
+        "pairs": pairs,
+        "sha256": digest.hexdigest(),
+        "offsets": file_key(folder / _OFFSETS).hex(),
+    }
+
+
+class _Offsets:
+    """An array of numpy's that grows on disk, and begins with 0: a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._waiting = array("Q", (0,))
+        self._count = 0
+
+    def __enter__(self) -> "_Offsets":
+        self._head()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._put_away()
+        self._file.seek(0)
+        self._head()
+        self._file.close()
+
+    def add(self, offset: int) -> None:
+        self._waiting.append(offset)
+        if len(self._waiting) >= _OFFSETS_IN_MEMORY:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        self._count += len(self._waiting)
+        self._waiting.tofile(self._file)
+        del self._waiting[:]
+
+    def _head(self) -> None:
+        # As long for any number: numpy leaves room for it to grow.
+        kind = np.lib.format.dtype_to_descr(np.dtype(np.uint64))
+        plain = {"descr": kind, "fortran_order": False, "shape": (self._count,)}
+        np.lib.format.write_array_header_1_0(self._file, plain)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    try:
+        card: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        made_by, _ = card["format"], (card["language"] + card["source"] + card["sha256"])
+        _ = (card["offsets"], card["pairs"] + 0, dict(card["left_out"]))
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise XcliptError(f"{path}: cannot read ({str(error).splitlines()[0]})") from None
+    if made_by != FORMAT:
+        raise XcliptError(f"{path}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
+    return card
+
+
+def _said(source: str, language: str, card: Mapping[str, Any], layout: str) -> str:
+    left_out = told(card["left_out"])
+    return (
+        f"{source}: {card['pairs']:,} pairs en-{language} ({layout})"
+        f"{'; left out: ' if left_out else ''}{left_out}"
+    )
