@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from xclipt.model import Model, load
     from xclipt.search.index import index_pictures
     from xclipt.training.recipe import Recipe, recipe_with
-    from xclipt.training.request import TrainingRequest
+    from xclipt.training.request import Parallel, TrainingRequest
     from xclipt.training.train import train_delta
     from xclipt.workspace import Workspace, open_workspace
 
@@ -67,6 +67,7 @@ _HOMES = {
     "index_pictures": "search.index",
     "Recipe": "training.recipe",
     "recipe_with": "training.recipe",
+    "Parallel": "training.request",
     "TrainingRequest": "training.request",
     "train_delta": "training.train",
     "Workspace": "workspace",
@@ -83,6 +84,7 @@ __all__ = [
     "FullSpec",
     "LoraSpec",
     "Model",
+    "Parallel",
     "PartialSpec",
     "Recipe",
     "SoftPromptSpec",

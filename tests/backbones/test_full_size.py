@@ -22,7 +22,8 @@ from xclipt.deltas.full_finetune import FullSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.progress import Silent
-from xclipt.training.loop import TrainingPairs, TrainingState, fit
+from xclipt.training.loop import TrainingState, fit
+from xclipt.training.pairs import TrainingPairs
 from xclipt.training.plan import plan
 from xclipt.training.recipe import PAPER, recipe_with
 from xclipt.training.request import TrainingRequest

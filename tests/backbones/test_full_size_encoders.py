@@ -19,7 +19,8 @@ from xclipt.deltas.compacter import CompacterSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.progress import Silent
-from xclipt.training.loop import TrainingPairs, TrainingState, fit
+from xclipt.training.loop import TrainingState, fit
+from xclipt.training.pairs import TrainingPairs
 from xclipt.training.recipe import recipe_with
 
 CAPTIONS = ["un chat noir", "a dog runs", "un grand chien blanc court", "a cat sleeps", "chat"]

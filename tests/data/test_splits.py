@@ -20,7 +20,7 @@ from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.data.splits import PAPER, PaperSplit, paper_order, protocol
 from xclipt.errors import XcliptError
 from xclipt.evaluation.queries import EvaluationRequest, select_queries
-from xclipt.training.prepare import hold_out
+from xclipt.training.captions import hold_out
 from xclipt.workspace import Workspace
 
 PARTS = ("train", "val", "test")

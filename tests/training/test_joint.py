@@ -16,8 +16,9 @@ from xclipt.evaluation.deltas import choose_deltas
 from xclipt.export.formats import export_delta
 from xclipt.export.importing import import_delta
 from xclipt.model import Model
-from xclipt.training.loop import TrainingPairs, _loss
+from xclipt.training.loop import _loss, _Part
 from xclipt.training.losses import contrastive
+from xclipt.training.pairs import TrainingPairs
 from xclipt.training.recipe import recipe_with
 from xclipt.training.request import TrainingRequest
 from xclipt.training.train import train_delta
@@ -89,10 +90,16 @@ def test_the_loss_is_the_mean_of_the_languages_or_as_the_slip_has_it():
     pairs = [TrainingPairs(images, backbone.tokenizer(text)) for text in texts]
     each = [contrastive(images, adapted.encode_texts(text)) for text in texts]
     similarity = backbone.text_tower.similarity
-    even = _loss(adapted, pairs, [0, 1, 2], recipe_with().on(similarity))
+
+    def loss(recipe):
+        weights = recipe.language_weights(3)
+        parts = [_Part(one, [0, 1, 2], own) for one, own in zip(pairs, weights, strict=True)]
+        return _loss(adapted, parts, recipe)
+
+    even = loss(recipe_with().on(similarity))
     torch.testing.assert_close(even, sum(each) / 3)
     halving = recipe_with(languages_weigh="halving").on(similarity)
-    slip = _loss(adapted, pairs, [0, 1, 2], halving)
+    slip = loss(halving)
     running = torch.zeros(())
     for one in each:  # the halving sits inside the loop
         running = (running / 2) + one

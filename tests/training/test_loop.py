@@ -23,15 +23,15 @@ from xclipt.progress import Silent
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import (
     Evaluated,
-    TrainingPairs,
     TrainingState,
     ValidationSet,
-    _batch,
     _best,
     _loss,
+    _Part,
     fit,
 )
 from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
+from xclipt.training.pairs import TrainingPairs, rows_of_epochs
 from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with, stored_recipe
 
 RECIPE = Recipe(
@@ -132,7 +132,7 @@ def test_the_sigmoid_loss_is_what_is_minimised():
     soft = run(backbone, recipe)
     sigmoid = run(backbone, replace(recipe, contrastive_loss="sigmoid"))
     pairs, _ = material(backbone)
-    batch = _batch(10, recipe, 1, 0)
+    batch = next(rows_of_epochs(10, recipe.batch_size, 1, filled=True))
     texts = backbone.encode_tokens([pairs.tokens[i] for i in batch])
     images = pairs.images[batch]
     assert soft.losses[0] == pytest.approx(contrastive(images, texts, 10.0).item(), rel=1e-4)
@@ -403,7 +403,7 @@ def test_live_and_frozen_teachers_differ_where_they_should():
     gradients = {}
     for teacher in ("live", "frozen"):
         recipe = replace(RECIPE, teacher=teacher, align_loss="mse", align_weight=1e4)
-        loss = _loss(adapted, [pairs], [0, 1, 2], recipe)
+        loss = _loss(adapted, [_Part(pairs, [0, 1, 2], 1.0)], recipe)
         grads = torch.autograd.grad(loss, delta.parameters(), allow_unused=True)
         gradients[teacher] = dict(zip(delta.named_parameters(), grads, strict=True))
     # At the start both teachers give the same features, so the loss is the same ...
@@ -411,7 +411,7 @@ def test_live_and_frozen_teachers_differ_where_they_should():
     live, frozen = gradients["live"][norm], gradients["frozen"][norm]
     # ... and this bias moves text and partner alike: only a frozen partner lets alignment pull it.
     plain = torch.autograd.grad(
-        _loss(adapted, [pairs], [0, 1, 2], replace(RECIPE, align_weight=0)),
+        _loss(adapted, [_Part(pairs, [0, 1, 2], 1.0)], replace(RECIPE, align_weight=0)),
         [delta.named_parameters()[norm]],
     )[0]
     assert (live - plain).norm() < 1e-3 * (frozen - plain).norm()
@@ -441,15 +441,16 @@ def test_a_live_teacher_adds_the_partners_gradient_and_nothing_else(name):
     held = adapted.encode_tokens(pairs.partner_tokens)
     pairs = replace(pairs, partner_features=held)
     recipe = replace(RECIPE, align_loss=name, teacher="live", align_weight=3.0)
-    live = gradients(_loss(adapted, [pairs], batch, recipe))
+    parts = [_Part(pairs, batch, 1.0)]
+    live = gradients(_loss(adapted, parts, recipe))
     text, images = encode(pairs.tokens).detach(), pairs.images[batch]
     through_partner = gradients(
         3 * ALIGNMENTS[name].loss(text, encode(pairs.partner_tokens), images, recipe.logit_scale)
     )
     if ALIGNMENTS[name].moves_partner_alone:
-        frozen = gradients(_loss(adapted, [pairs], batch, replace(recipe, align_weight=0)))
+        frozen = gradients(_loss(adapted, parts, replace(recipe, align_weight=0)))
     else:
-        frozen = gradients(_loss(adapted, [pairs], batch, replace(recipe, teacher="frozen")))
+        frozen = gradients(_loss(adapted, parts, replace(recipe, teacher="frozen")))
     for one, other, partner in zip(live, frozen, through_partner, strict=True):
         torch.testing.assert_close(one, other + partner, rtol=1e-3, atol=1e-5)
     # Both parts are there, or the sum would prove nothing.
@@ -465,7 +466,7 @@ def test_a_frozen_teacher_is_not_trained_through():
     # The tokens of partners are poison: a frozen teacher must not read them.
     poisoned = replace(pairs, partner_tokens=[[10**6]] * 10, partner_features=features)
     recipe = replace(RECIPE, align_loss="mse", teacher="frozen", align_weight=1.0)
-    loss = _loss(adapted, [poisoned], [0, 1, 2], recipe)
+    loss = _loss(adapted, [_Part(poisoned, [0, 1, 2], 1.0)], recipe)
     with torch.no_grad():
         text = adapted.encode_tokens([pairs.tokens[i] for i in (0, 1, 2)])
     (gradient,) = torch.autograd.grad(loss, features)
@@ -488,22 +489,22 @@ def test_loss_is_contrastive_plus_weighted_alignment():
     partner = pairs.partner_features[batch]
     expected = contrastive(pairs.images[batch], text, 10) + 0.5 * ((text - partner) ** 2).mean()
     recipe = replace(RECIPE, align_loss="mse", align_weight=0.5)
-    torch.testing.assert_close(_loss(backbone, [pairs], batch, recipe), expected)
+    torch.testing.assert_close(_loss(backbone, [_Part(pairs, batch, 1.0)], recipe), expected)
 
 
 def test_batches_cover_every_pair_once_an_epoch_and_are_full():
-    fours = Recipe(batch_size=4)
-    batches = [_batch(10, fours, seed=1, step=step) for step in range(3)]
+    def epochs(filled=True, pairs=10, size=4):
+        return [*itertools.islice(rows_of_epochs(pairs, size, 1, filled=filled), 6)]
+
+    batches = epochs()[:3]
     assert [len(batch) for batch in batches] == [4, 4, 4]
     assert set().union(*batches) == set(range(10))
     assert all(len(set(batch)) == 4 for batch in batches)
-    assert _batch(10, fours, 1, 0) == _batch(10, fours, 1, 0) != _batch(10, fours, 1, 3)
-    assert sorted(_batch(3, Recipe(batch_size=50), 1, 7)) == [0, 1, 2]
-    short = replace(fours, last_batch="short")
-    batches = [_batch(10, short, seed=1, step=step) for step in range(3)]
-    assert [*map(len, batches)] == [4, 4, 2] and sorted(i for batch in batches for i in batch) == [
-        *range(10)
-    ]
+    assert epochs() == epochs() and epochs()[0] != epochs()[3]
+    assert all(sorted(batch) == [0, 1, 2] for batch in epochs(pairs=3, size=3))
+    short = epochs(filled=False)[:3]
+    assert [*map(len, short)] == [4, 4, 2]
+    assert sorted(i for batch in short for i in batch) == [*range(10)]
 
 
 def test_steps_follow_pairs_or_epochs():

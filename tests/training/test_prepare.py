@@ -9,7 +9,8 @@ from tests.factories.datasets import Given, many
 from tests.factories.tiny import workspace_in
 from xclipt.alignment.build import AlignmentRequest, build_alignment
 from xclipt.errors import XcliptError
-from xclipt.training.prepare import frozen_partners, hold_out, prepare
+from xclipt.training.captions import frozen_partners, hold_out
+from xclipt.training.prepare import prepare
 from xclipt.training.recipe import recipe_with
 from xclipt.training.request import TrainingRequest
 from xclipt.translation.store import Translation, TranslationStore, Translator

@@ -40,7 +40,8 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.progress import Silent
-from xclipt.training.loop import Outcome, TrainingState, _batch, fit
+from xclipt.training.loop import Outcome, TrainingState, fit
+from xclipt.training.pairs import rows_of_epochs
 from xclipt.training.prepare import prepare
 from xclipt.training.recipe import PAPER, RECIPES, Recipe, recipe_with
 from xclipt.training.request import TrainingRequest
@@ -431,8 +432,10 @@ def both(
         world.texts[partner] if partner else None,
         loss,
         (
-            [recorded[i] for i in _batch(len(recorded), recipe, SEED, step)]
-            for step in range(10_000)
+            [recorded[i] for i in rows]
+            for rows in rows_of_epochs(
+                len(recorded), min(recipe.batch_size, len(recorded)), SEED, filled=False
+            )
         ),
         world.validation,
         recipe,

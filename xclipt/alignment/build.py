@@ -67,7 +67,7 @@ class AlignmentRequest:
 
     def __post_init__(self) -> None:
         inference_text(self.routine, self.text)
-        if self.shots is not None and self.shots < 1:
+        if self.shots is not None and self.shots < 0:
             raise XcliptError("must be at least 1, or all", field="shots", value=self.shots)
         if self.floor is not None and not -1 <= self.floor <= 1:
             raise XcliptError("a cosine is between -1 and 1", field="floor", value=self.floor)

@@ -11,6 +11,7 @@
     translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
     alignments/LANG/NAME/                pairs of texts: manifest.yaml and pairs-HASH.jsonl
     features/SPACE/*.safetensors         features of pictures and captions, by content
+    features/pairs-HASH/*.npy            features of sentence pairs' English sides, by number
     indexes/FOLDER-BACKBONE.safetensors  features of a searched folder's pictures, by file
     exports/                             where export-delta writes unless told otherwise
 """
@@ -237,6 +238,10 @@ class ArtifactDirectory:
         return FeatureStore(
             self.root / "features" / f"{space}-{self.backbone.fingerprint[:12]}", dim
         )
+
+    def partners(self, sha256: str) -> Path:
+        """Where features of the English sides of sentence pairs are, by the pairs' hash."""
+        return self.root / "features" / f"pairs-{sha256[:12]}-{self.backbone.fingerprint[:12]}"
 
     @property
     def exports(self) -> Path:

@@ -74,6 +74,27 @@ def repeated_facts(path: Path) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
+class SentenceData:
+    """Sentence pairs that a delta was trained on, by language where it says nothing else.
+
+    Attributes:
+        source: Names of files or data sets.
+        asked: So many of each language were asked for; ``None`` is all.
+        pairs: How many there were to train on.
+        sha256: Over the usable pairs of the source, in order.
+        left_out: How many pairs were passed over, by reason.
+        held_out: How many were kept to validate on, of all languages.
+    """
+
+    source: str
+    asked: int | None
+    pairs: dict[str, int]
+    sha256: dict[str, str]
+    left_out: dict[str, dict[str, int]]
+    held_out: int
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What the delta was trained on and chosen by.
 
@@ -91,6 +112,7 @@ class TrainingData:
         split_seed: What the paper's split was drawn with; ``None`` where it is the paper's own.
         caption: The number of the caption that was taken of every picture; ``None`` where one was
             drawn, or all were taken.
+        sentences: The pairs without pictures, if there were any.
     """
 
     dataset: str
@@ -106,6 +128,30 @@ class TrainingData:
     left_out: dict[str, int] = field(default_factory=dict)
     caption: int | None = None
     split_seed: int | None = None
+    sentences: SentenceData | None = None
+
+    @property
+    def all_pairs(self) -> int:
+        """Captions with pictures and sentence pairs."""
+        return self.pairs + (sum(self.sentences.pairs.values()) if self.sentences else 0)
+
+    @property
+    def what(self) -> str:
+        """``50 captioned pictures of `xtd` `` and the like, in Markdown."""
+        said = [f"{self.pairs:,} captioned pictures of `{self.dataset}`"] if self.pairs else []
+        if self.sentences:
+            count = sum(self.sentences.pairs.values())
+            said.append(f"{count:,} sentence pairs of `{self.sentences.source}`")
+        return " and ".join(said)
+
+    @property
+    def validated_on(self) -> str:
+        """Likewise ``300 validation pictures of `xtd` ``; empty without any."""
+        if self.validation_pictures:
+            return f"{self.validation_pictures} validation pictures of `{self.dataset}`"
+        if self.sentences and self.sentences.held_out:
+            return f"{self.sentences.held_out} held out pairs of `{self.sentences.source}`"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +225,11 @@ class DeltaManifest:
             del plain[own]
         if not self.languages:
             del plain["languages"]
-        for since in ("caption", "split_seed"):  # what earlier releases wrote does not know of them
+        for since in (
+            "caption",
+            "split_seed",
+            "sentences",
+        ):  # what earlier releases wrote does not know of them
             if plain["data"][since] is None:
                 del plain["data"][since]
         facts: dict[str, Any] = json.loads(_canonical(plain))
@@ -238,6 +288,8 @@ class DeltaManifest:
         try:
             plain["weights"] = WeightsFile(**plain["weights"])
             plain["data"]["pictures"] = tuple(plain["data"]["pictures"].split())
+            if plain["data"].get("sentences"):
+                plain["data"]["sentences"] = SentenceData(**plain["data"]["sentences"])
             plain["data"] = TrainingData(**plain["data"])
             plain["languages"] = tuple(map(str, plain.get("languages", ())))
             manifest = cls(**plain)

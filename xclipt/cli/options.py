@@ -44,12 +44,17 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
 Languages = Annotated[
     str, typer.Option("--lang", help="Language code, several with commas, or all.")
 ]
-DatasetName = Annotated[
-    str,
+DATASET_HELP = (
+    "emoji, multi30k, multi30k-task2, xtd, a folder or file of captions (CSV, JSON, parquet, "
+    "Excel, ...), or owner/name on the hub."
+)
+DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET_HELP)]
+ParallelSources = Annotated[
+    list[str] | None,
     typer.Option(
-        "--dataset",
-        help="emoji, multi30k, multi30k-task2, xtd, a folder or file of captions (CSV, JSON, "
-        "parquet, Excel, ...), or owner/name on the hub.",
+        "--parallel",
+        help="Sentences and their translations, without pictures: TSV, CSV, TMX, JSONL, parquet, a "
+        "pair of line files (corpus.en beside corpus.te), or owner/name on the hub; repeatable.",
     ),
 ]
 Caption = Annotated[

@@ -70,7 +70,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
         "bytes": manifest.weights.bytes,
         "dataset": manifest.data.dataset,
         "shots": manifest.data.shots,
-        "pairs": manifest.data.pairs,
+        "pairs": manifest.data.all_pairs,
         "validation": manifest.validation,
         "chosen_step": manifest.validation.get("step"),
         "kept_start": manifest.kept_start,
@@ -80,7 +80,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
 
 def _table(deltas: list["StoredDelta"]) -> Table:
     table = delta_table(
-        "Deltas (* is current), their kept steps, and mean R@1 on validation pictures",
+        "Deltas (* is current), their kept steps, and mean R@1 on validation",
         ("lang", "delta", "kind", "data"),
         ("pairs", "kept", "size", "base", "delta"),
     )
@@ -91,7 +91,7 @@ def _table(deltas: list["StoredDelta"]) -> Table:
             f"{manifest.name}{' *' if delta.current else ''}",
             manifest.kind,
             manifest.data.dataset,
-            f"{manifest.data.pairs:,}",
+            f"{manifest.data.all_pairs:,}",
             kept_cell(manifest),
             size(manifest.weights.bytes),
             *validation_cells(manifest.validation),

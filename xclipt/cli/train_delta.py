@@ -11,6 +11,7 @@ from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.options import (
     ADVANCED,
     DATA,
+    DATASET_HELP,
     DELTA,
     METHOD,
     OPTIMISATION,
@@ -18,10 +19,10 @@ from xclipt.cli.options import (
     AllowMissing,
     Caption,
     CommonOptions,
-    DatasetName,
     Download,
     Floor,
     Languages,
+    ParallelSources,
     SplitSeed,
     TrainingSplit,
     TranslationsOf,
@@ -37,6 +38,7 @@ from xclipt.cli.terminal import (
     size_cells,
     validation_cells,
 )
+from xclipt.cli.wording import option
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -55,9 +57,21 @@ def train_delta_command(
     *,
     lang: Languages,
     shots: Annotated[
-        str, typer.Option("--shots", help="Pictures to train on, one caption each; or all.")
-    ] = "50",
-    dataset: DatasetName = "emoji",
+        str | None,
+        typer.Option(
+            "--shots",
+            help="Pictures to train on, one caption each; or all (50). With --parallel alone: "
+            "sentence pairs (all). With both, 0 takes pictures for validation alone.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            help=f"{DATASET_HELP} Default: emoji; none with --parallel.",
+        ),
+    ] = None,
+    parallel: ParallelSources = None,
     routine: Annotated[
         str,
         typer.Option(
@@ -105,11 +119,19 @@ def train_delta_command(
         typer.Option(
             "--validate-on",
             help="Validation pictures: at most so many of the split val (300), or held out of a "
-            "data set without splits (0).",
+            "data set without splits (0). Without pictures: sentence pairs (a tenth, 500 at most).",
             min=0,
             rich_help_panel=DATA,
         ),
     ] = None,
+    pairs: Annotated[
+        str,
+        typer.Option(
+            "--pairs",
+            help="Of --parallel beside --dataset: so many sentence pairs, or all.",
+            rich_help_panel=DATA,
+        ),
+    ] = "all",
     allow_missing: AllowMissing = False,
     caption: Caption = None,
     download: Download = False,
@@ -272,6 +294,24 @@ def train_delta_command(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            help="With --joint and --parallel: 1 draws languages by their sizes, higher ones more "
+            "evenly (2).",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    sentence_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--sentence-weight",
+            help="With --parallel and --dataset: weight of the sentences' loss beside that of the "
+            "captions (1).",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     split_seed: SplitSeed = 42,
     even_if_worse: Annotated[
         bool,
@@ -303,16 +343,16 @@ def train_delta_command(
     from xclipt.deltas.kinds import PartialSpec
     from xclipt.training.plan import plan
     from xclipt.training.recipe import RECIPES, recipe_with
-    from xclipt.training.request import TrainingRequest
+    from xclipt.training.request import Parallel, TrainingRequest
     from xclipt.training.train import train_delta
 
-    for option, value, choices in (
+    for flag, value, choices in (
         ("--routine", routine, ROUTINES),
         ("--recipe", recipe, RECIPES),
         ("--tune", tune or "head", ("head",)),
     ):
         if value not in choices:
-            raise UsageError(f"{option} {value}: choose {', '.join(choices)}")
+            raise UsageError(f"{flag} {value}: choose {', '.join(choices)}")
     beside = {
         "train_layernorm": train_layernorm,
         "tune_head": True if tune else None,
@@ -320,8 +360,8 @@ def train_delta_command(
     }
     preset = RECIPES[recipe]
     kind = FullSpec.kind if full_finetune else delta
-    named = settings | {name: value for name, value in beside.items() if value is not None}
-    spec = PartialSpec(kind, {**preset.settings(kind), **named})
+    given = settings | {name: value for name, value in beside.items() if value is not None}
+    spec = PartialSpec(kind, {**preset.settings(kind), **given})
     split = split or preset.split
     changed = recipe_with(
         preset.recipe,
@@ -341,14 +381,27 @@ def train_delta_command(
         evaluate_every=evaluate_every,
         of_equals=of_equals,
         languages_weigh=languages_weigh,
+        temperature=temperature,
+        sentence_weight=sentence_weight,
         start=start,
     )
+
+    alone = parallel is not None and dataset is None
+    taken: int | None = 0
+    if alone:
+        _refuse_of_pictures(split=split, text=text, floor=floor, caption=caption, pairs=pairs)
+        wanted = number_or_all("--shots", shots or "all")
+    else:
+        none = parallel is not None and shots == "0"
+        taken = 0 if none else number_or_all("--shots", shots or "50")
+        wanted = number_or_all("--pairs", pairs)
+    sentences = Parallel(tuple(parallel), wanted, validate_on, reading) if parallel else None
 
     def request(language: str, *together: str) -> TrainingRequest:
         return TrainingRequest(
             alignment=AlignmentRequest(
                 language=language,
-                shots=number_or_all("--shots", shots),
+                shots=taken,
                 routine=ROUTINES[routine],
                 text=text,
                 seed=common.seed,
@@ -365,18 +418,23 @@ def train_delta_command(
             even_if_worse=even_if_worse,
             force=force,
             joint=(language, *together) if together else (),
+            parallel=sentences,
         )
 
     with Invocation(common, create=True) as run:
-        if lang == "all" or not dry_run:
-            data = run.open_data(dataset, reading, download=download, caption=caption)
-        every = [code for code in data.languages if code != "en"] if lang == "all" else []
+        data = None
+        if not alone and (lang == "all" or not dry_run):
+            data = run.open_data(dataset or "emoji", reading, download=download, caption=caption)
+        if lang == "all" and data is None:
+            raise UsageError("--lang all: name the languages to take of --parallel")
+        every = [code for code in data.languages if code != "en"] if data else []
         languages = run.languages(lang, every)
         if joint and len(languages) < 2:
             raise UsageError("--joint: name several languages, --lang de,fr, or all")
         requests = [request(*languages)] if joint else [*map(request, languages)]
         if dry_run:
-            plans = plan(run.backbone_name, requests, dataset_name(dataset), run.directory_if_there)
+            named = None if alone else dataset_name(dataset or "emoji")
+            plans = plan(run.backbone_name, requests, named, run.directory_if_there)
             _print_plan(run.backbone_name, plans, requests, common)
             return
         deltas = [train_delta(run.workspace, data, request) for request in requests]
@@ -384,6 +442,16 @@ def train_delta_command(
         print_json({"command": "train-delta", "deltas": [_as_json(delta) for delta in deltas]})
     else:
         print_table(_table(deltas))
+
+
+def _refuse_of_pictures(**given: object) -> None:
+    """Refuse options that say something of captioned pictures, where there are none."""
+    for name, value in given.items():
+        if value not in (None, "all"):
+            raise UsageError(
+                f"{option(name)}: is for captions with pictures; leave it out, or name them with "
+                "--dataset"
+            )
 
 
 def _print_plan(
@@ -455,7 +523,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
 
 def _table(deltas: "Sequence[StoredDelta]") -> Table:
     table = delta_table(
-        "Trained deltas, their kept steps, and mean R@1 on validation pictures",
+        "Trained deltas, their kept steps, and mean R@1 on validation",
         ("lang", "delta"),
         ("parameters", "share", "size", "kept", "base", "delta"),
     )

@@ -7,6 +7,7 @@ from xclipt.errors import XcliptError
 _OPTIONS = {
     "kind": "--delta",
     "language": "--lang",
+    "sources": "--parallel",
     "translator": "--translations",
     "validation_pictures": "--validate-on",
 }

@@ -177,8 +177,12 @@ def _pairs(measured: Sequence[_Measured]) -> Iterator[PairedDifference]:
 def _protocol(delta: StoredDelta | None) -> str:
     if delta is None:
         return "zero-shot"
-    shots = delta.manifest.data.shots
-    return f"{shots}-shot" if shots else "full"
+    data = delta.manifest.data
+    amount = "full" if data.shots is None else f"{data.shots}-shot"
+    if data.sentences:
+        pairs = f"{sum(data.sentences.pairs.values()):,} sentence pairs"
+        return f"{amount} and {pairs}" if data.pairs else pairs
+    return amount
 
 
 def _difference(one: float, other: float, draws: _Draws) -> Gain:

@@ -52,8 +52,7 @@ def card_fields(job: ExportJob) -> dict[str, object]:
         "what": f"{spec.description}{beside}",
         "origin": f"{spec.description}{beside}{_origin(manifest)}",
         "version": manifest.versions["xclipt"],
-        "pairs": f"{manifest.data.pairs:,}",
-        "dataset": manifest.data.dataset,
+        "data": manifest.data.what,
         "prompt": f"\nPut `{prefix}` before every caption." if prefix else "",
         "translated": _TRANSLATED.format(**translator) if manifest.text == TO_EN else "",
     }
@@ -61,8 +60,7 @@ def card_fields(job: ExportJob) -> dict[str, object]:
 
 def _origin(manifest: DeltaManifest) -> str:
     xclipt, data = f"xclipt {manifest.versions['xclipt']}", manifest.data
-    captions = f"{data.pairs:,} captioned pictures of `{data.dataset}`"
     if manifest.kept_start and manifest.start:
         start = f"`{manifest.start['name']}`"
-        return f" ({xclipt}): the start {start}, unchanged, since {captions} did not improve on it"
-    return f", trained with {xclipt} on {captions}"
+        return f" ({xclipt}): the start {start}, unchanged, since {data.what} did not improve on it"
+    return f", trained with {xclipt} on {data.what}"

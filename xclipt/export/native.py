@@ -74,7 +74,7 @@ xclipt checks that, and the hash of the weights.{translated}
 
 ## How it was made
 
-Trained with xclipt {version} on {pairs} image-caption pairs of `{dataset}`{split}, {steps:,} steps
+Trained with xclipt {version} on {data}{split}, {steps:,} steps
 in {seconds:.0f} s, seed {seed}. {routine}{kept} The method is that of
 [Zhang, Wang & Wang 2023](https://arxiv.org/abs/2305.03510).
 
@@ -144,7 +144,7 @@ def _card(job: ExportJob, shown: str) -> str:
         routine=_ROUTINES[manifest.routine].format(**fields),
         kept=_KEPT.format(**manifest.start) if manifest.kept_start and manifest.start else "",
         recipe="\n".join(f"| {key} | {_cell(value)} |" for key, value in recipe.items()),
-        measured=_measured(manifest.validation, data.dataset),
+        measured=_measured(manifest.validation, data.validated_on),
         licence=_licence(data.dataset),
     )
 
@@ -154,15 +154,17 @@ def _front_matter(job: ExportJob) -> str:
 
     manifest = job.manifest
     validation, dataset = manifest.validation, manifest.data.dataset
+    held_out = manifest.data.validated_on.replace("`", "")
+    pictures = bool(manifest.data.validation_pictures)
     results = [
         EvalResult(
-            task_type="image-text-retrieval",
-            task_name="Image-text retrieval",
+            task_type="image-text-retrieval" if pictures else "translation",
+            task_name="Image-text retrieval" if pictures else "Bitext mining",
             dataset_type=dataset,
             dataset_name=f"{dataset} ({', '.join(manifest.taught)})",
             dataset_split=manifest.data.validation_split,
             metric_type="recall",
-            metric_name=f"{label} (both directions), {validation['pictures']} pictures",
+            metric_name=f"{label} (both directions), {held_out}",
             metric_value=validation[key],
         )
         for key, label in (("mean_R@1", "mean R@1"), ("base_mean_R@1", "mean R@1 without delta"))
@@ -176,7 +178,7 @@ def _front_matter(job: ExportJob) -> str:
         library_name="xclipt",
         pipeline_tag="zero-shot-image-classification",
         base_model=hub_id(manifest.backbone["id"]),
-        datasets=[dataset],
+        datasets=[dataset] if manifest.data.pairs else None,
         tags=[
             *("xclipt", "clip", "multilingual", "image-text-retrieval", "cross-lingual-transfer"),
             manifest.kind,
@@ -187,12 +189,11 @@ def _front_matter(job: ExportJob) -> str:
     return str(front.to_yaml())
 
 
-def _measured(validation: Mapping[str, Any], dataset: str) -> str:
+def _measured(validation: Mapping[str, Any], held_out: str) -> str:
     if "mean_R@1" not in validation:
         return "Nothing: it was trained without validation pictures. Run `xclipt eval`."
     return (
-        f"Mean R@1 of both directions on the {validation['pictures']} validation pictures of "
-        f"`{dataset}`, by which its best step was chosen: {validation['mean_R@1']:.1f} %, without "
+        f"Mean R@1 of both directions on the {held_out}, by which its best step was chosen: {validation['mean_R@1']:.1f} %, without "
         f"the delta {validation['base_mean_R@1']:.1f} %. It leans to the high side; `xclipt eval` "
         "measures on pictures that it has not seen."
     )

@@ -1,13 +1,14 @@
 """The training loop: text in, trained delta tensors out. It knows nothing of files or data sets."""
 
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from xclipt.backbones.backbone import Backbone, NonFiniteError
@@ -16,30 +17,21 @@ from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
 from xclipt.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
-from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
+from xclipt.training.losses import (
+    ALIGNMENTS,
+    contrastive,
+    contrastive_to_partner,
+    sigmoid_contrastive,
+)
+from xclipt.training.pairs import Joined, Pairs, rows_by_size, rows_of_epochs
 from xclipt.training.recipe import OPTIMISERS, Recipe
-
-
-@dataclass(frozen=True)
-class TrainingPairs:
-    """What is trained on in one language, row by row of the same pair.
-
-    Attributes:
-        images: Image features ``(n, dim)``, not normalised.
-        tokens: Token ids of the trained texts.
-        partner_tokens: Token ids of the partners, or ``None`` without alignment.
-        partner_features: ``(n, dim)`` of the frozen tower, for a frozen teacher.
-    """
-
-    images: Tensor
-    tokens: Sequence[list[int]]
-    partner_tokens: Sequence[list[int]] | None = None
-    partner_features: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class ValidationSet:
     """Pictures and captions of one language to validate on.
+
+    Without pictures, English sentences stand in their place: their features of the frozen tower.
 
     Attributes:
         images: Image features ``(n, dim)``.
@@ -47,21 +39,32 @@ class ValidationSet:
         picture_index: ``(captions,)`` which picture each caption belongs to.
         unprompted: The captions as the frozen backbone is given them, where a hard prompt makes a
             difference.
+        of_sentences: Sentences stand in the place of pictures.
     """
 
     images: Tensor
     tokens: Sequence[list[int]]
     picture_index: Tensor
     unprompted: Sequence[list[int]] | None = None
+    of_sentences: bool = False
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Validation figures after a step: ``mean_r1`` in per cent, ``mrr`` the mean of both ways."""
+    """Validation figures after a step.
+
+    Attributes:
+        step: How many steps were done.
+        mean_r1: Mean R@1 of both ways, per cent.
+        mrr: Mean reciprocal rank of both ways.
+        cosine: Mean cosine of a sentence and its partner; ``None`` with pictures. Few pairs are
+            soon all found, and then it still tells one step from another.
+    """
 
     step: int
     mean_r1: float
     mrr: float
+    cosine: float | None = None
 
 
 @dataclass
@@ -106,7 +109,7 @@ class Outcome:
 def fit(
     backbone: Backbone,
     delta: AdaptedTower,
-    pairs: Sequence[TrainingPairs],
+    pairs: Sequence[Pairs],
     recipe: Recipe,
     seed: int,
     validation: Sequence[ValidationSet],
@@ -114,12 +117,15 @@ def fit(
     save: Callable[[TrainingState], None],
     task: Task,
     started: bool = False,
+    sentences: Sequence[Pairs] = (),
 ) -> Outcome:
     """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
 
-    ``backbone`` is the frozen one, and stays so. ``pairs`` and ``validation`` have an entry a
-    language: of several, row ``i`` is the same picture in all, every step takes all languages of
-    its pictures, and a validation figure is the mean of the languages'.
+    ``backbone`` is the frozen one, and stays so. ``pairs`` with pictures, ``sentences`` without
+    and ``validation`` have an entry a language. Of several, row ``i`` of ``pairs`` is the same
+    picture in all, and every step takes all languages of its pictures; ``sentences`` are of sizes
+    of their own, and a step draws the language of each of its rows. A validation figure is the
+    mean of the languages'.
 
     Batches and dropout are functions of ``(seed, step)`` alone: a training that is resumed from a
     saved ``state`` ends in the same bytes as one that was not.
@@ -131,8 +137,7 @@ def fit(
             given last is sound.
     """
     adapted, recipe = delta.within(backbone), recipe.on(backbone.text_tower.similarity)
-    rows = len(pairs[0].tokens)
-    total = recipe.steps(rows)
+    total = recipe.steps(largest(pairs, sentences))
     evaluate_at = recipe.evaluation_steps(total) if validation else {total}
     names = delta.named_parameters()
     optimiser = OPTIMISERS[recipe.optimiser](
@@ -149,12 +154,13 @@ def fit(
             state.history.append(_evaluate(adapted, validation, 0))
             state.best = delta.tensors()
 
-    while state.step < total and not _out_of_patience(state.history, recipe):
-        batch = _batch(rows, recipe, seed, state.step)
+    for parts in islice(_steps(pairs, sentences, recipe, seed), state.step, total):
+        if _out_of_patience(state.history, recipe):
+            break
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * recipe.rate(state.step, total)
         with delta.dropout(recipe.dropout, f"{seed}-{state.step}"):
-            loss = _loss(adapted, pairs, batch, recipe)
+            loss = _loss(adapted, parts, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in delta.parameters() if p.grad is not None]
@@ -162,7 +168,7 @@ def fit(
         figures = torch.stack((loss.detach(), get_total_norm(gradients))).tolist()
         if not all(map(math.isfinite, figures)):
             found = "step {}: loss {:.3g}, gradient {:.3g}".format(state.step + 1, *figures)
-            raise _diverged(found, state.step, batch, pairs, recipe, backbone)
+            raise _diverged(found, state.step, parts, recipe, backbone)
         optimiser.step()
         state.step += 1
         state.losses.append(figures[0])
@@ -172,12 +178,13 @@ def fit(
                 if validation:
                     state.history.append(_evaluate(adapted, validation, state.step))
                 else:
-                    adapted.encode_tokens([part.tokens[i] for part in pairs for i in batch])
+                    batches = [part.pairs.batch(part.rows) for part in parts]
+                    adapted.encode_tokens([row for batch in batches for row in batch.tokens])
             except NonFiniteError:
                 sound = False
             if not sound:
                 found = f"step {state.step}: weights or features that are not finite"
-                raise _diverged(found, state.step, batch, pairs, recipe, backbone)
+                raise _diverged(found, state.step, parts, recipe, backbone)
             if validation and _best(state.history[1:], recipe) is state.history[-1]:
                 state.best = delta.tensors()
         if state.step in evaluate_at and state.step < total:
@@ -196,35 +203,84 @@ def fit(
     )
 
 
-def _loss(
-    backbone: Backbone, pairs: Sequence[TrainingPairs], batch: list[int], recipe: Recipe
-) -> Tensor:
-    aligned = recipe.align_weight > 0 and pairs[0].partner_tokens is not None
+def largest(pairs: Sequence[Pairs], sentences: Sequence[Pairs]) -> int:
+    """How many pairs decide the number of steps, and are an epoch."""
+    return max([len(part) for part in pairs[:1]] + [sum(map(len, sentences))])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one term of a step's loss is made of."""
+
+    pairs: Pairs
+    rows: Sequence[int]
+    weight: float
+
+
+def _steps(
+    pairs: Sequence[Pairs], sentences: Sequence[Pairs], recipe: Recipe, seed: int
+) -> Iterator[Sequence[_Part]]:
+    """The parts of every step's loss, without end."""
+    captions = _caption_parts(pairs, recipe, seed) if pairs else None
+    texts = _sentence_parts(sentences, recipe, seed) if sentences else None
+    while True:
+        shown, read = next(captions) if captions else [], next(texts) if texts else None
+        if read and shown:
+            read = replace(read, weight=recipe.sentence_weight)
+        yield [*shown, *([read] if read else [])]
+
+
+def _caption_parts(pairs: Sequence[Pairs], recipe: Recipe, seed: int) -> Iterator[list[_Part]]:
+    size, weights = min(recipe.batch_size, len(pairs[0])), recipe.language_weights(len(pairs))
+    for rows in rows_of_epochs(len(pairs[0]), size, seed, filled=recipe.last_batch == "filled"):
+        yield [_Part(one, rows, weight) for one, weight in zip(pairs, weights, strict=True)]
+
+
+def _sentence_parts(sentences: Sequence[Pairs], recipe: Recipe, seed: int) -> Iterator[_Part]:
+    joined = Joined(sentences)
+    size = min(recipe.batch_size, len(joined))
+    for rows in rows_by_size(joined.sizes, size, recipe.temperature, seed):
+        yield _Part(joined, rows, weight=1.0)
+
+
+def _loss(backbone: Backbone, parts: Sequence[_Part], recipe: Recipe) -> Tensor:
+    batches = [part.pairs.batch(part.rows) for part in parts]
+    texts = [batch.tokens for batch in batches]
+    aligned = recipe.align_weight > 0 and batches[0].partner_tokens is not None
     live = aligned and recipe.teacher == "live"
-    texts = [part.tokens for part in pairs]
     if live:
-        texts += [part.partner_tokens for part in pairs if part.partner_tokens is not None]
-    features = _embedded(backbone, [[text[i] for i in batch] for text in texts], recipe)
+        texts += [batch.partner_tokens for batch in batches if batch.partner_tokens is not None]
+    features = _embedded(backbone, texts, recipe)
     loss = torch.zeros((), device=backbone.device)
-    weights = recipe.language_weights(len(pairs))
+    for i, (part, batch) in enumerate(zip(parts, batches, strict=True)):
+        partner = batch.partner_features
+        if live:
+            partner = features[len(parts) + i]
+        elif partner is not None:
+            partner = partner.to(backbone.device)
+        images = None if batch.images is None else batch.images.to(backbone.device)
+        own = _pair_loss(features[i], images, partner if aligned else None, recipe)
+        loss = loss + part.weight * own
+    return loss
+
+
+def _pair_loss(
+    text: Tensor, images: Tensor | None, partner: Tensor | None, recipe: Recipe
+) -> Tensor:
+    """The loss of one batch; the partner stands in for a picture where there is none."""
     assert recipe.logit_scale is not None  # Recipe.on
     scale = recipe.logit_scale
-    for i, part in enumerate(pairs):
-        images, text = part.images[batch].to(backbone.device), features[i]
-        if recipe.logit_bias is None:
-            own = contrastive(images, text, scale)
-        else:
-            own = sigmoid_contrastive(images, text, scale, recipe.logit_bias)
-        if live:
-            partner = features[len(pairs) + i]
-        elif aligned:
-            assert part.partner_features is not None
-            partner = part.partner_features[batch].to(backbone.device)
-        if aligned:
-            alignment = ALIGNMENTS[recipe.align_loss].loss
-            own = own + recipe.align_weight * alignment(text, partner, images, scale)
-        loss = loss + weights[i] * own
-    return loss
+    if images is None:
+        assert partner is not None
+        loss = contrastive_to_partner(text, partner, scale)
+    elif recipe.logit_bias is None:
+        loss = contrastive(images, text, scale)
+    else:
+        loss = sigmoid_contrastive(images, text, scale, recipe.logit_bias)
+    if partner is None:
+        return loss
+    alignment = ALIGNMENTS[recipe.align_loss].loss
+    return loss + recipe.align_weight * alignment(text, partner, images, scale)
 
 
 def _embedded(
@@ -239,16 +295,12 @@ def _embedded(
 
 
 def _diverged(
-    found: str,
-    updates: int,
-    batch: list[int],
-    pairs: Sequence[TrainingPairs],
-    recipe: Recipe,
-    backbone: Backbone,
+    found: str, updates: int, parts: Sequence[_Part], recipe: Recipe, backbone: Backbone
 ) -> XcliptError:
     """The error of a batch that spoils the training, after so many updates of the weights."""
-    given = [features for part in pairs for features in (part.images, part.partner_features)]
-    if not all(features[batch].isfinite().all() for features in given if features is not None):
+    batches = [part.pairs.batch(part.rows) for part in parts]
+    given = [features for batch in batches for features in (batch.images, batch.partner_features)]
+    if not all(features.isfinite().all() for features in given if features is not None):
         remedy = "the features that it is given are not finite, the backbone is damaged"
     elif updates:
         remedy = f"take a lower `learning_rate` than {recipe.learning_rate:g}"
@@ -261,22 +313,32 @@ def _diverged(
         )
     if backbone.dtype == torch.float16:
         remedy += "; or use `dtype=float32`"
-    numbers = ", ".join(str(i + 1) for i in batch[:8]) + (", ..." if len(batch) > 8 else "")
+    rows = parts[0].rows
+    numbers = ", ".join(str(i + 1) for i in rows[:8]) + (", ..." if len(rows) > 8 else "")
     return XcliptError(f"the training diverged at {found} (pairs {numbers}); {remedy}")
 
 
 def _evaluate(backbone: Backbone, validation: Sequence[ValidationSet], step: int) -> Evaluated:
-    r1, mrr = [], []
+    r1, mrr, cosines = [], [], []
     for part in validation:
         features = backbone.encode_tokens(part.tokens)
+        if part.of_sentences:
+            partners = part.images[part.picture_index]
+            cosines.append(float(F.cosine_similarity(features, partners, dim=-1).mean()))
         ranks = retrieval_ranks(part.images, features, part.picture_index)
         r1.append(mean_r1(ranks))
         mrr.append((summarise(ranks.t2i).mrr + summarise(ranks.i2t).mrr) / 2)
-    return Evaluated(step, sum(r1) / len(r1), sum(mrr) / len(mrr))
+    return Evaluated(
+        step,
+        sum(r1) / len(r1),
+        sum(mrr) / len(mrr),
+        sum(cosines) / len(cosines) if cosines else None,
+    )
 
 
-def _score(evaluated: Evaluated, recipe: Recipe) -> float:
-    return evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
+def _score(evaluated: Evaluated, recipe: Recipe) -> tuple[float, float]:
+    figure = evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
+    return figure, evaluated.cosine or 0.0
 
 
 def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
@@ -298,16 +360,6 @@ def _groups(names: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[s
         for parameters, peak in zip((rest, head), peaks, strict=True)
         if parameters
     ]
-
-
-def _batch(pairs: int, recipe: Recipe, seed: int, step: int) -> list[int]:
-    size = min(recipe.batch_size, pairs)
-    per_epoch = -(-pairs // size)
-    epoch, position = divmod(step, per_epoch)
-    order = list(range(pairs))
-    random.Random(f"{seed}-{epoch}").shuffle(order)
-    filled = order + order if recipe.last_batch == "filled" else order
-    return filled[position * size : (position + 1) * size]
 
 
 def _optimiser_tensors(

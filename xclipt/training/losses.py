@@ -2,8 +2,9 @@
 
 ``L = (CE(v t^T) + CE(t v^T)) / 2 + lambda * Align(t, p)`` for image features ``v``, trained-text
 features ``t`` and partner features ``p`` (Zhang, Wang & Wang, Findings of EMNLP 2023, section 3).
-All take features that are not normalised and return a scalar; unless they say otherwise, of shape
-``(batch, dim)``, row by row of the same pair.
+Where a pair has no picture, its partner stands in for it in the first part
+(:func:`contrastive_to_partner`). All take features that are not normalised and return a scalar;
+unless they say otherwise, of shape ``(batch, dim)``, row by row of the same pair.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,9 @@ SOFTMAX, SIGMOID = CONTRASTIVE = ("softmax", "sigmoid")
 
 PAPER_LOGIT_SCALE = 100.0
 """Multilingual-CLIP's and the paper's: logits are ``100 * cos``."""
+
+_THE_SAME = 1 - 1e-5
+"""Cosine from which two partners are one text, padded otherwise perhaps."""
 
 
 def contrastive(a: Tensor, b: Tensor, logit_scale: float = PAPER_LOGIT_SCALE) -> Tensor:
@@ -62,25 +66,48 @@ def contrastive_in_gallery(
     return (F.cross_entropy(logits, own) + to_text) / 2
 
 
-def mse_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
+def contrastive_to_partner(
+    text: Tensor, partner: Tensor, logit_scale: float = PAPER_LOGIT_SCALE
+) -> Tensor:
+    """As :func:`contrastive`, of texts and partners without pictures, which may repeat.
+
+    One English sentence in two languages, or in two translations, is no negative of itself: rows
+    whose partners are the same leave each other out.
+    """
+    a, b = F.normalize(text, dim=-1), F.normalize(partner, dim=-1)
+    with torch.no_grad():
+        alike = (b @ b.T > _THE_SAME).fill_diagonal_(False)
+    logits = (logit_scale * a @ b.T).masked_fill(alike, -torch.inf)
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def mse_alignment(
+    text: Tensor, partner: Tensor, image: Tensor | None, logit_scale: float
+) -> Tensor:
     """Mean squared difference of features before normalisation, as in the paper's code."""
     return F.mse_loss(text, partner)
 
 
-def cosine_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
+def cosine_alignment(
+    text: Tensor, partner: Tensor, image: Tensor | None, logit_scale: float
+) -> Tensor:
     """``1 - cos(t, p)``, the mean over the batch."""
     return (1 - F.cosine_similarity(text, partner, dim=-1)).mean()
 
 
 def contrastive_alignment(
-    text: Tensor, partner: Tensor, image: Tensor, logit_scale: float
+    text: Tensor, partner: Tensor, image: Tensor | None, logit_scale: float
 ) -> Tensor:
     """Symmetric cross-entropy of the trained text against its partner."""
     return contrastive(text, partner, logit_scale)
 
 
-def image_alignment(text: Tensor, partner: Tensor, image: Tensor, logit_scale: float) -> Tensor:
-    """Symmetric cross-entropy of the partner against the image."""
+def image_alignment(
+    text: Tensor, partner: Tensor, image: Tensor | None, logit_scale: float
+) -> Tensor:
+    """Symmetric cross-entropy of the partner against the image, which there must be."""
+    assert image is not None
     return contrastive(partner, image, logit_scale)
 
 
@@ -96,7 +123,7 @@ class Alignment:
             teacher.
     """
 
-    loss: Callable[[Tensor, Tensor, Tensor, float], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
     weight: float
     moves_partner_alone: bool = False
 

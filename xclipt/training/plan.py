@@ -45,7 +45,7 @@ class DeltaPlan:
 def plan(
     backbone: str,
     requests: Sequence[TrainingRequest],
-    dataset: str,
+    dataset: str | None,
     directory: ArtifactDirectory | None = None,
 ) -> list[DeltaPlan]:
     """The plan of each request on a backbone, from its shapes alone.
@@ -53,7 +53,7 @@ def plan(
     Args:
         backbone: Its name.
         requests: What would be trained.
-        dataset: Name of the data set that it would be trained on.
+        dataset: Name of the data set that it would be trained on; ``None`` for sentence pairs.
         directory: Where a start may be taken from.
 
     Raises:
@@ -66,7 +66,7 @@ def plan(
         spec = request.delta_spec(starts)
         delta = AdaptedTower(outline.text_tower, spec)
         shapes = {name: tuple(p.shape) for name, p in delta.named_parameters().items()}
-        shots = request.alignment.shots
+        pairs = request.parallel.pairs if request.parallel else request.alignment.shots
         plans.append(
             DeltaPlan(
                 language=request.language,
@@ -77,7 +77,7 @@ def plan(
                 backbone_parameters=outline.text_parameters,
                 bytes=safetensors_bytes(shapes),
                 tensor_bytes=4 * delta.trainable_parameters,
-                steps=request.recipe.steps(shots) if shots else None,
+                steps=request.recipe.steps(pairs) if pairs else None,
             )
         )
     return plans

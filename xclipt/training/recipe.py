@@ -102,6 +102,9 @@ class Recipe:
         languages_weigh: Of several languages that are trained together each has an ``equal`` part
             of the loss; or ``halving``, as by a slip in the paper's code, the last has that part
             and each one before it half of what the next has.
+        temperature: Of languages whose sentence pairs are trained together, one of ``n`` pairs is
+            drawn in proportion to ``n ** (1 / temperature)``.
+        sentence_weight: Weight of sentence pairs' loss beside that of captions with pictures.
     """
 
     epochs: int | None = None
@@ -129,6 +132,8 @@ class Recipe:
     choose_by: str = "mrr"
     of_equals: str = "earliest"
     languages_weigh: str = "equal"
+    temperature: float = 2.0
+    sentence_weight: float = 1.0
     start: str = "auto"
 
     def __post_init__(self) -> None:
@@ -156,6 +161,8 @@ class Recipe:
             ("warmup_steps", 0),
             ("evaluate_every", 1),
             ("dropout", 0),
+            ("temperature", 1),
+            ("sentence_weight", 1e-12),
         ):
             value = getattr(self, name)
             if value is not None and value < least:

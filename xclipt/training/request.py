@@ -7,7 +7,9 @@ from pathlib import Path
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import check_name
+from xclipt.data.dataset import Dataset
 from xclipt.data.formats.known import SUFFIXES
+from xclipt.data.formats.reading import Reading
 from xclipt.data.sets.emoji import EMOJI
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import PartialSpec
@@ -21,6 +23,31 @@ _MOST_IN_NAME = 5
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """Which sentence pairs to train on.
+
+    Attributes:
+        sources: Files, or ids of data sets, as :mod:`xclipt.parallel.sources` takes them.
+        pairs: So many of every language, drawn by the seed; ``None`` is all.
+        held_out: So many more to validate on, where there are no pictures for that; ``None`` is a
+            tenth of them, 500 at most, and none of fewer than 200.
+        reading: How files are read.
+
+    Raises:
+        XcliptError: A number is out of range.
+    """
+
+    sources: tuple[str, ...]
+    pairs: int | None = None
+    held_out: int | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        if self.pairs is not None and self.pairs < 2:
+            raise XcliptError("must be at least 2, or all", field="shots", value=self.pairs)
+
+
+@dataclass(frozen=True)
 class TrainingRequest:
     """One delta to train.
 
@@ -30,6 +57,8 @@ class TrainingRequest:
 
     Attributes:
         alignment: The pairs to train on; its ``seed`` is that of initial values and batches too.
+            With ``parallel``, ``shots`` of 0 takes pictures to validate on alone.
+        parallel: Sentence pairs to train on, beside captions or without any.
         joint: Languages that are taught together, in the place of the alignment's own.
         delta: Kind and settings: a whole specification, or only what is named of one, whose other
             settings are then those of what the training begins from.
@@ -52,8 +81,17 @@ class TrainingRequest:
     even_if_worse: bool = False
     force: bool = False
     joint: tuple[str, ...] = ()
+    parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
+        if self.parallel and self.alignment.routine != 1:
+            raise UsageError(
+                "sentence pairs are what people wrote in both languages: routine 1",
+                field="routine",
+                value=self.alignment.routine or "none",
+            )
+        if self.alignment.shots == 0 and not self.parallel:
+            raise XcliptError("must be at least 1, or all", field="shots", value=0)
         if self.joint and self.alignment.inference == TO_EN:
             raise UsageError(
                 "texts that are translated into English are of one language", field="joint"
@@ -79,28 +117,39 @@ class TrainingRequest:
         """Decides the choice of pictures, the initial values and the order of batches."""
         return self.alignment.seed
 
-    def delta_name(self, dataset: str) -> str:
+    def delta_name(self, dataset: str | None) -> str:
         """``lora-10shot-flickr8k-seed1`` and the like, unless a name was given.
 
         The embedded emoji go without saying.
 
         Args:
-            dataset: Name of the data set.
+            dataset: Name of the data set; ``None`` for sentence pairs alone.
         """
         if self.name:
             return self.name
         pairs = self.alignment
-        amount = f"{pairs.shots}shot" if pairs.shots else "full"
-        routine = {1: "", None: "-unaligned"}.get(pairs.routine, f"-routine{pairs.routine}")
-        if pairs.routine is None and pairs.inference == TO_EN:
-            routine += "-to-en"
-        stem = Path(dataset).stem if Path(dataset).suffix.lower() in SUFFIXES else dataset
-        slug = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._")[:_LONGEST_SLUG]
-        data = f"-{slug}" if dataset != EMOJI.name else ""
         taught = "-".join(["", *self.joint])
         if len(self.joint) > _MOST_IN_NAME:
             taught = f"-{len(self.joint)}languages"
-        return f"{self.delta.kind}{taught}-{amount}{routine}{data}-seed{pairs.seed}"
+        parts = [f"{self.delta.kind}{taught}"]
+        if dataset is not None:
+            amount = "full" if pairs.shots is None else f"{pairs.shots}shot"
+            routine = {1: "", None: "-unaligned"}.get(pairs.routine, f"-routine{pairs.routine}")
+            if pairs.routine is None and pairs.inference == TO_EN:
+                routine += "-to-en"
+            parts.append(f"{amount}{routine}")
+            parts += [_slug(dataset)] if dataset != EMOJI.name else []
+        if self.parallel:
+            parts.append(f"{self.parallel.pairs or 'all'}pairs")
+            parts.append(_slug("-".join(dict.fromkeys(map(_stem, self.parallel.sources)))))
+        return "-".join([*filter(None, parts), f"seed{pairs.seed}"])
+
+    def source(self, dataset: Dataset | None) -> str:
+        """What a manifest says that it was trained on: the data set, or the sentences' files."""
+        if dataset is not None:
+            return dataset.name
+        assert self.parallel
+        return ", ".join(Path(source).name for source in self.parallel.sources)
 
     def delta_spec(self, starts: WarmStarts) -> DeltaSpec:
         """What the delta is: :attr:`delta`, completed by what the training begins from.
@@ -111,3 +160,12 @@ class TrainingRequest:
         if isinstance(self.delta, DeltaSpec):
             return self.delta
         return self.delta.completed(starts.setting(self.recipe.start, self.alignment.routine))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", _stem(name)).strip("-._")[:_LONGEST_SLUG]
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else name

@@ -13,7 +13,7 @@ from xclipt.deltas.adapted import AdaptedTower
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
-from xclipt.training.loop import Outcome, fit
+from xclipt.training.loop import Evaluated, Outcome, fit, largest
 from xclipt.training.prepare import Prepared, prepare
 from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
@@ -21,7 +21,9 @@ from xclipt.training.warm_start import OPENDELTA
 from xclipt.workspace import Workspace
 
 
-def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest) -> StoredDelta:
+def train_delta(
+    workspace: Workspace, dataset: Dataset | None, request: TrainingRequest
+) -> StoredDelta:
     """Train one language's delta, and make it current unless validation says that it is no gain.
 
     An interrupted training of the same request is taken up where it was; of one that was finished
@@ -35,7 +37,8 @@ def train_delta(workspace: Workspace, dataset: Dataset, request: TrainingRequest
 
     Args:
         workspace: Where the delta will be, with the backbone that it stands on.
-        dataset: Where captions and pictures are.
+        dataset: Where captions and pictures are; ``None`` trains on the request's sentence pairs
+            alone.
         request: What to train, on which of them, and how.
 
     Raises:
@@ -96,8 +99,10 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
 
 def _beats_base(manifest: DeltaManifest) -> bool:
     figure = "mean_R@1" if manifest.recipe["choose_by"] == "recall" else "MRR"
-    figures = manifest.validation
-    return figure not in figures or figures[figure] > figures[f"base_{figure}"]
+    found = manifest.validation
+    own = (found.get(figure), found.get("cosine", 0))
+    base = (found.get(f"base_{figure}"), found.get("base_cosine", 0))
+    return own[0] is None or own > base
 
 
 def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Outcome:
@@ -111,7 +116,7 @@ def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Ou
     )
     if prepared.start:
         delta.load(delta.tensors() | dict(prepared.start.tensors))
-    recipe, count = request.recipe, len(prepared.pairs[0].tokens)
+    recipe, count = request.recipe, largest(prepared.pairs, prepared.sentences)
     steps, whole = recipe.steps(count), replace(recipe, max_steps=sys.maxsize).steps(count)
     if recipe.epochs and steps < whole:
         workspace.progress.note(
@@ -131,6 +136,7 @@ def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Ou
             checkpoint.save,
             task,
             started=prepared.start is not None,
+            sentences=prepared.sentences,
         )
     finally:
         task.finish()
@@ -152,20 +158,26 @@ def _record(
     )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, data, make_current=current)
+    given, judged = (
+        ("captions", "pictures") if manifest.data.validation_pictures else ("pairs", "pairs")
+    )
     if manifest.kept_start:
         workspace.progress.note(
-            f"{language}: your captions did not improve on the start: kept the start"
+            f"{language}: your {given} did not improve on the start: kept the start"
         )
     if not current:
         workspace.progress.note(
-            f"{language}: {name} does not beat the frozen base on the validation pictures "
+            f"{language}: {name} does not beat the frozen base on the validation {judged} "
             f"and is not made current; 'xclipt use {language} {name}' does that"
         )
     return stored
 
 
 def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:
-    figures: dict[str, object] = {"pictures": prepared.facts["data"].validation_pictures}
+    data = prepared.facts["data"]
+    figures: dict[str, object] = {"pictures": data.validation_pictures}
+    if data.sentences and not data.validation_pictures:
+        figures["pairs"] = data.sentences.held_out
     if outcome.chosen and outcome.base:
         figures |= {
             "step": outcome.chosen.step,
@@ -173,9 +185,16 @@ def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:
             "MRR": round(outcome.chosen.mrr, 5),
             "base_mean_R@1": round(outcome.base.mean_r1, 3),
             "base_MRR": round(outcome.base.mrr, 5),
+            **_cosines(outcome.chosen, outcome.base),
             "history": [
                 {"step": e.step, "mean_R@1": round(e.mean_r1, 3), "MRR": round(e.mrr, 5)}
                 for e in outcome.history
             ],
         }
     return figures
+
+
+def _cosines(chosen: Evaluated, base: Evaluated) -> dict[str, float]:
+    if chosen.cosine is None or base.cosine is None:
+        return {}
+    return {"cosine": round(chosen.cosine, 5), "base_cosine": round(base.cosine, 5)}

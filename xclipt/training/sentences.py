@@ -1,0 +1,179 @@
+"""Sentence pairs without pictures, as a training takes them: from disk, a batch at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from xclipt.artifacts.feature_rows import FeatureRows
+from xclipt.artifacts.manifest import SentenceData
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.errors import UsageError
+from xclipt.parallel.sources import ParallelRequest
+from xclipt.parallel.store import StoredPairs, store_pairs
+from xclipt.training.loop import ValidationSet
+from xclipt.training.pairs import PairBatch
+from xclipt.training.request import Parallel
+from xclipt.workspace import Workspace
+
+_HELD_OUT_SHARE = 10
+_MOST_HELD_OUT = 500
+_FEWEST_HELD_OUT = 20
+
+
+@dataclass(frozen=True)
+class SentencePairs:
+    """Pairs of one language.
+
+    Attributes:
+        stored: All pairs of their source, in the order that the seed gives them.
+        count: The first so many are trained on.
+        language: ISO 639-1 code.
+        spec: The delta's, which may put a text before every sentence.
+        workspace: Whose tokenizer reads them.
+        features: What the frozen tower makes of the English sentences.
+        frozen: Whether that is what they are pulled to.
+    """
+
+    stored: StoredPairs
+    count: int
+    language: str
+    spec: DeltaSpec
+    workspace: Workspace
+    features: FeatureRows
+    frozen: bool
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, rows: Sequence[int]) -> PairBatch:
+        """The pairs of these numbers."""
+        pairs = [self.stored[row] for row in rows]
+        tokens, prompted = self.workspace.backbone.tokenizer, self.spec.prompted
+        return PairBatch(
+            tokens=tokens([prompted(pair.text) for pair in pairs], self.language),
+            partner_tokens=tokens([prompted(pair.english) for pair in pairs], "en"),
+            partner_features=self.features[rows] if self.frozen else None,
+        )
+
+    def validation(self, held_out: int) -> ValidationSet | None:
+        """The last pairs of the source, to find the English sentence by, and the reverse."""
+        rows = range(len(self.stored) - held_out, len(self.stored))
+        pairs = [self.stored[row] for row in rows]
+        if not pairs:
+            return None
+        # A sentence with two translations is one that either may find.
+        english = dict(zip((pair.english for pair in pairs), rows, strict=True))
+        number = {sentence: i for i, sentence in enumerate(english)}
+        tokens, texts = self.workspace.backbone.tokenizer, [pair.text for pair in pairs]
+        return ValidationSet(
+            images=self.features[[*english.values()]],
+            tokens=tokens([*map(self.spec.prompted, texts)], self.language),
+            picture_index=torch.tensor([number[pair.english] for pair in pairs]),
+            unprompted=tokens(texts, self.language) if self.spec.hard_prompt else None,
+            of_sentences=True,
+        )
+
+
+@dataclass(frozen=True)
+class PreparedSentences:
+    """What is trained on, an entry a language, what is held out, and what a manifest says of it."""
+
+    pairs: tuple[SentencePairs, ...]
+    validation: tuple[ValidationSet, ...]
+    data: SentenceData
+
+
+def prepare_sentences(
+    workspace: Workspace,
+    parallel: Parallel,
+    languages: Sequence[str],
+    *,
+    seed: int,
+    spec: DeltaSpec,
+    frozen: bool,
+    hold_out: bool,
+) -> PreparedSentences:
+    """Read, screen and store sentence pairs, and hold some out.
+
+    Args:
+        workspace: Where they are stored.
+        parallel: Which pairs.
+        languages: The languages that are taught.
+        seed: Decides which are drawn.
+        spec: The delta's.
+        frozen: The teacher is: the English sentences' features are kept.
+        hold_out: Hold some out to validate on.
+
+    Raises:
+        XcliptError: A source cannot be read, or holds fewer pairs than are asked for.
+    """
+    sources = [
+        store_pairs(
+            workspace.directory,
+            ParallelRequest(parallel.sources, language, seed, parallel.reading),
+            workspace.progress,
+        )
+        for language in languages
+    ]
+    trained, held = [], []
+    for language, stored in zip(languages, sources, strict=True):
+        count, rest = _divide(stored, parallel, hold_out)
+        trained.append(
+            SentencePairs(
+                stored, count, language, spec, workspace, _features(workspace, stored), frozen
+            )
+        )
+        held.append(trained[-1].validation(rest))
+    return PreparedSentences(
+        pairs=tuple(trained),
+        validation=tuple(part for part in held if part),
+        data=SentenceData(
+            source=", ".join(dict.fromkeys(stored.source for stored in sources)),
+            asked=parallel.pairs,
+            pairs={part.language: len(part) for part in trained},
+            sha256={part.language: part.stored.sha256 for part in trained},
+            left_out={part.language: dict(part.stored.left_out) for part in trained},
+            held_out=sum(len(part.tokens) for part in held if part),
+        ),
+    )
+
+
+def _divide(stored: StoredPairs, parallel: Parallel, hold_out: bool) -> tuple[int, int]:
+    """How many pairs are trained on, the first ones, and how many held out, the last ones."""
+    there = len(stored)
+    rest = 0
+    if hold_out:
+        usual = min(there // _HELD_OUT_SHARE, _MOST_HELD_OUT)
+        rest = parallel.held_out if parallel.held_out is not None else usual
+        if parallel.held_out is None and usual < _FEWEST_HELD_OUT:
+            rest = 0
+    wanted = there - rest if parallel.pairs is None else parallel.pairs
+    if parallel.held_out is None:
+        rest = max(0, min(rest, there - wanted))
+    if wanted > there - rest or wanted < 2:
+        beside = f" beside {rest:,} that are held out" if rest else ""
+        raise UsageError(
+            f"{stored.source} has {there:,} usable pairs in '{stored.language}'{beside}; give at "
+            "most what there is, or all",
+            field="shots",
+            value="all" if parallel.pairs is None else parallel.pairs,
+        )
+    return wanted, rest
+
+
+def _features(workspace: Workspace, stored: StoredPairs) -> FeatureRows:
+    backbone, folder = workspace.backbone, workspace.directory.partners(stored.sha256)
+    dtype = str(backbone.dtype).removeprefix("torch.")
+
+    def compute(rows: range) -> torch.Tensor:
+        english = [stored[row].english for row in rows]
+        return backbone.encode_texts(english, language="en")
+
+    return FeatureRows(
+        folder.with_name(f"{folder.name}-{dtype}"),
+        len(stored),
+        backbone.dim,
+        compute,
+        workspace.progress,
+    )
