@@ -61,7 +61,8 @@ def align_command(
         str | None,
         typer.Option(
             "--shots",
-            help="Pictures, one caption each, or pairs of --parallel; or all (default: up to 1,000).",
+            help="Pictures, one caption each, or pairs of --parallel; or all (default: up to "
+            "1,000).",
         ),
     ] = None,
     floor: Floor = None,
