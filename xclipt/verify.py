@@ -14,6 +14,7 @@ from xclipt.deltas.adapted import require_fit
 from xclipt.errors import XcliptError
 from xclipt.files import SUMS, check_sums
 from xclipt.languages import SEVERAL
+from xclipt.parallel.store import CARD, check_pairs
 from xclipt.search.index import check_index
 from xclipt.translation.store import accept_lines, damaged_lines
 
@@ -36,7 +37,8 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
 
     A delta is checked for its manifest, its place, its backbone's fingerprint, the hash of its
     weights, the facts that they repeat, their count, names and shapes, and files that nothing
-    refers to; translations, alignment sets, features, indexes and exports for their content.
+    refers to; translations, alignment sets, parallel sentences, features, indexes and exports for
+    their content.
 
     Args:
         directory: The directory; nothing in it is changed. Where its backbone cannot be described,
@@ -58,6 +60,7 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         ("features/*/*", _features),
         ("translations/*/*/*.jsonl", _translations),
         (f"alignments/*/*/{MANIFEST}", lambda path: check_alignment(path.parent)),
+        (f"parallel/*/*/{CARD}", lambda path: check_pairs(path.parent)),
         ("indexes/*.safetensors", check_index),
         (f"exports/*/*/*/{SUMS}", lambda path: check_sums(path.parent)),
     ):

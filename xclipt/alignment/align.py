@@ -7,7 +7,12 @@ from typing import Any
 
 from xclipt.alignment.build import AlignmentRequest, AlignmentSet, build_alignment
 from xclipt.alignment.routines import inference_text
-from xclipt.alignment.similarity import PairSimilarity, english_reference, measure_similarity
+from xclipt.alignment.similarity import (
+    PairSimilarity,
+    caption_sides,
+    english_reference,
+    measure_similarity,
+)
 from xclipt.alignment.store import store_alignment
 from xclipt.backbones.backbone import BackboneIdentity
 from xclipt.data.dataset import Dataset
@@ -109,7 +114,10 @@ def align(
             refused[request.language] = error
             continue
         similarity = measure_similarity(
-            workspace, alignment.pairs, request.text_language, request.partner_language
+            workspace,
+            *caption_sides(alignment.pairs),
+            request.text_language,
+            request.partner_language,
         )
         path = store_alignment(workspace.directory, alignment, similarity)
         rows.append(LanguageAlignment(request.language, alignment, similarity, path))
@@ -128,6 +136,8 @@ def align(
         backbone=workspace.backbone.identity,
         rows=tuple(rows),
         refused=refused,
-        english=measure_similarity(workspace, reference.pairs) if reference else None,
+        english=(
+            measure_similarity(workspace, *caption_sides(reference.pairs)) if reference else None
+        ),
         english_is_itself=reference is not None and reference.itself,
     )

@@ -85,17 +85,20 @@ def pair_similarity(texts: Tensor, partners: Tensor, partner_index: Tensor) -> P
 
 def measure_similarity(
     workspace: Workspace,
-    pairs: Sequence[CaptionPair],
+    texts: Sequence[str],
+    partners: Sequence[str],
     text_language: str = "en",
     partner_language: str = "en",
 ) -> PairSimilarity:
-    """The similarity of pairs in the frozen tower; features are kept in the artifact directory."""
-    partners = [pair.partner or "" for pair in pairs]
+    """The similarity of texts and their partners in the frozen tower.
+
+    Features are kept in the artifact directory.
+    """
     row = {partner: i for i, partner in enumerate(dict.fromkeys(partners))}
-    texts = workspace.encode_texts([pair.text for pair in pairs], language=text_language)
+    features = workspace.encode_texts(texts, language=text_language)
     partner_features = workspace.encode_texts(list(row), language=partner_language)
     partner_index = torch.tensor([row[partner] for partner in partners])
-    return pair_similarity(texts, partner_features, partner_index)
+    return pair_similarity(features, partner_features, partner_index)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class EnglishReference:
 
     pairs: tuple[CaptionPair, ...]
     itself: bool
+
+
+def caption_sides(pairs: Sequence[CaptionPair]) -> tuple[list[str], list[str]]:
+    """The texts of pairs, and their partners."""
+    return [pair.text for pair in pairs], [pair.partner or "" for pair in pairs]
 
 
 def english_reference(

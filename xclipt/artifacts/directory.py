@@ -10,6 +10,8 @@
     deltas/mul/NAME/                     the same of a delta that was taught several languages
     translations/SOURCE-TARGET/TRANSLATOR/   translator.yaml and shards of JSON lines
     alignments/LANG/NAME/                pairs of texts: manifest.yaml and pairs-HASH.jsonl
+    parallel/LANG/KEY/                   sentences and their English: pairs.yaml, pairs.tsv and
+                                         offsets.npy, named by what they were read from
     features/SPACE/*.safetensors         features of pictures and captions, by content
     features/pairs-HASH/*.npy            features of sentence pairs' English sides, by number
     indexes/FOLDER-BACKBONE.safetensors  features of a searched folder's pictures, by file

@@ -1,5 +1,6 @@
 """``xclipt align``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +15,13 @@ from xclipt.cli.options import (
     Download,
     Floor,
     Languages,
+    ParallelSources,
     SplitSeed,
     TrainingSplit,
     TranslationsOf,
     common_options,
     reading_options,
+    refuse_beside_parallel,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.cli.wording import worded_error
@@ -26,15 +29,24 @@ from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
-    from xclipt.alignment.align import AlignmentReport, LanguageAlignment
+    from xclipt.alignment.align import LanguageAlignment
+    from xclipt.alignment.similarity import PairSimilarity
+
+_OF_CAPTIONS = (
+    *("routine", "dataset", "split", "floor", "translations", "allow_missing", "caption"),
+    *("download", "split_seed"),
+)
+"""What has no meaning for parallel sentences."""
 
 
 @common_options
 @reading_options
 def align_command(
+    context: typer.Context,
     common: CommonOptions,
     reading: Reading,
     lang: Languages = "all",
+    parallel: ParallelSources = None,
     routine: Annotated[
         str,
         typer.Option(
@@ -47,7 +59,11 @@ def align_command(
     split: TrainingSplit = "full",
     shots: Annotated[
         str | None,
-        typer.Option("--shots", help="Pictures, one caption each; or all (default: up to 1,000)."),
+        typer.Option(
+            "--shots",
+            help="Pictures, one caption each, or pairs of --parallel; or all (default: up to "
+            "1,000).",
+        ),
     ] = None,
     floor: Floor = None,
     translations: TranslationsOf = None,
@@ -67,7 +83,10 @@ def align_command(
 ) -> None:
     """Build the pairs that train-delta trains on, and measure how far apart they are without it.
 
-    Example: xclipt align --lang fr,de --routine 1 --plot pairs.png
+    With --parallel: how far apart the two sides of parallel sentences are.
+
+    Examples: xclipt align --lang fr,de --routine 1 --plot pairs.png;
+    xclipt align --lang te --parallel en-te.tsv
     """
     from xclipt.alignment.align import align
     from xclipt.alignment.build import AlignmentRequest
@@ -78,6 +97,10 @@ def align_command(
         raise UsageError(f"--routine {routine}: choose 1, 2 or 3")
     if plot:
         check_plot_path(plot)
+    if parallel:
+        refuse_beside_parallel(context, *_OF_CAPTIONS)
+        _align_sentences(common, reading, lang, parallel, shots, plot)
+        return
     # The paper's split is a number of shots; elsewhere a thousand make figures that compare.
     usual = 50 if split == "paper" else 1000
     with Invocation(common, create=True) as run:
@@ -107,24 +130,54 @@ def align_command(
         refused = {language: worded_error(why) for language, why in report.refused.items()}
         print_json({"command": "align", **report.as_json(), "refused": refused})
         return
-    print_table(_table(report))
+    split_named = f", split {report.split}" if report.split else ""
+    title = f"{report.dataset}{split_named}: routine {report.routine}, before any training"
+    print_table(_table(title, report.similarities()))
     if report.english_is_itself:
         print_line("en is each English caption with itself: the upper bound by construction")
     for row in report.rows:
         print_line(f"{row.language}: {_remark(row)}")
 
 
-def _table(report: "AlignmentReport") -> Table:
-    split = f", split {report.split}" if report.split else ""
-    table = Table(
-        title=f"{report.dataset}{split}: routine {report.routine}, before any training",
-        title_justify="left",
-    )
+def _align_sentences(
+    common: CommonOptions,
+    reading: Reading,
+    lang: str,
+    parallel: list[str],
+    shots: str | None,
+    plot: Path | None,
+) -> None:
+    from xclipt.alignment.sentences import align_sentences
+    from xclipt.parallel.sources import ParallelRequest
+    from xclipt.report.plots import write_alignment_plot
+
+    if lang == "all":
+        raise UsageError("--lang: name the language of --parallel, or several with commas")
+    with Invocation(common, create=True) as run:
+        requests = [
+            ParallelRequest(tuple(parallel), language, common.seed, reading)
+            for language in run.languages(lang, [])
+        ]
+        number = 1000 if shots is None else number_or_all("--shots", shots)
+        report = align_sentences(run.workspace, requests, number, up_to=shots is None)
+        title = f"{report.source}: sentences and their English, before any training"
+        if plot:
+            write_alignment_plot(plot, title, report.similarities())
+    if common.json:
+        print_json({"command": "align", **report.as_json()})
+        return
+    print_table(_table(title, report.similarities()))
+    for row in report.rows:
+        print_line(f"{row.language}: {row.pairs.folder}")
+
+
+def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("language")
     for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
         table.add_column(column, justify="right")
     table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)
-    for language, pairs in report.similarities():
+    for language, pairs in similarities:
         low, high = pairs.ci95
         table.add_row(
             language,

@@ -115,6 +115,35 @@ Floor = Annotated[
 ]
 
 
+ParallelSources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parallel",
+        help="Parallel sentences in place of captions: TSV or CSV, one of two files of lines "
+        "(corpus.en beside corpus.te), TMX, JSON lines, parquet, .gz, or owner/name on the hub; "
+        "may be repeated. de=FILE is for German alone.",
+    ),
+]
+
+
+def refuse_beside_parallel(context: typer.Context, *names: str) -> None:
+    """Refuse options that are for captions, where ``--parallel`` was given.
+
+    Args:
+        context: The command's.
+        names: Their parameters' names.
+
+    Raises:
+        UsageError: One of them was given too; it would be ignored.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise UsageError(
+                "is for captions, and --parallel names sentences; leave it out", field=name
+            )
+
+
 @dataclass(frozen=True)
 class CommonOptions:
     """What every command takes; spliced into a command's signature by :func:`common_options`."""
@@ -181,7 +210,8 @@ _READING = {
     "caption_lang": "The language of captions in own data that does not name it.",
     "encoding": "Encoding of own text files that are not Unicode, such as cp1252.",
     "columns": "Which column is what, where a table leaves it open: image=NAME,caption=NAME, also "
-    "language, split, or a language's code.",
+    "language, split, or a language's code (of parallel sentences: en=NAME,te=NAME, or their "
+    "numbers).",
 }
 
 

@@ -27,9 +27,11 @@ def status_command(common: CommonOptions) -> None:
     Example: xclipt status --artifacts xclipt-artifacts
     """
     from xclipt.data.registry import data_at_hand
+    from xclipt.parallel.store import kept_pairs
 
     directory = Invocation(common).existing
     deltas = directory.deltas()
+    parallel = kept_pairs(directory)
     data = data_at_hand(data_root(common))
     if common.json:
         print_json(
@@ -38,6 +40,15 @@ def status_command(common: CommonOptions) -> None:
                 "artifacts": str(directory.root),
                 "backbone": vars(directory.backbone),
                 "data": [vars(entry) for entry in data],
+                "parallel": [
+                    {
+                        "language": pairs.language,
+                        "source": pairs.source,
+                        "pairs": len(pairs),
+                        "path": str(pairs.folder),
+                    }
+                    for pairs in parallel
+                ],
                 "deltas": [_as_json(delta) for delta in deltas],
             }
         )
@@ -48,6 +59,8 @@ def status_command(common: CommonOptions) -> None:
         f"backbone   {backbone.id} ({backbone.revision}), fingerprint {backbone.fingerprint[:12]}"
     )
     print_line("data       " + "; ".join(f"{e.name} ({', '.join(e.languages)})" for e in data))
+    for pairs in parallel:
+        print_line(f"sentences  {pairs.language}: {len(pairs):,} pairs of {pairs.source}")
     if deltas:
         print_table(_table(deltas))
     else:

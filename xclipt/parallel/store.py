@@ -25,6 +25,7 @@ from xclipt.progress import Progress
 FORMAT = 1
 CARD = "pairs.yaml"
 _PAIRS, _OFFSETS = "pairs.tsv", "offsets.npy"
+_REMEDY = "delete the folder, and its sources are read again"
 _KEY_BYTES = 16
 _MEGABYTE = 1 << 20
 _OFFSETS_IN_MEMORY = 1 << 16
@@ -128,7 +129,7 @@ def store_pairs(
 
     Raises:
         UsageError: A source is not there, is malformed, or holds no pairs of the language.
-        XcliptError: The directory cannot be written to.
+        XcliptError: The directory cannot be written to, or what is there is damaged.
     """
     with blaming_what_was_named():
         sources = open_sources(request)
@@ -147,21 +148,33 @@ def store_pairs(
     else:
         card = _read_card(folder)
         progress.note(_said(name, request.language, card, "read before"))
-    return open_pairs(folder, name)
-
-
-def open_pairs(folder: Path, source: str | None = None) -> StoredPairs:
-    """The pairs of a folder that :func:`store_pairs` made.
-
-    Args:
-        folder: The folder.
-        source: What manifests call their source now; as when they were read, without.
-
-    Raises:
-        XcliptError: It is damaged.
-    """
     if problem := check_pairs(folder):
         raise XcliptError(f"{folder}: {problem}")
+    return _opened(folder, name)
+
+
+def kept_pairs(directory: ArtifactDirectory) -> list[StoredPairs]:
+    """All pairs that were kept, by language; what is damaged is left to ``verify``."""
+    found = []
+    for card in sorted(directory.root.glob(f"parallel/*/*/{CARD}")):
+        with suppress(XcliptError, OSError, ValueError):
+            found.append(_opened(card.parent))
+    return found
+
+
+def check_pairs(folder: Path) -> str:
+    """What is wrong with stored pairs, and the remedy; empty where nothing is."""
+    try:
+        card = _read_card(folder)
+        for file, known in ((_PAIRS, card["sha256"]), (_OFFSETS, card["offsets"])):
+            if file_key(folder / file).hex() != known:
+                return f"{file} is not what was written; {_REMEDY}"
+    except (XcliptError, OSError) as error:
+        return f"cannot be read ({error}); {_REMEDY}"
+    return ""
+
+
+def _opened(folder: Path, source: str | None = None) -> StoredPairs:
     card = _read_card(folder)
     return StoredPairs(
         folder,
@@ -171,20 +184,6 @@ def open_pairs(folder: Path, source: str | None = None) -> StoredPairs:
         range(card["pairs"]),
         card["sha256"],
     )
-
-
-def check_pairs(folder: Path) -> str:
-    """What is wrong with stored pairs, and the remedy; empty where nothing is."""
-    remedy = "delete the folder, they are read again"
-    try:
-        card = _read_card(folder)
-        sums = {_PAIRS: card["sha256"], _OFFSETS: card["offsets"]}
-        for file, known in sums.items():
-            if file_key(folder / file).hex() != known:
-                return f"{file} is not what was written; {remedy}"
-    except (XcliptError, OSError) as error:
-        return f"cannot be read ({error}); {remedy}"
-    return ""
 
 
 def _key(request: ParallelRequest, sources: Sequence[Source], content: Sequence[str]) -> str:

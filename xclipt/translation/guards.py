@@ -25,6 +25,7 @@ _SCRIPTS = {
     "Kore": ("Hangul", "Han"),
 }
 _ALSO_LATIN = frozenset(("az", "bs", "sr", "tk", "uz"))
+_WORD = regex.compile(r"\w+")
 _WORDS_AGAIN = regex.compile(r"\b(\w+(?:\W+\w+){0,5}?)(?:\W+\1\b){2,}")
 _CHARACTERS_AGAIN = regex.compile(r"([^\W\d]{2,12}?)\1{3,}|([^\W\d])\2{5,}")
 
@@ -58,8 +59,12 @@ def is_copied(source_text: str, text: str) -> bool:
 
     A single word may well be the same in two languages (pizza, taxi), so that does not count.
     """
-    words = regex.findall(r"\w+", text.casefold())
-    return len(words) > 1 and words == regex.findall(r"\w+", source_text.casefold())
+    folded, source_folded = text.casefold(), source_text.casefold()
+    first, source_first = _WORD.search(folded), _WORD.search(source_folded)
+    if not (first and source_first) or first[0] != source_first[0]:
+        return False  # as nearly always, and then the rest need not be looked at
+    words = _WORD.findall(folded)
+    return len(words) > 1 and words == _WORD.findall(source_folded)
 
 
 def length_ratio(source_text: str, text: str) -> float:
@@ -76,8 +81,8 @@ def is_in_script(text: str, language: str) -> bool:
 
     Text without letters, such as a number, is in every script.
     """
-    letters = len(regex.findall(r"\p{L}", text))
-    return 2 * len(_expected(language).findall(text)) >= letters
+    letters = sum(map(str.isalpha, text))
+    return 2 * sum(map(len, _expected(language).findall(text))) >= letters
 
 
 def is_repetitive(text: str) -> bool:
@@ -86,10 +91,17 @@ def is_repetitive(text: str) -> bool:
     Within a word, two to twelve letters must come four times, or one letter six times.
     """
     folded = text.casefold()
-    return bool(_WORDS_AGAIN.search(folded) or _CHARACTERS_AGAIN.search(folded))
+    words = _WORD.findall(folded)
+    # What cannot match is not searched: a word must come three times, or letters within one.
+    return bool(
+        (len(words) - len(set(words)) > 1 and _WORDS_AGAIN.search(folded))
+        or any(len(w) - len(set(w)) > 4 and _CHARACTERS_AGAIN.search(w) for w in words)
+    )
 
 
 def _letters(text: str) -> float:
+    if text.isascii():
+        return len(text)
     return len(text) + sum((worth - 1) * len(kind.findall(text)) for kind, worth in _LETTERS_IN)
 
 
@@ -100,4 +112,4 @@ def _expected(language: str) -> "regex.Pattern[str]":
     if language in _ALSO_LATIN:
         names = (*names, "Latn", "Cyrl")
     one_of = "".join(rf"\p{{Script={name}}}" for name in names)
-    return regex.compile(rf"(?=\p{{L}})[{one_of}]")
+    return regex.compile(rf"(?:(?=\p{{L}})[{one_of}])+")
