@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xclipt.alignment.store import check_alignment
 from xclipt.artifacts.directory import CURRENT, INTERRUPTED, MARK, ArtifactDirectory, StoredDelta
+from xclipt.artifacts.feature_rows import read_chunk
 from xclipt.artifacts.features import read_shard
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, repeated_facts
 from xclipt.backbones.registry import blueprint
@@ -157,6 +158,9 @@ def _dangling(folder: Path) -> list[Path]:
 
 
 def _features(path: Path) -> str:
+    if path.suffix == ".npy":
+        sound = read_chunk(path) is not None
+        return "" if sound else "is not what was written; delete it, it is computed again"
     if path.suffix != ".safetensors":
         return "nothing refers to it; delete it"
     try:

@@ -8,15 +8,17 @@ asked for, so that a training which is taken up sees the numbers of one that was
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash, sweep, write_with
 from xclipt.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 512
 
@@ -43,7 +45,7 @@ class FeatureRows:
         folder: Path,
         rows: int,
         dim: int,
-        compute: Callable[[range], Tensor],
+        compute: "Callable[[range], Tensor]",
         progress: Progress,
     ) -> None:
         self._folder, self._rows, self._dim = folder, rows, dim
@@ -55,8 +57,10 @@ class FeatureRows:
         if folder.is_dir():
             sweep(folder)
 
-    def __getitem__(self, rows: Sequence[int]) -> Tensor:
+    def __getitem__(self, rows: Sequence[int]) -> "Tensor":
         """Features ``(len(rows), dim)`` of the rows of these numbers."""
+        import torch  # verify reads chunks without it
+
         taken = [self._chunk(row // CHUNK)[row % CHUNK] for row in rows]
         return torch.from_numpy(np.stack(taken))
 
@@ -96,7 +100,7 @@ def read_chunk(path: Path, *, hashed: bool = True) -> NDArray[np.float32] | None
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, EOFError, ValueError):
         return None
     sound = array.dtype == np.float32
     if hashed:

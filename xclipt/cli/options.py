@@ -49,14 +49,6 @@ DATASET_HELP = (
     "Excel, ...), or owner/name on the hub."
 )
 DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET_HELP)]
-ParallelSources = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--parallel",
-        help="Sentences and their translations, without pictures: TSV, CSV, TMX, JSONL, parquet, a "
-        "pair of line files (corpus.en beside corpus.te), or owner/name on the hub; repeatable.",
-    ),
-]
 Caption = Annotated[
     int | None,
     typer.Option(
@@ -119,7 +111,7 @@ ParallelSources = Annotated[
     list[str] | None,
     typer.Option(
         "--parallel",
-        help="Parallel sentences in place of captions: TSV or CSV, one of two files of lines "
+        help="Parallel sentences, without pictures: TSV or CSV, one of two files of lines "
         "(corpus.en beside corpus.te), TMX, JSON lines, parquet, .gz, or owner/name on the hub; "
         "may be repeated. de=FILE is for German alone.",
     ),

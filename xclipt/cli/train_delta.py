@@ -29,6 +29,7 @@ from xclipt.cli.options import (
     common_options,
     delta_options,
     reading_options,
+    refuse_beside_parallel,
 )
 from xclipt.cli.terminal import (
     delta_table,
@@ -38,7 +39,6 @@ from xclipt.cli.terminal import (
     size_cells,
     validation_cells,
 )
-from xclipt.cli.wording import option
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -48,10 +48,18 @@ if TYPE_CHECKING:
     from xclipt.training.request import TrainingRequest
 
 
+_OF_CAPTIONS = (
+    *("split", "split_seed", "allow_missing", "caption", "download", "floor", "translations"),
+    *("text", "partner_captions", "contrastive_loss", "sentence_weight", "pairs"),
+)
+"""What has no meaning for parallel sentences alone."""
+
+
 @common_options
 @reading_options
 @delta_options
 def train_delta_command(
+    context: typer.Context,
     common: CommonOptions,
     reading: Reading,
     *,
@@ -386,14 +394,14 @@ def train_delta_command(
         start=start,
     )
 
-    alone = parallel is not None and dataset is None
+    alone = bool(parallel) and dataset is None
     taken: int | None = 0
     if alone:
-        _refuse_of_pictures(split=split, text=text, floor=floor, caption=caption, pairs=pairs)
+        refuse_beside_parallel(context, *_OF_CAPTIONS)
         wanted = number_or_all("--shots", shots or "all")
     else:
-        none = parallel is not None and shots == "0"
-        taken = 0 if none else number_or_all("--shots", shots or "50")
+        if not (parallel and shots == "0"):
+            taken = number_or_all("--shots", shots or "50")
         wanted = number_or_all("--pairs", pairs)
     sentences = Parallel(tuple(parallel), wanted, validate_on, reading) if parallel else None
 
@@ -442,16 +450,6 @@ def train_delta_command(
         print_json({"command": "train-delta", "deltas": [_as_json(delta) for delta in deltas]})
     else:
         print_table(_table(deltas))
-
-
-def _refuse_of_pictures(**given: object) -> None:
-    """Refuse options that say something of captioned pictures, where there are none."""
-    for name, value in given.items():
-        if value not in (None, "all"):
-            raise UsageError(
-                f"{option(name)}: is for captions with pictures; leave it out, or name them with "
-                "--dataset"
-            )
 
 
 def _print_plan(

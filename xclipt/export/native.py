@@ -193,9 +193,9 @@ def _measured(validation: Mapping[str, Any], held_out: str) -> str:
     if "mean_R@1" not in validation:
         return "Nothing: it was trained without validation pictures. Run `xclipt eval`."
     return (
-        f"Mean R@1 of both directions on the {held_out}, by which its best step was chosen: {validation['mean_R@1']:.1f} %, without "
-        f"the delta {validation['base_mean_R@1']:.1f} %. It leans to the high side; `xclipt eval` "
-        "measures on pictures that it has not seen."
+        f"Mean R@1 of both directions on the {held_out}, by which its best step was chosen: "
+        f"{validation['mean_R@1']:.1f} %, without the delta {validation['base_mean_R@1']:.1f} %. "
+        "It leans to the high side; `xclipt eval` measures on pictures that it has not seen."
     )
 
 

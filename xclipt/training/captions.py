@@ -74,19 +74,38 @@ class HeldOut:
     language: str
 
 
+def choose_pairs(
+    workspace: Workspace, dataset: Dataset, request: TrainingRequest
+) -> list[AlignmentSet]:
+    """The pairs to train on, an entry a language; none in them where pictures only validate.
+
+    Raises:
+        XcliptError: The data does not hold what is asked.
+    """
+    pairs = request.alignment
+    _require_split(dataset, pairs.split)
+    if pairs.shots == 0:
+        return [_none(dataset, replace(pairs, language=one)) for one in request.languages]
+    if request.joint:
+        return build_joint(workspace, dataset, pairs, request.joint)
+    return [build_alignment(workspace, dataset, pairs)]
+
+
 def prepare_captions(
     workspace: Workspace,
     dataset: Dataset,
+    alignments: Sequence[AlignmentSet],
     request: TrainingRequest,
     *,
     spec: DeltaSpec,
     seen: Sequence[str],
 ) -> PreparedCaptions:
-    """Choose pairs and validation pictures, and encode what stays frozen.
+    """Choose validation pictures, and encode what stays frozen.
 
     Args:
         workspace: Where features are kept.
         dataset: Where captions and pictures are.
+        alignments: The pairs to train on, as :func:`choose_pairs` gives them.
         request: What is to be trained; its recipe is the backbone's.
         spec: The delta.
         seen: Keys of pictures that what the training begins from has seen.
@@ -95,13 +114,6 @@ def prepare_captions(
         XcliptError: The data does not hold what is asked.
     """
     pairs, recipe = request.alignment, request.recipe
-    _require_split(dataset, pairs.split)
-    if pairs.shots == 0:
-        alignments = [_none(dataset, replace(pairs, language=one)) for one in request.languages]
-    elif request.joint:
-        alignments = build_joint(workspace, dataset, pairs, request.joint)
-    else:
-        alignments = [build_alignment(workspace, dataset, pairs)]
     held = [
         hold_out(workspace.directory, dataset, alignment, request.validation_pictures)
         for alignment in alignments

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import xclipt
+from xclipt.alignment.build import AlignmentSet
 from xclipt.artifacts.manifest import TrainingData
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.kind import DeltaSpec
-from xclipt.training.captions import prepare_captions
+from xclipt.parallel.store import StoredPairs
+from xclipt.training.best_start import MOST_TRIED_ON, with_best_start
+from xclipt.training.captions import choose_pairs, prepare_captions
 from xclipt.training.loop import ValidationSet
 from xclipt.training.pairs import TrainingPairs
 from xclipt.training.request import TrainingRequest
-from xclipt.training.sentences import SentencePairs, prepare_sentences
+from xclipt.training.sentences import SentencePairs, prepare_sentences, store_sentences
 from xclipt.training.warm_start import AUTO, WarmStart, WarmStarts
 from xclipt.workspace import Workspace
 
@@ -61,6 +64,11 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
     request = replace(request, recipe=recipe)
     source = request.source(dataset)
     name = request.delta_name(dataset.name if dataset else None)
+    alignments = choose_pairs(workspace, dataset, request) if dataset else []
+    stored = store_sentences(workspace, request)
+    tried = [*_some_sentences(stored), *_some_captions(alignments)]
+    request = with_best_start(workspace, request, name, tried)
+    recipe = request.recipe
     folder = directory.delta_folder(request.language, name)
     starts = WarmStarts(directory, backbone.warm_start)
     spec = request.delta_spec(starts).counted(backbone.tokenizer)
@@ -72,13 +80,12 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
     seen = start.pictures if start else ()
     captions = sentences = None
     if dataset is not None:
-        captions = prepare_captions(workspace, dataset, request, spec=spec, seen=seen)
+        captions = prepare_captions(workspace, dataset, alignments, request, spec=spec, seen=seen)
     if request.parallel:
         sentences = prepare_sentences(
             workspace,
+            stored,
             request.parallel,
-            request.languages,
-            seed=request.seed,
             spec=spec,
             frozen=recipe.teacher == "frozen",
             hold_out=captions is None or not captions.validation,
@@ -128,6 +135,20 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
             }
         ),
     )
+
+
+def _some_sentences(stored: Sequence[StoredPairs]) -> Iterator[tuple[str, str, str]]:
+    """The last of each language: those that would be held out."""
+    for one in stored:
+        for pair in one[max(0, len(one) - MOST_TRIED_ON) :]:
+            yield pair.text, one.language, pair.english
+
+
+def _some_captions(alignments: Sequence[AlignmentSet]) -> Iterator[tuple[str, str, str]]:
+    for one in alignments:
+        for pair in one.pairs[:MOST_TRIED_ON]:
+            if pair.partner is not None:
+                yield pair.text, one.request.language, pair.partner
 
 
 def _without_pictures(source: str, seen: Sequence[str]) -> TrainingData:

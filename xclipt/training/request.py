@@ -15,6 +15,7 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import PartialSpec
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import SEVERAL
+from xclipt.training.losses import ALIGNMENTS
 from xclipt.training.recipe import DEFAULT, Recipe
 from xclipt.training.warm_start import WarmStarts
 
@@ -89,6 +90,18 @@ class TrainingRequest:
                 "sentence pairs are what people wrote in both languages: routine 1",
                 field="routine",
                 value=self.alignment.routine or "none",
+            )
+        if self.parallel and ALIGNMENTS[self.recipe.align_loss].moves_partner_alone:
+            raise UsageError(
+                f"`align_loss={self.recipe.align_loss}` is of pictures, which sentence pairs lack",
+                field="align_loss",
+                value=self.recipe.align_loss,
+            )
+        if self.parallel and not self.recipe.align_weight:
+            raise UsageError(
+                "without alignment nothing is learnt of sentence pairs",
+                field="align_weight",
+                value=0,
             )
         if self.alignment.shots == 0 and not self.parallel:
             raise XcliptError("must be at least 1, or all", field="shots", value=0)

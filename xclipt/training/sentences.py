@@ -13,7 +13,7 @@ from xclipt.parallel.sources import ParallelRequest
 from xclipt.parallel.store import StoredPairs, store_pairs
 from xclipt.training.loop import ValidationSet
 from xclipt.training.pairs import PairBatch
-from xclipt.training.request import Parallel
+from xclipt.training.request import Parallel, TrainingRequest
 from xclipt.workspace import Workspace
 
 _HELD_OUT_SHARE = 10
@@ -28,7 +28,6 @@ class SentencePairs:
     Attributes:
         stored: All pairs of their source, in the order that the seed gives them.
         count: The first so many are trained on.
-        language: ISO 639-1 code.
         spec: The delta's, which may put a text before every sentence.
         workspace: Whose tokenizer reads them.
         features: What the frozen tower makes of the English sentences.
@@ -37,7 +36,6 @@ class SentencePairs:
 
     stored: StoredPairs
     count: int
-    language: str
     spec: DeltaSpec
     workspace: Workspace
     features: FeatureRows
@@ -51,7 +49,7 @@ class SentencePairs:
         pairs = [self.stored[row] for row in rows]
         tokens, prompted = self.workspace.backbone.tokenizer, self.spec.prompted
         return PairBatch(
-            tokens=tokens([prompted(pair.text) for pair in pairs], self.language),
+            tokens=tokens([prompted(pair.text) for pair in pairs], self.stored.language),
             partner_tokens=tokens([prompted(pair.english) for pair in pairs], "en"),
             partner_features=self.features[rows] if self.frozen else None,
         )
@@ -68,9 +66,9 @@ class SentencePairs:
         tokens, texts = self.workspace.backbone.tokenizer, [pair.text for pair in pairs]
         return ValidationSet(
             images=self.features[[*english.values()]],
-            tokens=tokens([*map(self.spec.prompted, texts)], self.language),
+            tokens=tokens([*map(self.spec.prompted, texts)], self.stored.language),
             picture_index=torch.tensor([number[pair.english] for pair in pairs]),
-            unprompted=tokens(texts, self.language) if self.spec.hard_prompt else None,
+            unprompted=tokens(texts, self.stored.language) if self.spec.hard_prompt else None,
             of_sentences=True,
         )
 
@@ -84,46 +82,52 @@ class PreparedSentences:
     data: SentenceData
 
 
+def store_sentences(workspace: Workspace, request: TrainingRequest) -> list[StoredPairs]:
+    """Read, screen and keep the pairs of each language; none where the request has no sources.
+
+    Raises:
+        XcliptError: A source cannot be read, or holds no pairs of a language.
+    """
+    parallel = request.parallel
+    if parallel is None:
+        return []
+    return [
+        store_pairs(
+            workspace.directory,
+            ParallelRequest(parallel.sources, language, request.seed, parallel.reading),
+            workspace.progress,
+        )
+        for language in request.languages
+    ]
+
+
 def prepare_sentences(
     workspace: Workspace,
+    sources: Sequence[StoredPairs],
     parallel: Parallel,
-    languages: Sequence[str],
     *,
-    seed: int,
     spec: DeltaSpec,
     frozen: bool,
     hold_out: bool,
 ) -> PreparedSentences:
-    """Read, screen and store sentence pairs, and hold some out.
+    """Choose which pairs are trained on, and hold some out.
 
     Args:
-        workspace: Where they are stored.
-        parallel: Which pairs.
-        languages: The languages that are taught.
-        seed: Decides which are drawn.
+        workspace: Where features are kept.
+        sources: All pairs of each language, as :func:`store_sentences` gives them.
+        parallel: How many of them.
         spec: The delta's.
         frozen: The teacher is: the English sentences' features are kept.
         hold_out: Hold some out to validate on.
 
     Raises:
-        XcliptError: A source cannot be read, or holds fewer pairs than are asked for.
+        XcliptError: A source holds fewer pairs than are asked for.
     """
-    sources = [
-        store_pairs(
-            workspace.directory,
-            ParallelRequest(parallel.sources, language, seed, parallel.reading),
-            workspace.progress,
-        )
-        for language in languages
-    ]
     trained, held = [], []
-    for language, stored in zip(languages, sources, strict=True):
+    for stored in sources:
         count, rest = _divide(stored, parallel, hold_out)
-        trained.append(
-            SentencePairs(
-                stored, count, language, spec, workspace, _features(workspace, stored), frozen
-            )
-        )
+        features = _features(workspace, stored)
+        trained.append(SentencePairs(stored, count, spec, workspace, features, frozen))
         held.append(trained[-1].validation(rest))
     return PreparedSentences(
         pairs=tuple(trained),
@@ -131,9 +135,9 @@ def prepare_sentences(
         data=SentenceData(
             source=", ".join(dict.fromkeys(stored.source for stored in sources)),
             asked=parallel.pairs,
-            pairs={part.language: len(part) for part in trained},
-            sha256={part.language: part.stored.sha256 for part in trained},
-            left_out={part.language: dict(part.stored.left_out) for part in trained},
+            pairs={part.stored.language: len(part) for part in trained},
+            sha256={part.stored.language: part.stored.sha256 for part in trained},
+            left_out={part.stored.language: dict(part.stored.left_out) for part in trained},
             held_out=sum(len(part.tokens) for part in held if part),
         ),
     )
