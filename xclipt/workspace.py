@@ -2,7 +2,7 @@
 
 import reprlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from xclipt.data.pictures import find_broken
 from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, text_key
+from xclipt.languages import name as language_name
 from xclipt.progress import Progress, Silent
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,6 +39,7 @@ class Workspace:
     directory: ArtifactDirectory
     backbone: Backbone
     progress: Progress
+    _remarked: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def encode_pictures(self, paths: Sequence[Path]) -> EncodedPictures:
         """Features of picture files, from the cache where their content is known.
@@ -85,6 +87,7 @@ class Workspace:
             XcliptError: The delta is damaged or does not fit.
             NonFiniteError: Backbone or delta make no numbers of a caption: whose, and of which.
         """
+        self.note_language(language)
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
         whose = f"{delta.manifest.language}/{delta.manifest.name}" if delta else None
         if prompt is not None:
@@ -124,6 +127,26 @@ class Workspace:
             except NonFiniteError:
                 delta = None
         return self.backbone.not_finite(reprlib.repr(text), delta)
+
+    def language_remark(self, language: str | None) -> str | None:
+        """What there is to say once of a language that the text tower takes for English.
+
+        Args:
+            language: ISO 639-1 code.
+        """
+        if language in self._remarked or not self.backbone.tokenizer.takes_for_english(language):
+            return None
+        assert language is not None
+        self._remarked.add(language)
+        return (
+            f"'{language}' ({language_name(language)}): {self.backbone.identity.id} is told the "
+            "language of a text and has no token for this one, so that it gets English's"
+        )
+
+    def note_language(self, language: str | None) -> None:
+        """Remark once on a language that the text tower takes for English."""
+        if remark := self.language_remark(language):
+            self.progress.note(remark)
 
     def note_cut(
         self, source: str, texts: Iterable[tuple[Sequence[str], DeltaSpec | None]]

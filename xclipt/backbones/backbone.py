@@ -84,6 +84,10 @@ class CaptionTokenizer:
         """The token of an ISO 639-1 code, where the tower is told of languages and knows it."""
         return self.languages.get(flores_code(language)) if language and self.languages else None
 
+    def takes_for_english(self, language: str | None) -> bool:
+        """Whether the tower is told of languages, and has no token for this one."""
+        return bool(language and self.languages) and self.language_token(language) is None
+
     def told(self, language: str) -> Any:
         """The tokenizer that by itself takes texts for the language's, where the tower is told."""
         if self.language_token(language) is None:
