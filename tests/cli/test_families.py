@@ -96,9 +96,10 @@ def through_the_commands(tmp_path, data, family, kinds, formats):
 
     source = ("--lang", "fr", "--dataset", data)
     for kind in kinds:
-        train = ("train-delta", *source, "--shots", "10", *KINDS[kind], "--backbone", model)
-        (planned,) = run(*train, "--epochs", "1", "--dry-run")["deltas"]
-        (delta,) = run(*train, "--epochs", "1", "--even-if-worse")["deltas"]
+        train = ("train-delta", *source, "--backbone", model, *KINDS[kind], "--name", kind)
+        train = (*train, "--shots", "10", "--epochs", "1")
+        (planned,) = run(*train, "--dry-run")["deltas"]
+        (delta,) = run(*train, "--even-if-worse")["deltas"]
         assert delta["trainable_parameters"] == planned["trainable_parameters"] > 0
         assert delta["backbone_parameters"] == planned["backbone_parameters"]
         rows = run("eval", *source, "--split", "full")["rows"]
