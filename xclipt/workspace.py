@@ -186,6 +186,7 @@ def open_workspace(
     progress: Progress | None = None,
     *,
     backbone: str | None = None,
+    image_tower: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
     create: bool = False,
@@ -200,6 +201,8 @@ def open_workspace(
         root: The directory.
         progress: Told of what takes long.
         backbone: Name, hub id or folder; ``None`` is the directory's own, or the default.
+        image_tower: Hub id or folder of the image tower that belongs to a text tower which was
+            published by itself; ``None`` is the directory's own, or the one that is known.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         create: Make the directory when it is not there.
@@ -211,7 +214,13 @@ def open_workspace(
     if not create:
         ArtifactDirectory.open(root)
     backbone = backbone_name(root, backbone)
-    loaded = load_backbone(backbone, choose_device(device), choose_dtype(dtype), progress)
+    loaded = load_backbone(
+        backbone,
+        choose_device(device),
+        choose_dtype(dtype),
+        progress,
+        image_tower or _own_image_tower(root, backbone),
+    )
     directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
     if made:
         progress.note(f"Made {root} on backbone {loaded.identity.id}")
@@ -228,6 +237,14 @@ def backbone_name(root: Path, asked: str | None) -> str:
         return asked or BUILTIN
     known = ArtifactDirectory.open(root)
     return asked or known.backbone.id
+
+
+def _own_image_tower(root: Path, backbone: str) -> str | None:
+    """The image tower that the directory's backbone was named with, if it is this backbone."""
+    if not ArtifactDirectory.is_at(root):
+        return None
+    known = ArtifactDirectory.open(root).backbone
+    return known.image_tower if known.id in (backbone, str(Path(backbone).resolve())) else None
 
 
 def choose_dtype(name: str) -> torch.dtype:

@@ -62,7 +62,7 @@ def test_the_published_format_of_today_and_before(tmp_path):
 def test_what_is_missing_is_named(tmp_path):
     write_pair(tmp_path)
     shutil.rmtree(tmp_path / "image")
-    with pytest.raises(XcliptError, match="publishes the text tower by itself; put the CLIP"):
+    with pytest.raises(XcliptError, match="publishes the text tower by itself; name the CLIP"):
         load(tmp_path)
     write_clip_vision(tmp_path / "image", dim=6)
     with pytest.raises(XcliptError, match="the text tower has 8 dimensions, the image tower 6"):

@@ -122,8 +122,8 @@ _TYPES: Mapping[str, _Type] = {
         published=replace(
             _PUBLISHED,
             older_names={"encoder.layers.": "encoder.layer."},
-            checked="Checked with PEFT 0.18 and 0.21 on transformers 5.24 (before 5 the modules have "
-            "other names)",
+            checked="Checked with PEFT 0.18 and 0.21 on transformers 5.24 (in 4 its modules "
+            "have other names)",
         )
     ),
     "chinese_clip": _Type(pooling=Pooling.FIRST),

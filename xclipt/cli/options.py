@@ -131,6 +131,14 @@ class CommonOptions:
             "builtin).",
         ),
     ] = None
+    image_tower: Annotated[
+        str | None,
+        _common(
+            "--image-tower",
+            help="Folder or hub id of the image tower, for a --backbone that is a text tower alone "
+            "(sentence-transformers', M-CLIP's).",
+        ),
+    ] = None
     data_dir: Annotated[
         Path | None,
         _common(

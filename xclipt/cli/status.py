@@ -36,7 +36,7 @@ def status_command(common: CommonOptions) -> None:
             {
                 "command": "status",
                 "artifacts": str(directory.root),
-                "backbone": vars(directory.backbone),
+                "backbone": directory.backbone.plain(),
                 "data": [vars(entry) for entry in data],
                 "deltas": [_as_json(delta) for delta in deltas],
             }
@@ -44,9 +44,8 @@ def status_command(common: CommonOptions) -> None:
         return
     backbone = directory.backbone
     print_line(f"artifacts  {directory.root}")
-    print_line(
-        f"backbone   {backbone.id} ({backbone.revision}), fingerprint {backbone.fingerprint[:12]}"
-    )
+    fingerprint = backbone.fingerprint[:12]
+    print_line(f"backbone   {backbone.named} ({backbone.revision}), fingerprint {fingerprint}")
     print_line("data       " + "; ".join(f"{e.name} ({', '.join(e.languages)})" for e in data))
     if deltas:
         print_table(_table(deltas))
