@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModel
 
-from tests.backbones.test_catalogue import CONFIGS, ROWS
+from tests.backbones.test_catalogue import ROWS
 from tests.factories.dual_encoders import write_clip_pixels
 from tests.factories.full_size import step_of_each_kind, words_tokenizer
 from tests.factories.models import vision_settings
@@ -16,7 +16,7 @@ from tests.factories.open_clip import run_with_open_clip
 
 def write(name, folder):
     """The whole text side, and an image side of a few weights."""
-    described = dict(CONFIGS[name])
+    described = dict(ROWS[name].config)
     kind = described.pop("model_type")
     # SigLIP's image side has no projection.
     width = ROWS[name].dim if kind == "siglip" else 16

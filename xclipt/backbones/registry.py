@@ -1,14 +1,17 @@
 """Backbones by name, hub id or folder."""
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from xclipt.backbones import builtin
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
+from xclipt.backbones.catalogue import CATALOGUE
 from xclipt.backbones.clip import image_tower_source, load_image_side
 from xclipt.backbones.dual_encoder import DUAL_ENCODER
 from xclipt.backbones.family import Family, ImageSide, NamedBackbone
@@ -104,8 +107,8 @@ def load_backbone(
 def blueprint(name: str) -> Blueprint:
     """A backbone's text tower on the meta device.
 
-    For ``builtin`` and the named ones neither weights nor a network are needed, for a folder only
-    its ``config.json``.
+    For ``builtin``, the named ones and those of the :data:`~xclipt.backbones.catalogue.CATALOGUE`
+    neither weights nor a network are needed, for a folder only its ``config.json``.
 
     Args:
         name: As :func:`load_backbone` takes it.
@@ -118,6 +121,11 @@ def blueprint(name: str) -> Blueprint:
         tower, warm_start = builtin.outline(), builtin.WARM_START
     elif known := _published(name):
         tower = known[1].outline()
+    elif (config := _catalogued(name)) and not Path(name).exists():
+        family = next(family for family in FAMILIES if family.recognises(config))
+        with TemporaryDirectory() as aside:
+            (Path(aside) / family.config_file).write_text(json.dumps(config), encoding="utf-8")
+            tower = family.outline(Path(aside))
     else:
         folder = _described(name)
         tower = _family_of(folder).outline(folder)
@@ -181,6 +189,11 @@ def _published(name: str) -> tuple[Family, NamedBackbone] | None:
             if name == short or (name == published.text and not Path(name).exists()):
                 return family, published
     return None
+
+
+def _catalogued(name: str) -> Mapping[str, Any]:
+    """What the catalogue has of a hub id's configuration; empty where it has nothing."""
+    return next((row.config for row in CATALOGUE if row.name == name), {})
 
 
 def _described(name: str) -> Path:
