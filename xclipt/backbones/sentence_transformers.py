@@ -71,7 +71,6 @@ features = model.encode(["..."], normalize_embeddings=True)
 The modules are a transformers checkpoint, the masked mean and the text head; the image tower is the
 backbone's own, unchanged.
 """,
-    checked="Checked with PEFT 0.21 on transformers 5.24",
 )
 
 
