@@ -24,7 +24,7 @@ from tests.factories.dual_encoders import (
     write_clip_pixels,
     write_dual_encoder,
 )
-from tests.factories.models import load, write_clip, write_tokenizer
+from tests.factories.models import load, write_clip, write_hub_cache, write_tokenizer
 from xclipt.backbones.pixels import PIXEL_FILES
 from xclipt.backbones.registry import blueprint, load_backbone
 from xclipt.errors import XcliptError
@@ -247,6 +247,19 @@ def test_every_format_of_weights(tmp_path, format):
     else:
         assert torch.equal(features, before.encode_texts(CAPTIONS))
         assert after.identity.fingerprint == before.identity.fingerprint
+
+
+def test_shards_of_a_hub_id_are_found_in_the_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    write_as(write_dual_encoder(tmp_path / "model", "siglip"), tmp_path / "model", "shards")
+    there = load(tmp_path / "model")
+    write_hub_cache(tmp_path / "model", tmp_path / "cache", "someone/tiny-siglip")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    cached = load("someone/tiny-siglip")
+    assert cached.identity.fingerprint == there.identity.fingerprint
+    assert torch.equal(cached.encode_texts(CAPTIONS), there.encode_texts(CAPTIONS))
 
 
 def test_damaged_shards_are_refused(tmp_path):

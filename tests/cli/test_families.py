@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from tests.factories.dual_encoders import DUAL_ENCODERS, write_dual_encoder
 from tests.factories.running import run_xclipt
@@ -123,3 +124,23 @@ def through_the_commands(tmp_path, data, family, kinds, formats):
             back = run_xclipt("import-delta", exported["path"], *there, "--json")
             assert back.code == 0, back.err
     assert run("verify")["problems"] == 0
+
+
+def test_the_sigmoid_loss_is_offered_where_the_model_has_one(tmp_path, plain):
+    def train(family, *options):
+        write_dual_encoder(tmp_path / family, family)
+        return run_xclipt(
+            *("train-delta", "--lang", "fr", "--dataset", plain, "--shots", "4", "--epochs", "1"),
+            *("--even-if-worse", "--backbone", tmp_path / family, "--delta", "lora", "-q"),
+            *("--artifacts", tmp_path / f"{family}-artifacts", *options),
+        )
+
+    trained = train("siglip2", "--contrastive-loss", "sigmoid")
+    assert trained.code == 0, trained.err
+    (manifest,) = (tmp_path / "siglip2-artifacts/deltas").glob("fr/*/manifest.yaml")
+    recipe = yaml.safe_load(manifest.read_text())["recipe"]
+    assert recipe["contrastive_loss"] == "sigmoid"
+    assert (recipe["logit_scale"], recipe["logit_bias"]) == (117.3, -12.93)
+    refused = train("clip", "--contrastive-loss", "sigmoid")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "--contrastive-loss sigmoid: the backbone has no bias" in refused.err
