@@ -63,4 +63,5 @@ class FailedError(XcliptError):
 
 
 class FallbackWarning(UserWarning):
-    """A language has no delta, and its texts are encoded with the frozen base instead."""
+    """A language has no delta, and its texts are encoded with the frozen base instead; or the text
+    tower, which is told of languages, has no token for it and takes its texts for English."""

@@ -110,6 +110,9 @@ class Model:
         resolved = self._resolved(texts, language)
         for code in dict.fromkeys(found.language for found, _ in resolved if found.fallback):
             self._fall_back(str(code), fallback)
+        for code in dict.fromkeys(found.language for found, _ in resolved):
+            if remark := self.workspace.language_remark(code):
+                warnings.warn(remark, FallbackWarning, stacklevel=2)
         chosen = [delta for _, delta in resolved]
         prompted = [
             delta.spec.prompted(text) if delta else text

@@ -2,7 +2,7 @@
 
 import reprlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from xclipt.data.pictures import find_broken
 from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, text_key
+from xclipt.languages import name as language_name
 from xclipt.progress import Progress, Silent
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,6 +39,7 @@ class Workspace:
     directory: ArtifactDirectory
     backbone: Backbone
     progress: Progress
+    _remarked: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def encode_pictures(self, paths: Sequence[Path]) -> EncodedPictures:
         """Features of picture files, from the cache where their content is known.
@@ -85,6 +87,7 @@ class Workspace:
             XcliptError: The delta is damaged or does not fit.
             NonFiniteError: Backbone or delta make no numbers of a caption: whose, and of which.
         """
+        self.note_language(language)
         space = f"texts-{delta.manifest.weights.sha256[:12]}" if delta else "texts"
         whose = f"{delta.manifest.language}/{delta.manifest.name}" if delta else None
         if prompt is not None:
@@ -125,6 +128,26 @@ class Workspace:
                 delta = None
         return self.backbone.not_finite(reprlib.repr(text), delta)
 
+    def language_remark(self, language: str | None) -> str | None:
+        """What there is to say once of a language that the text tower takes for English.
+
+        Args:
+            language: ISO 639-1 code.
+        """
+        if language in self._remarked or not self.backbone.tokenizer.takes_for_english(language):
+            return None
+        assert language is not None
+        self._remarked.add(language)
+        return (
+            f"'{language}' ({language_name(language)}): {self.backbone.identity.id} is told the "
+            "language of a text and has no token for this one, so that it gets English's"
+        )
+
+    def note_language(self, language: str | None) -> None:
+        """Remark once on a language that the text tower takes for English."""
+        if remark := self.language_remark(language):
+            self.progress.note(remark)
+
     def note_cut(
         self, source: str, texts: Iterable[tuple[Sequence[str], DeltaSpec | None]]
     ) -> None:
@@ -163,6 +186,7 @@ def open_workspace(
     progress: Progress | None = None,
     *,
     backbone: str | None = None,
+    image_tower: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
     create: bool = False,
@@ -177,6 +201,8 @@ def open_workspace(
         root: The directory.
         progress: Told of what takes long.
         backbone: Name, hub id or folder; ``None`` is the directory's own, or the default.
+        image_tower: Hub id or folder of the image tower that belongs to a text tower which was
+            published by itself; ``None`` is the directory's own, or the one that is known.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         create: Make the directory when it is not there.
@@ -188,7 +214,13 @@ def open_workspace(
     if not create:
         ArtifactDirectory.open(root)
     backbone = backbone_name(root, backbone)
-    loaded = load_backbone(backbone, choose_device(device), choose_dtype(dtype), progress)
+    loaded = load_backbone(
+        backbone,
+        choose_device(device),
+        choose_dtype(dtype),
+        progress,
+        image_tower or _own_image_tower(root, backbone),
+    )
     directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
     if made:
         progress.note(f"Made {root} on backbone {loaded.identity.id}")
@@ -205,6 +237,14 @@ def backbone_name(root: Path, asked: str | None) -> str:
         return asked or BUILTIN
     known = ArtifactDirectory.open(root)
     return asked or known.backbone.id
+
+
+def _own_image_tower(root: Path, backbone: str) -> str | None:
+    """The image tower that the directory's backbone was named with, if it is this backbone."""
+    if not ArtifactDirectory.is_at(root):
+        return None
+    known = ArtifactDirectory.open(root).backbone
+    return known.image_tower if known.id in (backbone, str(Path(backbone).resolve())) else None
 
 
 def choose_dtype(name: str) -> torch.dtype:

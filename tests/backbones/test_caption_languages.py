@@ -1,21 +1,28 @@
 """A caption's language reaches a tower that is told it: in training, validation and measuring."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.factories.datasets import Given
-from tests.factories.open_clip_towers import nllb_backbone
+from tests.factories.noting import Noting
+from tests.factories.open_clip_towers import nllb_backbone, own_transformer_backbone
 from tests.factories.tiny import workspace_in
 from xclipt.alignment.align import align
 from xclipt.alignment.build import AlignmentRequest
+from xclipt.errors import FallbackWarning
 from xclipt.evaluation.evaluate import evaluate
 from xclipt.evaluation.queries import EvaluationRequest
 from xclipt.files import text_key
+from xclipt.model import Model
+from xclipt.search.answer import Query, search
+from xclipt.search.index import PictureIndex
 from xclipt.training.prepare import prepare
 from xclipt.training.recipe import recipe_with
 from xclipt.training.request import TrainingRequest
+from xclipt.training.train import train_delta
 from xclipt.translation.store import Translation, TranslationStore, Translator
 
 ENGLISH, FRENCH = 0, 4
@@ -32,8 +39,8 @@ class Photographs(Given):
 
     splits = ("train", "val")
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(DATA)
+    def __init__(self, folder: Path, captions=DATA) -> None:
+        super().__init__(captions)
         self.folder = folder
         for image in DATA["en"]:
             (folder / image).write_bytes(image.encode())
@@ -102,3 +109,50 @@ def test_eval_and_align(workspace, dataset):
     assert text_key("un chat") not in kept, "never without its language"
     align(workspace, dataset, [AlignmentRequest("fr", shots=2, with_pictures=False)])
     assert text_key("un chat") not in workspace.directory.features("texts", 8)
+
+
+@pytest.fixture
+def breton(tmp_path):
+    """Breton is none of FLORES-200's languages."""
+    return Photographs(tmp_path, {**DATA, "br": DATA["fr"]})
+
+
+REMARK = r"'br' (Breton): tiny is told the language of a text and has no token for this one"
+
+
+def test_a_language_without_a_token_is_remarked_on_once(tmp_path, breton):
+    def remarks(act):
+        noting = Noting()
+        act(replace(workspace_in(tmp_path / act.__name__, nllb_backbone()), progress=noting))
+        return [note for note in noting.notes if note.startswith(REMARK)]
+
+    def train(workspace):
+        request = TrainingRequest(
+            AlignmentRequest("br", shots=2),
+            recipe=recipe_with(epochs=1),
+            validation_pictures=1,
+            even_if_worse=True,
+        )
+        train_delta(workspace, breton, request)
+
+    def measure(workspace):
+        evaluate(workspace, breton, EvaluationRequest(("fr", "br"), split="train"))
+
+    def ask(workspace):
+        index = PictureIndex(tmp_path, ("0.png",), torch.ones(1, 8), 0, 0, ())
+        search(Model(workspace), index, [Query("ur c'hazh", "br")] * 2, 1)
+
+    for act in (train, measure, ask):
+        assert len(remarks(act)) == 1, act
+    model = Model(workspace_in(tmp_path, nllb_backbone()))
+    with pytest.warns(FallbackWarning) as caught:
+        features = [model.encode_text("un chat", code, fallback="base") for code in ("br", "br")]
+    assert len([each for each in caught if str(each.message).startswith(REMARK)]) == 1
+    assert (features[0] == model.encode_text("un chat", "en")).all()
+
+
+def test_other_languages_and_towers_that_are_not_told_are_not_remarked_on(workspace):
+    assert workspace.language_remark("fr") is None
+    assert workspace.language_remark(None) is None
+    plain = own_transformer_backbone(fixed_length=False)
+    assert replace(workspace, backbone=plain).language_remark("br") is None

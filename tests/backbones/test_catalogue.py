@@ -1,7 +1,6 @@
 """The numbers of the catalogue are those of the models that it names."""
 
 import itertools
-import json
 
 import pytest
 import torch
@@ -9,67 +8,83 @@ from torch import nn
 from transformers import M2M100Config, XLMRobertaConfig, XLMRobertaModel
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
+from tests.conftest import REPOSITORY
 from tests.factories.running import run_xclipt
+from xclipt.backbones import registry
 from xclipt.backbones.catalogue import CATALOGUE
 from xclipt.backbones.registry import blueprint
 from xclipt.deltas.adapted import AdaptedTower
-from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
 
 ROWS = {one.name: one for one in CATALOGUE}
 
 
-def siglip2(**text):
-    text = {"model_type": "siglip_text_model", "vocab_size": 256_000, **text}
-    return {"model_type": "siglip", "text_config": text, "vision_config": {}}
-
-
-def clip(dim, **text):
-    return {"model_type": "clip", "projection_dim": dim, "text_config": text, "vision_config": {}}
-
-
-LARGE = {"num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-SO400M = {"num_hidden_layers": 27, "num_attention_heads": 16, "intermediate_size": 4304}
-CONFIGS = {
-    "google/siglip2-base-patch16-224": siglip2(),
-    "google/siglip2-large-patch16-256": siglip2(hidden_size=1024, projection_size=1024, **LARGE),
-    "google/siglip2-so400m-patch14-384": siglip2(hidden_size=1152, projection_size=1152, **SO400M),
-    "facebook/metaclip-2-worldwide-huge-quickgelu": {
-        "model_type": "metaclip_2",
-        "projection_dim": 1024,
-        "text_config": {
-            "vocab_size": 901_629,
-            "hidden_size": 1024,
-            "projection_dim": 1024,
-            "max_position_embeddings": 77,
-            "eos_token_id": 2,
-            **LARGE,
-        },
-        "vision_config": {},
-    },
-    "openai/clip-vit-base-patch32": clip(512),
-    "openai/clip-vit-large-patch14": clip(
-        768, hidden_size=768, intermediate_size=3072, num_attention_heads=12
-    ),
+KINDS = {
+    "LoRA": LoraSpec(),
+    "of all layers": LoraSpec(modules=ALL_LINEAR),
+    "with head": LoraSpec(tune_head=True),
+    "adapter": AdapterSpec(),
+    "compacter": CompacterSpec(),
+    "soft prompt": SoftPromptSpec(),
 }
-"""What the publishers' ``config.json`` say of the text side."""
 
 
-def counted(name, tower):
-    row, spec = ROWS[name], LoraSpec()
-    assert sum(p.numel() for p in tower.parameters()) == row.text_parameters
-    assert AdaptedTower(tower, spec).trainable_parameters == row.delta_parameters
-    assert tower.max_length in (row.tokens, None) or name == "builtin"
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    def fetch(repo, *_arguments, **_options):
+        raise AssertionError(f"{repo} was asked for")
+
+    monkeypatch.setattr(registry, "fetch", fetch)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if "/" not in name])
-def test_by_short_name(name):
-    counted(name, blueprint(name).text_tower)
+@pytest.mark.parametrize("name", ROWS)
+def test_by_name(name):
+    tower, row = blueprint(name).text_tower, ROWS[name]
+    assert numbers(tower) == row.text_parameters
+    assert AdaptedTower(tower, LoraSpec()).trainable_parameters == row.delta_parameters
+    if row.family in ("SigLIP 2", "MetaCLIP 2", "CLIP", "M-CLIP"):  # others have positions to spare
+        assert tower.max_length == row.tokens
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_by_config(name, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIGS[name]))
-    counted(name, blueprint(str(tmp_path)).text_tower)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "google/siglip2-so400m-patch14-384",
+        "laion/CLIP-ViT-H-14-frozen-xlm-roberta-large-laion5B-s13B-b90k",
+        "visheratin/nllb-siglip-mrl-base",
+    ],
+)
+def test_a_dry_run_needs_no_network(name, tmp_path):
+    run = run_xclipt(
+        *("train-delta", "--backbone", name, "--lang", "sw", "--shots", "50", "--dry-run"),
+        *("--artifacts", tmp_path / "artifacts", "--json"),
+    )
+    assert run.code == 0, run.err
+    (planned,) = run.json()["deltas"]
+    assert planned["backbone_parameters"] == ROWS[name].text_parameters
+    assert planned["trainable_parameters"] == ROWS[name].delta_parameters
+
+
+@pytest.mark.slow
+def test_the_documented_table_is_exact():
+    documented = (REPOSITORY / "xclipt/backbones/BACKBONES.md").read_text()
+    for line in table():
+        assert line in documented.splitlines(), line
+
+
+def table():
+    """What a delta of each kind weighs: numbers, and per cent of the text tower."""
+    yield f"| `--backbone` | text tower | {' | '.join(KINDS)} |"
+    for row in CATALOGUE:
+        tower = blueprint(row.name).text_tower
+        cells = [f"`{row.name}`", f"{row.text_parameters:,}"]
+        for spec in KINDS.values():
+            numbers = AdaptedTower(tower, spec).trainable_parameters
+            cells.append(f"{numbers:,} ({100 * numbers / row.text_parameters:.2g} %)")
+        yield f"| {' | '.join(cells)} |"
 
 
 def numbers(module):

@@ -1,21 +1,24 @@
 """CLIP in sentence-transformers' format: the features are those of the library."""
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from torch.nn import functional as F
 
 from tests.factories.deltas import store_shaken
-from tests.factories.exports import features
+from tests.factories.exports import SHORT, features, pooled
 from tests.factories.models import load, write_clip, write_clip_vision
 from tests.factories.sentence_transformers import write_pair
-from xclipt.backbones.registry import blueprint
+from xclipt.backbones.registry import blueprint, load_backbone
 from xclipt.backbones.text_tower import DISTILBERT_MODULES
 from xclipt.deltas.lora import ALL_LINEAR, LoraSpec
 from xclipt.errors import XcliptError
 from xclipt.export.formats import export_delta
+from xclipt.progress import Silent
 
 CAPTIONS = ["un chat", "a dog runs court noir blanc", "chien", "", "chat " * 60]
 
@@ -29,6 +32,32 @@ def test_features_are_those_of_the_library(tmp_path, activation):
     torch.testing.assert_close(backbone.encode_texts(CAPTIONS), theirs, atol=1e-5, rtol=0)
     shapes = {name: p.shape for name, p in blueprint(str(tmp_path)).text_tower.named_parameters()}
     assert shapes == {n: p.shape for n, p in backbone.text_tower.named_parameters()}
+
+
+def test_features_in_bfloat16(tmp_path):
+    theirs = torch.from_numpy(write_pair(tmp_path).encode(CAPTIONS))
+    backbone = load_backbone(str(tmp_path), torch.device("cpu"), torch.bfloat16, Silent())
+    of_length_one = (F.normalize(f, dim=-1) for f in (backbone.encode_texts(CAPTIONS), theirs))
+    torch.testing.assert_close(*of_length_one, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("modules", ["query-value", ALL_LINEAR])
+def test_peft_has_the_features_as_its_card_says(tmp_path, modules):
+    write_pair(tmp_path / "model")
+    backbone = load(tmp_path / "model")
+    spec = LoraSpec(rank=2, modules=modules)
+    delta = store_shaken(tmp_path / "artifacts", backbone, spec)
+    export = export_delta(delta, "peft", tmp_path / "out", lambda: backbone)
+    (code,) = re.findall(r"```python\n(.*?)```", (export.path / "README.md").read_text(), re.S)
+    code = code.replace("TEXT_TOWER", repr(str(tmp_path / "model")))
+    made = {}
+    exec(code.replace('"shaken', f'"{export.path}'), made)
+    ids, mask = backbone.tokenizer.pad(backbone.tokenizer(SHORT), backbone.device)
+    with torch.inference_mode():
+        hidden = made["encoder"].eval()(input_ids=ids, attention_mask=mask).last_hidden_state
+        theirs = backbone.text_tower.head(pooled(hidden, mask))
+    ours = features(backbone, delta, SHORT)
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
 
 
 def test_a_default_prompt_is_put_before_every_text(tmp_path):
@@ -62,7 +91,7 @@ def test_the_published_format_of_today_and_before(tmp_path):
 def test_what_is_missing_is_named(tmp_path):
     write_pair(tmp_path)
     shutil.rmtree(tmp_path / "image")
-    with pytest.raises(XcliptError, match="publishes the text tower by itself; put the CLIP"):
+    with pytest.raises(XcliptError, match="publishes the text tower by itself; name the CLIP"):
         load(tmp_path)
     write_clip_vision(tmp_path / "image", dim=6)
     with pytest.raises(XcliptError, match="the text tower has 8 dimensions, the image tower 6"):

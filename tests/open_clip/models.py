@@ -61,13 +61,14 @@ def _nllb(vocabulary: int) -> dict[str, Any]:
     }
 
 
-def _saved(
+def save_as_published(
     folder: Path,
     config: Mapping[str, Any],
     tokenizer: Any,
     encoder: Mapping[str, Any] | None = None,
     *,
     safe: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The model, after it was saved: by open_clip, but for the name of its encoder."""
     config = {"embed_dim": 48, "vision_cfg": _VISION, **config}
@@ -86,7 +87,7 @@ def _saved(
             elif parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     open_clip.set_model_preprocess_cfg(model, {"size": model.visual.image_size, **_PIXELS})
-    save_for_hf(model, tokenizer, dict(config), folder, safe_serialization=safe)
+    save_for_hf(model.to(dtype), tokenizer, dict(config), folder, safe_serialization=safe)
     return model.eval()
 
 
@@ -123,7 +124,9 @@ def write_xlm_roberta(folder: Path, **settings: Any) -> Any:
     tokenizer = xlm_roberta_tokenizer()
     name = "someone/no-such-encoder"
     text = {"hf_model_name": name, "hf_tokenizer_name": name, "hf_pooler_type": "mean_pooler"}
-    return _saved(folder, {"text_cfg": text}, tokenizer, _encoder(len(tokenizer)), **settings)
+    return save_as_published(
+        folder, {"text_cfg": text}, tokenizer, _encoder(len(tokenizer)), **settings
+    )
 
 
 def write_nllb(folder: Path, **settings: Any) -> Any:
@@ -134,14 +137,16 @@ def write_nllb(folder: Path, **settings: Any) -> Any:
         **{"hf_model_name": name, "hf_tokenizer_name": name},
         **{"hf_proj_type": "linear", "hf_pooler_type": "cls_pooler"},
     }
-    return _saved(folder, {"text_cfg": text}, tokenizer, _nllb(len(tokenizer)), **settings)
+    return save_as_published(
+        folder, {"text_cfg": text}, tokenizer, _nllb(len(tokenizer)), **settings
+    )
 
 
 def write_clip(folder: Path, **settings: Any) -> Any:
     """As ``ViT-B-32-quickgelu``: open_clip's own transformer and CLIP's vocabulary."""
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
     # open_clip saves another tokenizer with it, which it does not read.
-    return _saved(
+    return save_as_published(
         folder, {"quick_gelu": True, "text_cfg": text}, xlm_roberta_tokenizer(), **settings
     )
 
@@ -158,7 +163,7 @@ def write_siglip(folder: Path, **settings: Any) -> Any:
     }
     vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear"}
     config = {"custom_text": True, "init_logit_bias": -10, "text_cfg": text}
-    return _saved(
+    return save_as_published(
         folder, {**config, "vision_cfg": {**vision, "image_size": 160}}, tokenizer, **settings
     )
 
@@ -171,7 +176,7 @@ def write_worldwide(folder: Path, **settings: Any) -> Any:
         **{"eos_id": tokenizer.eos_token_id, "vocab_size": len(tokenizer)},
         **{"context_length": 77, "width": 64, "heads": 4, "layers": 2},
     }
-    return _saved(folder, {"text_cfg": text}, tokenizer, **settings)
+    return save_as_published(folder, {"text_cfg": text}, tokenizer, **settings)
 
 
 def write_clipa(folder: Path, **settings: Any) -> Any:
@@ -183,14 +188,14 @@ def write_clipa(folder: Path, **settings: Any) -> Any:
         **{"vocab_size": len(tokenizer) + 9, "context_length": 16, "width": 64},
         **{"heads": 4, "layers": 2},
     }
-    return _saved(folder, {"text_cfg": text}, tokenizer, **settings)
+    return save_as_published(folder, {"text_cfg": text}, tokenizer, **settings)
 
 
 def write_mobileclip(folder: Path, **settings: Any) -> Any:
     """As ``MobileCLIP-S2``: CLIP's vocabulary, and every position sees all, padding too."""
     text = {"context_length": 30, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
     text |= {"no_causal_mask": True}
-    return _saved(
+    return save_as_published(
         folder, {"custom_text": True, "text_cfg": text}, xlm_roberta_tokenizer(), **settings
     )
 

@@ -310,6 +310,7 @@ def build_alignment(
             f"{dataset.name}: pairs left out in '{request.language}': {counted}"
         )
     partners = [pair.partner for pair in kept if pair.partner is not None]
+    workspace.note_language(request.text_language)
     workspace.note_cut(
         f"{dataset.name} in '{request.language}'",
         (([pair.text for pair in kept], None), (partners, None)),

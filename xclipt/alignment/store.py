@@ -76,7 +76,7 @@ def store_alignment(
             "sha256": alignment.sha256,
         },
         "left_out": alignment.left_out.counts(),
-        "backbone": dict(vars(directory.backbone)),
+        "backbone": directory.backbone.plain(),
         "gap": similarity.as_json(),
         "xclipt": xclipt.__version__,
     }

@@ -119,8 +119,8 @@ class StoredDelta:
         Raises:
             XcliptError: Its weights cannot be had or are damaged.
         """
-        name = self.manifest.backbone["id"]
-        return load_backbone(name, torch.device("cpu"), torch.float32, Silent())
+        name, images = self.manifest.backbone["id"], self.manifest.backbone.get("image_tower")
+        return load_backbone(name, torch.device("cpu"), torch.float32, Silent(), images)
 
     def within(self, backbone: Backbone) -> Backbone:
         """The backbone with this delta in its text tower, on the same frozen weights.
@@ -212,7 +212,7 @@ class ArtifactDirectory:
                 f"{root}: is there already and is not an artifact directory; name another one: "
                 "`artifacts=DIR`"
             )
-        plain = {"format": FORMAT, "backbone": vars(backbone)}
+        plain = {"format": FORMAT, "backbone": backbone.plain()}
         write_text(root / MARK, yaml.safe_dump(plain, sort_keys=False))
         return cls(root, backbone), True
 
@@ -230,8 +230,8 @@ class ArtifactDirectory:
         """
         if backbone.fingerprint != self.backbone.fingerprint:
             raise XcliptError(
-                f"{self.root}: its backbone is {self.backbone.id} "
-                f"({self.backbone.fingerprint[:12]}), not {backbone.id} "
+                f"{self.root}: its backbone is {self.backbone.named} "
+                f"({self.backbone.fingerprint[:12]}), not {backbone.named} "
                 f"({backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
             )
 

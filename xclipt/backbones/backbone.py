@@ -84,6 +84,10 @@ class CaptionTokenizer:
         """The token of an ISO 639-1 code, where the tower is told of languages and knows it."""
         return self.languages.get(flores_code(language)) if language and self.languages else None
 
+    def takes_for_english(self, language: str | None) -> bool:
+        """Whether the tower is told of languages, and has no token for this one."""
+        return bool(language and self.languages) and self.language_token(language) is None
+
     def told(self, language: str) -> Any:
         """The tokenizer that by itself takes texts for the language's, where the tower is told."""
         if self.language_token(language) is None:
@@ -153,11 +157,22 @@ class BackboneIdentity:
         id: ``builtin``, a hub id or a directory.
         revision: The version of what the weights came from.
         fingerprint: SHA-256 over weights, tokenizer and preprocessing.
+        image_tower: The hub id or folder of the image tower, where one was named.
     """
 
     id: str
     revision: str
     fingerprint: str
+    image_tower: str | None = None
+
+    @property
+    def named(self) -> str:
+        """What the user called it by."""
+        return self.id + (f" with the images of {self.image_tower}" if self.image_tower else "")
+
+    def plain(self) -> dict[str, str]:
+        """What files say of it: nothing of what was not named."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

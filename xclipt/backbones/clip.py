@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from xclipt.backbones import dual_encoder
 from xclipt.backbones.family import ImageSide
 from xclipt.backbones.model_files import (
+    HUB_ID,
     WEIGHTS,
     fetch,
     first_line,
@@ -40,6 +41,9 @@ def load_image_side(source: str | Path) -> ImageSide:
 
     A folder may hold a CLIP's image tower alone, or a whole dual encoder.
 
+    Args:
+        source: A path is a folder.
+
     Raises:
         XcliptError: Its weights cannot be had, are damaged, or are not an image tower's.
     """
@@ -47,8 +51,28 @@ def load_image_side(source: str | Path) -> ImageSide:
         return _from_open_clip(*source.removeprefix(OPEN_CLIP).split("/"))
     if isinstance(source, Path):
         return _from_folder(source)
-    folder = fetch(source, ["config.json", WEIGHTS], PIXEL_FILES)
+    folder = fetch(source, ["config.json", WEIGHTS], PIXEL_FILES, field="image_tower")
     return replace(_from_folder(folder), revision=folder.name)
+
+
+def image_tower_source(name: str) -> str | Path:
+    """What :func:`load_image_side` takes for the name that a user gave: a folder where it is one.
+
+    Raises:
+        XcliptError: It is neither a folder nor the name of a published model.
+    """
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    if HUB_ID.fullmatch(name) and not Path(name).exists():
+        return name
+    if name.startswith(OPEN_CLIP) and name.count("/") == 1:
+        return name
+    raise XcliptError(
+        f"no folder, and no hub id; choose one such as openai/clip-vit-base-patch32, or "
+        f"{OPEN_CLIP}MODEL/WEIGHTS",
+        field="image_tower",
+        value=name,
+    )
 
 
 def _from_folder(folder: Path) -> ImageSide:

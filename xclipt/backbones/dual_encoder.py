@@ -54,7 +54,6 @@ features = model.get_text_features(**tokens).pooler_output
 
 It is the whole model; the image side is unchanged. Normalise features before comparing them.
 """,
-    checked="Checked with PEFT 0.21 on transformers 5.24",
 )
 _CLIP = replace(
     _PUBLISHED,
@@ -71,7 +70,6 @@ features = model.get_text_features(**AutoTokenizer.from_pretrained("{name}")([".
 
 It is the whole CLIP; the image side is unchanged. Normalise features before comparing them.
 """,
-    checked="Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24",
 )
 _SIGLIP = replace(
     _PUBLISHED,
@@ -121,7 +119,12 @@ _TYPES: Mapping[str, _Type] = {
     "siglip": _Type(head="text_model.head", fixed=True, begins=0, published=_SIGLIP),
     "metaclip_2": _Type(),
     "altclip": _Type(
-        published=replace(_PUBLISHED, older_names={"encoder.layers.": "encoder.layer."})
+        published=replace(
+            _PUBLISHED,
+            older_names={"encoder.layers.": "encoder.layer."},
+            checked="Checked with PEFT 0.18 and 0.21 on transformers 5.24 (in 4 its modules "
+            "have other names)",
+        )
     ),
     "chinese_clip": _Type(pooling=Pooling.FIRST),
     "vision-text-dual-encoder": _Type(),

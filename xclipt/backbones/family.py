@@ -60,6 +60,8 @@ class Family:
         optional_files: What is taken along where it is there.
         load_text: Text tower and tokenizer from a folder.
         load_images: The image tower that belongs to the folder.
+        load_with: The same where the folder is a text tower's alone, and its image tower is that of
+            a hub id or another folder; ``None`` where the folder has its own.
         outline: The text tower on the meta device, from the folder's ``config.json`` alone.
         named: Published models by the name that ``backbone`` takes.
         unreadable: Hub ids of published models that cannot be read, and why not.
@@ -77,6 +79,7 @@ class Family:
     load_text: Callable[[Path], tuple[TextTower, CaptionTokenizer]]
     load_images: Callable[[Path], ImageSide]
     outline: Callable[[Path], TextTower]
+    load_with: Callable[[Path, str | Path], ImageSide] | None = None
     named: Mapping[str, NamedBackbone] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     config_file: str = "config.json"

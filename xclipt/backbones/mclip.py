@@ -175,7 +175,8 @@ def load_image_tower(folder: Path) -> ImageSide:
     dim = _described(folder)["numDims"]
     if dim not in _IMAGE_TOWER_OF_WIDTH:
         raise XcliptError(
-            f"{folder}: no published image tower has {dim} dimensions; put one into {beside}"
+            f"{folder}: no published image tower has {dim} dimensions; name one, "
+            f"`image_tower=NAME_OR_FOLDER`, or put it into {beside}"
         )
     return load_image_side(_IMAGE_TOWER_OF_WIDTH[dim])
 
@@ -344,6 +345,7 @@ MCLIP = Family(
     optional_files=_OPTIONAL_FILES,
     load_text=load_mclip_text,
     load_images=load_image_tower,
+    load_with=lambda folder, source: load_image_side(source),
     outline=outline,
     named={
         "mclip-l14": _named("XLM-Roberta-Large-Vit-L-14", _L14, XLM_ROBERTA_LARGE, 768),

@@ -1,6 +1,7 @@
 """Files of published models: from a folder, the hub's cache or the hub, and what is in them."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from xclipt.errors import XcliptError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""``owner/name``."""
 
 _INDEX = ".index.json"
 WEIGHTS = (

@@ -1,16 +1,18 @@
 """Backbones by name, hub id or folder."""
 
 import hashlib
-import re
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from xclipt.backbones import builtin
 from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
-from xclipt.backbones.clip import load_image_side
+from xclipt.backbones.catalogue import CATALOGUE
+from xclipt.backbones.clip import image_tower_source, load_image_side
 from xclipt.backbones.dual_encoder import DUAL_ENCODER
 from xclipt.backbones.family import Family, ImageSide, NamedBackbone
 from xclipt.backbones.fingerprint import (
@@ -22,6 +24,7 @@ from xclipt.backbones.fingerprint import (
 )
 from xclipt.backbones.mclip import MCLIP
 from xclipt.backbones.model_files import (
+    HUB_ID,
     fetch,
     read_any_json,
     read_json,
@@ -50,13 +53,16 @@ FAMILIES: tuple[Family, ...] = (
 
 _COPY_AGAIN = "; copy the model's folder again"
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _UNCLEAN = "A Cat,  a DOG!"
 """What cleaning a text does is told by what becomes of this one."""
 
 
 def load_backbone(
-    name: str, device: torch.device, dtype: torch.dtype, progress: Progress
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress,
+    image_tower: str | None = None,
 ) -> Backbone:
     """Load a backbone, frozen and on ``device``.
 
@@ -64,35 +70,45 @@ def load_backbone(
         name: ``builtin``, the name of a published model (:attr:`Family.named
             <xclipt.backbones.family.Family.named>`), or the folder or hub id of a model of one of
             the :data:`FAMILIES`.
+        image_tower: Hub id or folder of the image tower, for a model that was published as a text
+            tower alone; ``None`` is the one that is known or beside it.
 
     Raises:
         XcliptError: There is no such backbone, or its weights cannot be had or are damaged.
     """
+    source = None if image_tower is None else image_tower_source(image_tower)
     if name == builtin.NAME:
+        if source is not None:
+            raise _has_its_own(name, image_tower)
         return builtin.load_builtin(device, dtype, progress)
     known = _published(name)
     if known is not None:
         family, published = known
         folder = fetch(published.text, family.files, family.optional_files)
-        text, images = family.load_text(folder), load_image_side(published.image)
+        text, images = family.load_text(folder), load_image_side(source or published.image)
         files = _described_by(family, folder)
-        return _assembled(name, folder.name, files, text, images, device, dtype)
+        return _assembled(name, folder.name, source, files, text, images, device, dtype)
     folder = _described(name)
     family = _family_of(folder)
     local = Path(name).is_dir()
     if not local:
         folder = fetch(name, family.files, family.optional_files)
-    images = family.load_images(folder)
+    if source is None:
+        images = family.load_images(folder)
+    elif family.load_with is None:
+        raise _has_its_own(name, image_tower)
+    else:
+        images = family.load_with(folder, source)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
     files = _described_by(family, folder)
-    return _assembled(*identity, files, family.load_text(folder), images, device, dtype)
+    return _assembled(*identity, source, files, family.load_text(folder), images, device, dtype)
 
 
 def blueprint(name: str) -> Blueprint:
     """A backbone's text tower on the meta device.
 
-    For ``builtin`` and the named ones neither weights nor a network are needed, for a folder only
-    its ``config.json``.
+    For ``builtin``, the named ones and those of the :data:`~xclipt.backbones.catalogue.CATALOGUE`
+    neither weights nor a network are needed, for a folder only its ``config.json``.
 
     Args:
         name: As :func:`load_backbone` takes it.
@@ -105,6 +121,11 @@ def blueprint(name: str) -> Blueprint:
         tower, warm_start = builtin.outline(), builtin.WARM_START
     elif known := _published(name):
         tower = known[1].outline()
+    elif (config := _catalogued(name)) and not Path(name).exists():
+        family = next(family for family in FAMILIES if family.recognises(config))
+        with TemporaryDirectory() as aside:
+            (Path(aside) / family.config_file).write_text(json.dumps(config), encoding="utf-8")
+            tower = family.outline(Path(aside))
     else:
         folder = _described(name)
         tower = _family_of(folder).outline(folder)
@@ -170,11 +191,16 @@ def _published(name: str) -> tuple[Family, NamedBackbone] | None:
     return None
 
 
+def _catalogued(name: str) -> Mapping[str, Any]:
+    """What the catalogue has of a hub id's configuration; empty where it has nothing."""
+    return next((row.config for row in CATALOGUE if row.name == name), {})
+
+
 def _described(name: str) -> Path:
     """The folder that holds the ``config.json`` of a folder's or hub id's model."""
     if Path(name).is_dir():
         return Path(name)
-    if _HUB_ID.fullmatch(name) and not Path(name).exists():
+    if HUB_ID.fullmatch(name) and not Path(name).exists():
         for family in FAMILIES:
             if why := family.unreadable.get(name):
                 raise XcliptError(why, field="backbone", value=name)
@@ -226,6 +252,14 @@ def _formats() -> str:
     return " or ".join(f"{family.name} ({family.marks})" for family in FAMILIES)
 
 
+def _has_its_own(name: str, image_tower: str | None) -> XcliptError:
+    return XcliptError(
+        f"{name} has an image tower of its own; leave it out",
+        field="image_tower",
+        value=image_tower,
+    )
+
+
 def _described_by(family: Family, folder: Path) -> list[Path]:
     return [*weights_files(folder, family.weights), folder / family.config_file]
 
@@ -233,6 +267,7 @@ def _described_by(family: Family, folder: Path) -> list[Path]:
 def _assembled(
     name: str,
     revision: str,
+    image_tower: str | Path | None,
     described_by: list[Path],
     text: tuple[TextTower, CaptionTokenizer],
     images: ImageSide,
@@ -274,7 +309,10 @@ def _assembled(
     files += tokenizer_files(Path(tokenizer.tokenizer.name_or_path))
     return Backbone(
         identity=BackboneIdentity(
-            name, f"{revision[:12]}+{images.revision[:12]}", _remembered(files, images, measure)
+            name,
+            f"{revision[:12]}+{images.revision[:12]}",
+            _remembered(files, images, measure),
+            None if image_tower is None else str(image_tower),
         ),
         text_tower=tower,
         image_tower=images.tower,

@@ -71,7 +71,6 @@ features = model.encode(["..."], normalize_embeddings=True)
 The modules are a transformers checkpoint, the masked mean and the text head; the image tower is the
 backbone's own, unchanged.
 """,
-    checked="Checked with PEFT 0.21 on transformers 5.24",
 )
 
 
@@ -137,11 +136,21 @@ def load_images(folder: Path) -> ImageSide:
     beside = folder / _IMAGE_FOLDER
     if not beside.is_dir():
         raise XcliptError(
-            f"{folder}: sentence-transformers publishes the text tower by itself; put the CLIP "
-            f"whose space it shares into {beside} (for clip-ViT-B-32-multilingual-v1 that is "
-            "openai/clip-vit-base-patch32)"
+            f"{folder}: sentence-transformers publishes the text tower by itself; name the CLIP "
+            "whose space it shares, `image_tower=NAME_OR_FOLDER` (for "
+            "clip-ViT-B-32-multilingual-v1 that is openai/clip-vit-base-patch32), or put it into "
+            f"{beside}"
         )
-    side = load_image_side(beside)
+    return load_with(folder, beside)
+
+
+def load_with(folder: Path, source: str | Path) -> ImageSide:
+    """The image tower of another folder or of a hub id, beside the text tower in ``folder``.
+
+    Raises:
+        XcliptError: It cannot be loaded.
+    """
+    side = load_image_side(source)
     return replace(side, files=(*side.files, *weights_files(_described(folder).dense)))
 
 
@@ -257,6 +266,7 @@ SENTENCE_TRANSFORMERS = Family(
     optional_files=(*_SETTINGS, *TOKENIZER_BESIDE),
     load_text=load_text,
     load_images=load_images,
+    load_with=load_with,
     outline=outline,
     named={
         "clip-vit-b32-multilingual": NamedBackbone(

@@ -18,6 +18,8 @@ def backbones_command(common: CommonOptions) -> None:
 
     if common.json:
         rows = [asdict(one) | {"percent": one.percent} for one in CATALOGUE]
+        for row in rows:
+            del row["config"]
         print_json({"command": "backbones", "backbones": rows})
         return
     table = delta_table(

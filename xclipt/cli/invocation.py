@@ -88,11 +88,12 @@ class Invocation:
         from xclipt.workspace import open_workspace
 
         self._new = self.directory_if_there is None
-        with blaming_what_was_named() if self._common.backbone else nullcontext():
+        with blaming_what_was_named() if self._names_a_backbone else nullcontext():
             return open_workspace(
                 self._common.root,
                 self._terminal,
                 backbone=self._common.backbone,
+                image_tower=self._common.image_tower,
                 device=self._common.device,
                 dtype=self._common.dtype,
                 create=self._create,
@@ -102,7 +103,11 @@ class Invocation:
     def directory(self) -> "ArtifactDirectory":
         """The artifact directory, without its backbone where it is there and none is named."""
         there = self.directory_if_there
-        return there if there and not self._common.backbone else self.workspace.directory
+        return there if there and not self._names_a_backbone else self.workspace.directory
+
+    @property
+    def _names_a_backbone(self) -> bool:
+        return bool(self._common.backbone or self._common.image_tower)
 
     @cached_property
     def existing(self) -> "ArtifactDirectory":

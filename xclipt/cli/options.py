@@ -152,9 +152,16 @@ class CommonOptions:
         str | None,
         _common(
             "--backbone",
-            help="builtin, mclip-l14, mclip-b32, mclip-b16plus, mclip-labse-l14, or a folder or "
-            "hub id in M-CLIP's, CLIP's or open_clip's format (default: the directory's own, else "
-            "builtin).",
+            help="builtin, mclip-l14 or another name of xclipt backbones, or a folder or hub id of "
+            "such a model (default: the directory's own, else builtin).",
+        ),
+    ] = None
+    image_tower: Annotated[
+        str | None,
+        _common(
+            "--image-tower",
+            help="Folder or hub id of the image tower, for a --backbone that is a text tower alone "
+            "(sentence-transformers', M-CLIP's).",
         ),
     ] = None
     data_dir: Annotated[

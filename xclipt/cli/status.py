@@ -38,7 +38,7 @@ def status_command(common: CommonOptions) -> None:
             {
                 "command": "status",
                 "artifacts": str(directory.root),
-                "backbone": vars(directory.backbone),
+                "backbone": directory.backbone.plain(),
                 "data": [vars(entry) for entry in data],
                 "parallel": [
                     {
@@ -55,9 +55,8 @@ def status_command(common: CommonOptions) -> None:
         return
     backbone = directory.backbone
     print_line(f"artifacts  {directory.root}")
-    print_line(
-        f"backbone   {backbone.id} ({backbone.revision}), fingerprint {backbone.fingerprint[:12]}"
-    )
+    fingerprint = backbone.fingerprint[:12]
+    print_line(f"backbone   {backbone.named} ({backbone.revision}), fingerprint {fingerprint}")
     print_line("data       " + "; ".join(f"{e.name} ({', '.join(e.languages)})" for e in data))
     for pairs in parallel:
         print_line(f"sentences  {pairs.language}: {len(pairs):,} pairs of {pairs.source}")

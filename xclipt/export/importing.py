@@ -182,7 +182,7 @@ def _own_manifest(
             f"were trained on, delete {MANIFEST} there and import it as a new delta with "
             "`language=LANG`"
         )
-    return replace(manifest, backbone=dict(vars(directory.backbone)))
+    return replace(manifest, backbone=directory.backbone.plain())
 
 
 def _foreign_manifest(
@@ -208,7 +208,7 @@ def _foreign_manifest(
         name=_own_name(folder.resolve()),
         kind=read.kind,
         setting=asdict(spec),
-        backbone=dict(vars(backbone)),
+        backbone=backbone.plain(),
         backbone_parameters=text_parameters,
         routine=None,
         text=text,

@@ -116,16 +116,17 @@ def write_hub(job: ExportJob) -> list[Path]:
         XcliptError: The delta is damaged, or the folder cannot be written to.
     """
     manifest = job.manifest
-    shown = Path(manifest.backbone["id"]).name if _is_folder(job) else manifest.backbone["id"]
-    public = replace(manifest, backbone=manifest.backbone | {"id": shown})
+    named = {key: manifest.backbone.get(key) for key in ("id", "image_tower")}
+    shown = {key: _without_place(name) for key, name in named.items() if name}
+    public = replace(manifest, backbone=manifest.backbone | shown)
     written = write_delta_files(job, public)
     card = job.folder / "README.md"
-    write_text(card, _card(job, shown))
+    write_text(card, _card(job, shown["id"]))
     return [*written, card]
 
 
-def _is_folder(job: ExportJob) -> bool:
-    return Path(job.manifest.backbone["id"]).is_absolute()
+def _without_place(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _card(job: ExportJob, shown: str) -> str:

@@ -81,6 +81,8 @@ def search(model: Model, index: PictureIndex, queries: Sequence[Query], top: int
         # The answers say so themselves.
         warnings.simplefilter("ignore", FallbackWarning)
         encoded = model.resolve(texts, languages)
+        for language in dict.fromkeys(e.language for e in encoded):
+            model.workspace.note_language(language)
         features = model.encode_text(texts, [e.language for e in encoded], fallback="base")
     ranked = time.perf_counter()
     hits = index.search(features, top)

@@ -98,7 +98,7 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
         "languages": request.joint,
         "kind": spec.kind,
         "setting": asdict(spec),
-        "backbone": dict(vars(backbone.identity)),
+        "backbone": backbone.identity.plain(),
         "backbone_parameters": backbone.text_parameters,
         "routine": request.alignment.routine,
         "text": request.alignment.inference,

@@ -19,6 +19,8 @@ from xclipt.workspace import Workspace
 _HELD_OUT_SHARE = 10
 _MOST_HELD_OUT = 500
 _FEWEST_HELD_OUT = 20
+_LOOKED_AT = 10_000
+"""So many pairs are searched for texts that are too long: a second, not minutes."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ def prepare_sentences(
     """
     trained, held = [], []
     for stored in sources:
+        workspace.note_language(stored.language)
         count, rest = _divide(stored, parallel, hold_out)
+        first = stored[: min(count, _LOOKED_AT)]
+        both = [text for pair in first for text in (pair.text, pair.english)]
+        workspace.note_cut(f"{stored.source}, first {len(first):,} pairs", [(both, spec)])
         features = _features(workspace, stored)
         trained.append(SentencePairs(stored, count, spec, workspace, features, frozen))
         held.append(trained[-1].validation(rest))
