@@ -71,6 +71,23 @@ def test_the_backbones_own_tower_is_never_touched(small, name):
 
 
 @pytest.mark.parametrize("name", SPECS)
+def test_another_delta_and_back_are_the_same_bits(small, name):
+    captions = ["un chat noir", "un grand chien court", "un"]
+    frozen = small.encode_texts(captions)
+    towers = []
+    for seed in (1, 2):
+        delta = adapt(small, SPECS[name], seed)
+        train(small, delta, steps=seed)
+        towers.append(delta.within(small))
+    first, second = (tower.encode_texts(captions) for tower in towers)
+    assert not torch.equal(first, second)
+    for _ in range(2):
+        assert torch.equal(towers[0].encode_texts(captions), first)
+        assert torch.equal(towers[1].encode_texts(captions), second)
+        assert torch.equal(small.encode_texts(captions), frozen)
+
+
+@pytest.mark.parametrize("name", SPECS)
 def test_the_copy_shares_all_but_what_the_kind_trains(small, name):
     delta = adapt(small, SPECS[name])
     own = small.text_tower
