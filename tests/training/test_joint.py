@@ -94,7 +94,7 @@ def test_the_loss_is_the_mean_of_the_languages_or_as_the_slip_has_it():
     def loss(recipe):
         weights = recipe.language_weights(3)
         parts = [_Part(one, [0, 1, 2], own) for one, own in zip(pairs, weights, strict=True)]
-        return _loss(adapted, parts, recipe)
+        return _loss(adapted, parts, recipe).total
 
     even = loss(recipe_with().on(similarity))
     torch.testing.assert_close(even, sum(each) / 3)

@@ -240,7 +240,7 @@ def test_without_a_picture_the_partner_stands_in_for_it():
     partner = backbone.encode_texts(english)
     pairs = TrainingPairs(torch.zeros(2, 8), tokens, backbone.tokenizer(english), partner)
     recipe = recipe_with(align_weight=3.0).on(backbone.text_tower.similarity)
-    loss = _loss(adapted, [_Part(Joined([pairs]), [0, 1], 1.0)], recipe)
+    loss = _loss(adapted, [_Part(Joined([pairs]), [0, 1], 1.0)], recipe).total
     text = adapted.encode_tokens(tokens)
     cosine = torch.nn.functional.cosine_similarity(text, partner)
     expected = contrastive(partner, text, recipe.logit_scale) + 3 * (1 - cosine).mean()

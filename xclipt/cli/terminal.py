@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
+from rich.progress import Task as RichTask
 from rich.table import Table
+from rich.text import Text
 
 from xclipt.cli.wording import worded
 from xclipt.progress import Silent, Task
@@ -32,8 +41,9 @@ class Terminal:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars = Bars(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=14),
             MofNCompleteColumn(),
+            _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[detail]}"),
             console=self._console,
@@ -60,6 +70,20 @@ class Terminal:
         """One line on stderr."""
         if not self._quiet:
             self._console.print(worded(message), markup=False)
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: RichTask) -> Text:
+        return Text(rate(task.finished_speed or task.speed))
+
+
+def rate(a_second: float | None) -> str:
+    """``2.4/s``; empty where it is not known yet."""
+    if not a_second:
+        return ""
+    return f"{a_second:.1f}/s" if a_second < 10 else f"{a_second:,.0f}/s"
 
 
 class _Bar:
@@ -89,10 +113,11 @@ class _Lines:
         now = time.monotonic()
         if now - self._told >= _SECONDS_BETWEEN_LINES and self._done < self._total:
             self._told = now
-            left = (now - self._started) / self._done * (self._total - self._done)
+            speed = self._done / (now - self._started)
+            left = (self._total - self._done) / speed
             self._tell(
                 f"{self._description}: {self._done:,} of {self._total:,}"
-                f"{', ' if detail else ''}{detail}, {left:.0f} s left"
+                f"{', ' if detail else ''}{detail}, {rate(speed)}, {left:.0f} s left"
             )
 
     def finish(self) -> None:

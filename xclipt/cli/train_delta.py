@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -329,6 +330,23 @@ def train_delta_command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            help="Add a line of JSON to this file for every step: losses, learning rate, "
+            "validation.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            "--tensorboard",
+            help="Write the same for TensorBoard into this folder.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -349,6 +367,7 @@ def train_delta_command(
     from xclipt.data.registry import dataset_name
     from xclipt.deltas.full_finetune import FullSpec
     from xclipt.deltas.kinds import PartialSpec
+    from xclipt.training.log import listening
     from xclipt.training.plan import plan
     from xclipt.training.recipe import RECIPES, recipe_with
     from xclipt.training.request import Parallel, TrainingRequest
@@ -445,7 +464,12 @@ def train_delta_command(
             plans = plan(run.backbone_name, requests, named, run.directory_if_there)
             _print_plan(run.backbone_name, plans, requests, common)
             return
-        deltas = [train_delta(run.workspace, data, request) for request in requests]
+        with listening(log, tensorboard) as listener:
+            deltas = []
+            for one in requests:
+                name = one.delta_name(data.name if data else None)
+                listen = listener(f"{one.language}/{name}")
+                deltas.append(train_delta(run.workspace, data, one, listen))
     if common.json:
         print_json({"command": "train-delta", "deltas": [_as_json(delta) for delta in deltas]})
     else:

@@ -1,7 +1,7 @@
 """The training loop: text in, trained delta tensors out. It knows nothing of files or data sets."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -80,6 +80,42 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """What a step's loss is made of, the means over what was trained on in it.
+
+    Attributes:
+        total: What is minimised.
+        contrastive: Of pictures and texts, or of partners and texts, without its weights.
+        alignment: Of texts and partners, likewise; ``None`` without.
+        cosine: Mean cosine of texts and partners; ``None`` without.
+    """
+
+    total: Tensor
+    contrastive: Tensor | None
+    alignment: Tensor | None
+    cosine: Tensor | None
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a listener is told of every step.
+
+    Attributes:
+        step: Its number, from 1.
+        losses: The numbers of :class:`Losses` by their names.
+        gradient: Norm of the gradient.
+        learning_rate: Of the delta.
+        validation: Figures after the step, where there were any.
+    """
+
+    step: int
+    losses: Mapping[str, float]
+    gradient: float
+    learning_rate: float
+    validation: Evaluated | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A finished training.
 
@@ -118,6 +154,7 @@ def fit(
     task: Task,
     started: bool = False,
     sentences: Sequence[Pairs] = (),
+    listen: Callable[[StepRecord], None] = lambda record: None,
 ) -> Outcome:
     """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
 
@@ -162,21 +199,22 @@ def fit(
         with delta.dropout(recipe.dropout, f"{seed}-{state.step}"):
             loss = _loss(adapted, parts, recipe)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in delta.parameters() if p.grad is not None]
-        # One wait for the device, as the loss alone would be.
-        figures = torch.stack((loss.detach(), get_total_norm(gradients))).tolist()
-        if not all(map(math.isfinite, figures)):
-            found = "step {}: loss {:.3g}, gradient {:.3g}".format(state.step + 1, *figures)
+        figures, gradient = _figures(loss, get_total_norm(gradients))
+        if not math.isfinite(figures["total"]) or not math.isfinite(gradient):
+            found = f"step {state.step + 1}: loss {figures['total']:.3g}, gradient {gradient:.3g}"
             raise _diverged(found, state.step, parts, recipe, backbone)
         optimiser.step()
         state.step += 1
-        state.losses.append(figures[0])
+        state.losses.append(figures["total"])
+        looked = False
         if state.step in evaluate_at:
             sound = all(p.isfinite().all() for p in delta.parameters())
             try:
                 if validation:
                     state.history.append(_evaluate(adapted, validation, state.step))
+                    looked = True
                 else:
                     batches = [part.pairs.batch(part.rows) for part in parts]
                     adapted.encode_tokens([row for batch in batches for row in batch.tokens])
@@ -191,7 +229,10 @@ def fit(
             state.weights = delta.tensors()
             state.optimiser = _optimiser_tensors(optimiser, names)
             save(state)
-        task.advance(1, _detail(state))
+        rate = optimiser.param_groups[0]["lr"]
+        seen = state.history[-1] if looked else None
+        listen(StepRecord(state.step, figures, gradient, rate, seen))
+        task.advance(1, _detail(state, figures))
     trained = state.history[1:]
     return Outcome(
         tensors=state.best if trained else delta.tensors(),
@@ -243,7 +284,14 @@ def _sentence_parts(sentences: Sequence[Pairs], recipe: Recipe, seed: int) -> It
         yield _Part(joined, rows, weight=1.0)
 
 
-def _loss(backbone: Backbone, parts: Sequence[_Part], recipe: Recipe) -> Tensor:
+def _figures(losses: Losses, gradient: Tensor) -> tuple[dict[str, float], float]:
+    """The losses by name, and the gradient's norm, in one wait for the device."""
+    there = {name: value for name, value in vars(losses).items() if value is not None}
+    *figures, norm = torch.stack([*(one.detach() for one in there.values()), gradient]).tolist()
+    return dict(zip(there, figures, strict=True)), norm
+
+
+def _loss(backbone: Backbone, parts: Sequence[_Part], recipe: Recipe) -> Losses:
     batches = [part.pairs.batch(part.rows) for part in parts]
     texts = [batch.tokens for batch in batches]
     aligned = recipe.align_weight > 0 and batches[0].partner_tokens is not None
@@ -251,36 +299,49 @@ def _loss(backbone: Backbone, parts: Sequence[_Part], recipe: Recipe) -> Tensor:
     if live:
         texts += [batch.partner_tokens for batch in batches if batch.partner_tokens is not None]
     features = _embedded(backbone, texts, recipe)
-    loss = torch.zeros((), device=backbone.device)
-    for i, (part, batch) in enumerate(zip(parts, batches, strict=True)):
+    terms = []
+    for i, batch in enumerate(batches):
         partner = batch.partner_features
         if live:
             partner = features[len(parts) + i]
         elif partner is not None:
             partner = partner.to(backbone.device)
         images = None if batch.images is None else batch.images.to(backbone.device)
-        own = _pair_loss(features[i], images, partner if aligned else None, recipe)
-        loss = loss + part.weight * own
-    return loss
+        terms.append(_pair_losses(features[i], images, partner if aligned else None, recipe))
+    total = torch.zeros((), device=backbone.device)
+    for part, one in zip(parts, terms, strict=True):
+        total = total + part.weight * one.total
+    return Losses(
+        total=total,
+        contrastive=_mean([one.contrastive for one in terms if one.contrastive is not None]),
+        alignment=_mean([one.alignment for one in terms if one.alignment is not None]),
+        cosine=_mean([one.cosine for one in terms if one.cosine is not None]),
+    )
 
 
-def _pair_loss(
+def _pair_losses(
     text: Tensor, images: Tensor | None, partner: Tensor | None, recipe: Recipe
-) -> Tensor:
-    """The loss of one batch; the partner stands in for a picture where there is none."""
+) -> Losses:
+    """The losses of one batch; the partner stands in for a picture where there is none."""
     assert recipe.logit_scale is not None  # Recipe.on
     scale = recipe.logit_scale
     if images is None:
         assert partner is not None
-        loss = contrastive_to_partner(text, partner, scale)
+        contrast = contrastive_to_partner(text, partner, scale)
     elif recipe.logit_bias is None:
-        loss = contrastive(images, text, scale)
+        contrast = contrastive(images, text, scale)
     else:
-        loss = sigmoid_contrastive(images, text, scale, recipe.logit_bias)
+        contrast = sigmoid_contrastive(images, text, scale, recipe.logit_bias)
     if partner is None:
-        return loss
-    alignment = ALIGNMENTS[recipe.align_loss].loss
-    return loss + recipe.align_weight * alignment(text, partner, images, scale)
+        return Losses(contrast, contrast, None, None)
+    alignment = ALIGNMENTS[recipe.align_loss].loss(text, partner, images, scale)
+    with torch.no_grad():
+        cosine = F.cosine_similarity(text, partner, dim=-1).mean()
+    return Losses(contrast + recipe.align_weight * alignment, contrast, alignment, cosine)
+
+
+def _mean(numbers: Sequence[Tensor]) -> Tensor | None:
+    return torch.stack([number.detach() for number in numbers]).mean() if numbers else None
 
 
 def _embedded(
@@ -389,11 +450,13 @@ def _load_optimiser(
         }
 
 
-def _detail(state: TrainingState) -> str:
-    recent = state.losses[-10:]
-    detail = f"loss {sum(recent) / len(recent):.3f}"
+def _detail(state: TrainingState, figures: Mapping[str, float]) -> str:
+    """What tells a person how it goes: validation, else how near texts are to partners."""
     if state.history:
-        detail += (
-            f"  val R@1 {state.history[-1].mean_r1:.1f} % (base {state.history[0].mean_r1:.1f})"
-        )
-    return detail
+        last, base = state.history[-1], state.history[0]
+        if last.cosine is None or base.cosine is None:
+            return f"val R@1 {last.mean_r1:.1f} % (base {base.mean_r1:.1f})"
+        return f"val cosine {last.cosine:.3f} (base {base.cosine:.3f})"
+    if "cosine" in figures:
+        return f"cosine {figures['cosine']:.3f}"
+    return f"loss {figures['total']:.3f}"

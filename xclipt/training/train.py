@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from xclipt.deltas.adapted import AdaptedTower
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
-from xclipt.training.loop import Evaluated, Outcome, fit, largest
+from xclipt.training.loop import Evaluated, Outcome, StepRecord, fit, largest
 from xclipt.training.prepare import Prepared, prepare
 from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
@@ -22,7 +23,10 @@ from xclipt.workspace import Workspace
 
 
 def train_delta(
-    workspace: Workspace, dataset: Dataset | None, request: TrainingRequest
+    workspace: Workspace,
+    dataset: Dataset | None,
+    request: TrainingRequest,
+    listen: Callable[[StepRecord], None] = lambda record: None,
 ) -> StoredDelta:
     """Train one language's delta, and make it current unless validation says that it is no gain.
 
@@ -40,6 +44,7 @@ def train_delta(
         dataset: Where captions and pictures are; ``None`` trains on the request's sentence pairs
             alone.
         request: What to train, on which of them, and how.
+        listen: Told of every step.
 
     Raises:
         XcliptError: The data does not hold what is asked, another delta has the name, or nothing
@@ -54,7 +59,7 @@ def train_delta(
         if checkpoint.load().step:  # killed between its record and here; another request's stays
             checkpoint.delete()
         return stored
-    outcome = _fit(workspace, prepared, checkpoint)
+    outcome = _fit(workspace, prepared, checkpoint, listen)
     stored = _record(workspace, prepared, outcome, time.perf_counter() - started)
     checkpoint.delete()
     return stored
@@ -105,7 +110,12 @@ def _beats_base(manifest: DeltaManifest) -> bool:
     return own[0] is None or own > base
 
 
-def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Outcome:
+def _fit(
+    workspace: Workspace,
+    prepared: Prepared,
+    checkpoint: Checkpoint,
+    listen: Callable[[StepRecord], None],
+) -> Outcome:
     request, backbone = prepared.request, workspace.backbone
     delta = AdaptedTower(
         backbone.text_tower,
@@ -137,6 +147,7 @@ def _fit(workspace: Workspace, prepared: Prepared, checkpoint: Checkpoint) -> Ou
             task,
             started=prepared.start is not None,
             sentences=prepared.sentences,
+            listen=listen,
         )
     finally:
         task.finish()

@@ -1,0 +1,91 @@
+"""Every step of a training for other programs: lines of JSON, or TensorBoard's files."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from xclipt.errors import UsageError, XcliptError
+from xclipt.training.loop import StepRecord
+
+Listener = Callable[[StepRecord], None]
+
+
+@contextmanager
+def listening(log: Path | None, tensorboard: Path | None) -> Iterator[Callable[[str], Listener]]:
+    """Give a function from a training's name to who is told of its steps.
+
+    Args:
+        log: A file that a line of JSON is added to for each step.
+        tensorboard: A folder that each training has a run in.
+
+    Raises:
+        UsageError: A place cannot be written to, or TensorBoard is not installed.
+    """
+    with ExitStack() as opened:
+        file = opened.enter_context(_opened(log)) if log else None
+        if tensorboard:
+            _require_tensorboard()
+
+        def of(training: str) -> Listener:
+            listeners: list[Listener] = []
+            if file:
+                listeners.append(lambda record: _write_line(file, training, record))
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                writer = SummaryWriter(str(tensorboard / training.replace("/", "-")))
+                opened.callback(writer.close)
+                listeners.append(lambda record: _write_scalars(writer, record))
+            return lambda record: _tell(listeners, record)
+
+        yield of
+
+
+def _tell(listeners: Sequence[Listener], record: StepRecord) -> None:
+    for listener in listeners:
+        listener(record)
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UsageError(f"cannot write ({error.strerror})", field="log", value=path) from None
+
+
+def _write_line(file: TextIO, training: str, record: StepRecord) -> None:
+    line = {"delta": training, "step": record.step} | numbers(record)
+    try:
+        file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise XcliptError(f"{file.name}: cannot write ({error.strerror})") from None
+
+
+def _write_scalars(writer: Any, record: StepRecord) -> None:
+    for name, value in numbers(record).items():
+        writer.add_scalar(name, value, record.step)
+
+
+def numbers(record: StepRecord) -> dict[str, float]:
+    """All numbers of a step by name; those of validation where there were any."""
+    found = {f"loss/{name}": value for name, value in record.losses.items() if name != "cosine"}
+    if "cosine" in record.losses:
+        found["cosine"] = record.losses["cosine"]
+    found |= {"gradient_norm": record.gradient, "learning_rate": record.learning_rate}
+    if (seen := record.validation) is not None:
+        found |= {"validation/mean_R@1": seen.mean_r1, "validation/MRR": seen.mrr}
+        if seen.cosine is not None:
+            found["validation/cosine"] = seen.cosine
+    return found
+
+
+def _require_tensorboard() -> None:
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "TensorBoard is not installed: pip install 'xclipt[tensorboard]'", field="tensorboard"
+        ) from None
