@@ -111,4 +111,6 @@ def tidy(text: str) -> str:
 
 def told(left_out: Mapping[str, int]) -> str:
     """``12 empty, 40 copied``."""
-    return ", ".join(f"{left_out[r]:,} {REASONS[r]}" for r in REASONS if left_out.get(r))
+    counts = {said: left_out.get(reason, 0) for reason, said in REASONS.items()}
+    counted = [f"{count:,} {said}" for said, count in counts.items() if count]
+    return ", ".join("1 duplicate" if one == "1 duplicates" else one for one in counted)

@@ -40,7 +40,7 @@ def _pairs(path: Path, language: str, encoding: str | None, advance: Advance) ->
     there: Counter[str] = Counter()
     matching = 0
     for segments in _units(path, encoding, advance):
-        there.update(segments)
+        there.update(segments.keys())
         if "en" in segments and language in segments:
             matching += 1
             yield segments["en"], segments[language]
