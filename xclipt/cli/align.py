@@ -173,7 +173,7 @@ def _align_sentences(
 
 def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("language")
+    table.add_column("lang")
     for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
         table.add_column(column, justify="right")
     table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)
