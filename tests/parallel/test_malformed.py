@@ -3,12 +3,14 @@
 import gzip
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.factories.parallel import ENGLISH, GERMAN, PAIRS, TELUGU, read
 from tests.parallel.test_formats import UNITS, headed, lines, tmx
+from xclipt import detection
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -168,7 +170,7 @@ def test_columns_that_are_exchanged(tmp_path: Path) -> None:
     two.write_text(lines(TELUGU, ENGLISH))
     entries = [{"en": telugu, "te": english} for english, telugu in PAIRS]
     named.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    _refused(tmp_path, two, "what was taken for English is in the script of Telugu")
+    _refused(tmp_path, two, "what was taken for English is Telugu")
     _refused(tmp_path, two, "`columns=en=2,te=1` exchanges them")
     _refused(tmp_path, named, "`columns=en=te,te=en` exchanges them")
     pairs = read(tmp_path, two, reading=Reading(columns={"en": "2", "te": "1"}))
@@ -176,6 +178,19 @@ def test_columns_that_are_exchanged(tmp_path: Path) -> None:
     memory.write_text(tmx(UNITS).replace("en-US", "te").replace("te-IN", "en"))
     with pytest.raises(UsageError, match=r"memory.tmx: its sides are exchanged: .*xml:lang"):
         read(tmp_path, memory)
+
+
+def test_columns_that_are_exchanged_within_one_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "two.tsv"
+    path.write_text(lines(GERMAN, ENGLISH))
+    says = "taken for English is German, and the other way round; `columns=en=2,de=1`"
+    _refused(tmp_path, path, says, language="de")
+    detection._identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    assert len(read(tmp_path, path, language="de")) == 4  # without the extra nobody can tell
+    detection._identifier.cache_clear()
 
 
 def test_another_language_altogether(tmp_path: Path) -> None:
