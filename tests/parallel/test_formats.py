@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 import pytest
 
 from tests.factories.parallel import (
@@ -291,7 +292,11 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     flat.save_to_disk(tmp_path / "saved")
     told: list[str] = []
     (arrow,) = (tmp_path / "saved").glob("*.arrow")
-    for path in (tmp_path / "nested.parquet", tmp_path / "flat.parquet", arrow):
+    whole = pyarrow.table({"en": ENGLISH, "te": TELUGU})
+    with pyarrow.ipc.new_file(tmp_path / "file.arrow", whole.schema) as writer:
+        writer.write_table(whole)
+    paths = (tmp_path / "nested.parquet", tmp_path / "flat.parquet", arrow, tmp_path / "file.arrow")
+    for path in paths:
         assert texts(read(tmp_path, path, told=told)) == PAIRS
     assert told[0] == ("nested.parquet: 4 pairs en-te (columns translation.en and translation.te)")
 

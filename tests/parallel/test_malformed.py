@@ -35,8 +35,8 @@ EN = '{"en": "A dog runs.", "te": "కుక్క పరుగెడుతు�
         ("a.tsv", PNG, "a.tsv: is no text (it holds zero bytes)"),
         ("a.jsonl", PNG, "a.jsonl: is no text"),
         ("a.tmx", PNG, "a.tmx: line 1: broken XML"),
-        ("a.parquet", PNG, "a.parquet: datasets cannot read it"),
-        ("a.arrow", PNG, "a.arrow: datasets cannot read it"),
+        ("a.parquet", PNG, "a.parquet: pyarrow cannot read it"),
+        ("a.arrow", PNG, "a.arrow: pyarrow cannot read it"),
         ("a.tsv", GOOD.encode("utf-16-le"), "a.tsv: is UTF-16 without a byte order mark"),
         (
             "a.tsv",

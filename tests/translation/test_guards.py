@@ -57,23 +57,9 @@ def test_lengths_are_measured_in_letters_of_an_alphabet():
     assert length_ratio("x" * 20, "字" * 10) == 40 / 30
 
 
-PIECES = (
-    "a",
-    "b",
-    "ha",
-    "der Hund ",
-    "ein ",
-    "ß",
-    "İ",
-    "a\u0301",
-    "కి",
-    "字",
-    "か",
-    "ー",
-    "한",
-    "я",
-)
-TEXTS = st.lists(st.sampled_from((*PIECES, " ", ", ", "_", "’", "7")), max_size=24).map("".join)
+PIECES = ("a", "b", "ha", "der Hund ", "ein ", "ß", "İ", "a\u0301", "కి", "字", "か", "ー", "한")
+OTHERS = ("я", " ", ", ", "_", "’", "7")
+TEXTS = st.lists(st.sampled_from((*PIECES, *OTHERS)), max_size=24).map("".join)
 
 
 @settings(max_examples=500, deadline=None)

@@ -1,10 +1,11 @@
-"""What the ``datasets`` library reads: parquet and arrow files, and data sets of the hub."""
+"""Arrow's tables: parquet and arrow files, and data sets of the hub."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.data.formats.arrow import config_names, load_from_hub, loaded, loading_errors
+from xclipt.data.formats.arrow import config_names, load_from_hub, loading_errors
 from xclipt.data.formats.encodings import Advance
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
@@ -12,27 +13,52 @@ from xclipt.languages import name as language_name
 from xclipt.parallel.formats.columns import choose_sides, code_of, flat, sides_of
 from xclipt.parallel.source import RawPair, Source
 
-_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_ROWS_AT_A_TIME = 1000
+_BUFFER_BYTES = 1 << 16
+_MARK = b"ARROW1"
 
 
 def open_arrow(path: Path, language: str, reading: Reading) -> Source:
-    """A parquet or arrow file, read row group by row group.
+    """A parquet or arrow file, read some rows at a time.
 
     Raises:
         UsageError: A column that was named is not there.
         XcliptError: The file is damaged, or which columns are the two cannot be told.
     """
-    import datasets
-
     reading.refuse(str(path), "encoding")
-    builder = _BUILDERS[path.suffix.lower()]
-    files = {"train": [str(path.resolve())]}
-    tables = loaded(
-        str(path),
-        lambda: datasets.load_dataset(builder, data_files=files, streaming=True),
-    )
-    rows = _Rows(str(path), tables["train"], path.stat().st_size)
+    rows = _Rows(str(path), _FileRows(path), path.stat().st_size)
     return Source.of_files((path,), *rows.understood(language, reading))
+
+
+@dataclass(frozen=True)
+class _FileRows:
+    """The rows of a file as dictionaries, from its beginning whenever they are asked for."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        batches = self._parquet() if self.path.suffix.lower() == ".parquet" else self._arrow()
+        for batch in batches:
+            yield from batch.to_pylist()
+
+    def _parquet(self) -> Iterator[Any]:
+        from pyarrow.parquet import ParquetFile
+
+        # As it is by default, all of a group of rows would be in memory, and that may be the file.
+        with ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            yield from file.iter_batches(_ROWS_AT_A_TIME, use_threads=False)
+
+    def _arrow(self) -> Iterator[Any]:
+        from pyarrow import OSFile, ipc
+
+        with OSFile(str(self.path)) as file:
+            is_file = file.read(len(_MARK)) == _MARK
+            file.seek(0)
+            if is_file:
+                reader = ipc.open_file(file)
+                yield from map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                yield from ipc.open_stream(file)
 
 
 def open_hub(identifier: str, language: str, reading: Reading) -> Source:
@@ -107,5 +133,6 @@ class _Rows:
         return list(flat(first))
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
-        with loading_errors(self._where):
+        library = "pyarrow" if isinstance(self._table, _FileRows) else "datasets"
+        with loading_errors(self._where, library):
             yield from self._table
