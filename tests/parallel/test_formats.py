@@ -136,6 +136,18 @@ def test_commas_are_text_where_tabs_separate(tmp_path: Path) -> None:
     assert ("One, two, go.", "Eins, zwei, los.") in texts(read(tmp_path, path, language="de"))
 
 
+def test_words_that_are_codes_of_languages_head_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_text("dog\tpes\ncat\tkočka\n")  # Dogosé and Persian, to ISO 639
+    assert texts(read(tmp_path, path, language="cs")) == {("dog", "pes"), ("cat", "kočka")}
+    path.write_text("in\ten\ncat\tgato\n")
+    told = Reading(columns={"en": "1", "es": "2"})
+    assert texts(read(tmp_path, path, language="es", reading=told)) == {
+        ("in", "en"),
+        ("cat", "gato"),
+    }
+
+
 def test_a_first_pair_that_is_the_same_word_twice_is_no_header(tmp_path: Path) -> None:
     path = tmp_path / "two.tsv"
     path.write_text("Bravo!\tBravo!\nTwo dogs run.\tZwei Hunde laufen.\n")

@@ -57,6 +57,12 @@ EN = '{"en": "A dog runs.", "te": "కుక్క పరుగెడుతు�
         ("a.jsonl", b'{"te": "x", "fr": "y"}', "has no column of English, the partner of every"),
         ("a.jsonl", b'{"en": "x", "fr": "y"}', "no column of Telugu; it has en, fr; `columns=te="),
         ("a.tsv", headed("en\tfr", ENGLISH, GERMAN).encode(), "no column of Telugu; it has en, fr"),
+        ("a.tsv", headed("English\tFrench", ENGLISH, GERMAN).encode(), "it has English, French;"),
+        (
+            "a.tsv",
+            headed("source\ten", TELUGU, ENGLISH).encode(),
+            "it has source, en; `columns=te=",
+        ),
         ("a.tsv", headed("te\tfr", TELUGU, GERMAN).encode(), "no column of English"),
         (
             "a.csv",

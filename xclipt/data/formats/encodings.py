@@ -54,9 +54,8 @@ def open_bytes(path: Path, advance: Advance | None = None) -> Iterator[BinaryIO]
                 yield cast(BinaryIO, unpacked)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise XcliptError(f"{path}: damaged gzip file ({error}); fetch or pack it again") from error
-    except (OSError, RuntimeError) as error:  # before Python 3.13, a loop of links is the latter
-        reason = getattr(error, "strerror", None) or error
-        raise XcliptError(f"{path}: cannot read ({reason})") from error
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
 
 
 class _Counted(FileIO):

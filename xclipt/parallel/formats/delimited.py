@@ -95,16 +95,15 @@ def _is_headed(file: Delimited, language: str, said: dict[str, str]) -> bool:
     relevant = [said[code] for code in ("en", language) if code in said]
     if relevant:
         return any(name in file.names for name in relevant) or not all(map(_is_place, relevant))
-    if all(any(is_side(name, code) for name in file.names) for code in ("en", language)):
-        return True
+    if any(is_side(name, "en") for name in file.names):
+        return True  # whether or not the language that was asked for is there too
     untold = [name for name in file.names if name.lower() in _UNTOLD]
     if len(untold) > 1:
         raise XcliptError(
             f"{file.path}: nothing says which of its columns {' and '.join(untold[:2])} is "
             f"English; `columns=en={untold[0]},{language}={untold[1]}` does"
         )
-    # en, de and fr where Telugu was asked for
-    return all(len(name) < 9 and name.islower() and code_of(name) for name in file.names)
+    return all(len(name) == 2 and code_of(name) for name in file.names)
 
 
 def _is_place(name: str) -> bool:
