@@ -245,6 +245,18 @@ def test_a_translation_memory_in_utf_16(tmp_path: Path) -> None:
     assert texts(read(tmp_path, path)) == PAIRS
 
 
+def test_a_translation_memory_that_does_not_say_its_encoding(tmp_path: Path) -> None:
+    units = "".join(unit(en=english, de=german) for english, german in GERMAN_PAIRS)
+    path = tmp_path / "memory.tmx"
+    path.write_bytes(tmx(units).encode("cp1252"))
+    with pytest.raises(UsageError, match=r"memory.tmx: line \d: broken XML \(not well-formed"):
+        read(tmp_path, path, language="de")
+    told = Reading(encoding="cp1252")
+    assert texts(read(tmp_path, path, language="de", reading=told)) == GERMAN_PAIRS
+    with pytest.raises(UsageError, match="encoding 'latin-99': no encoding that Python knows"):
+        read(tmp_path, path, language="de", reading=Reading(encoding="latin-99"))
+
+
 def test_the_mark_up_within_segments_is_left_out(tmp_path: Path) -> None:
     english = 'Click <bpt i="1">&lt;b&gt;</bpt>here<ept i="1">&lt;/b&gt;</ept>,<ph>{1}</ph>please.'
     german = "Bitte <hi>hier</hi> klicken &amp; warten<ut>x</ut>."

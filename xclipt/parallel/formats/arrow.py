@@ -1,6 +1,6 @@
 """Arrow's tables: parquet and arrow files, and data sets of the hub."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from xclipt.parallel.source import RawPair, Source
 _ROWS_AT_A_TIME = 1000
 _BUFFER_BYTES = 1 << 16
 _MARK = b"ARROW1"
+_LIBRARY = "pyarrow"
 
 
 def open_arrow(path: Path, language: str, reading: Reading) -> Source:
@@ -26,8 +27,11 @@ def open_arrow(path: Path, language: str, reading: Reading) -> Source:
         XcliptError: The file is damaged, or which columns are the two cannot be told.
     """
     reading.refuse(str(path), "encoding")
-    rows = _Rows(str(path), _FileRows(path), path.stat().st_size)
-    return Source.of_files((path,), *rows.understood(language, reading))
+    rows, size = _FileRows(path), path.stat().st_size
+    with loading_errors(str(path), _LIBRARY):
+        count = rows.count()
+    table = _Table(str(path), rows, count, size, _LIBRARY)
+    return Source.of_files((path,), *table.understood(language, reading))
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,18 @@ class _FileRows:
 
     path: Path
 
+    def count(self) -> int:
+        """How many they are; 0 where only reading them tells."""
+        from pyarrow.parquet import read_metadata
+
+        return int(read_metadata(self.path).num_rows) if self._is_parquet else 0
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() == ".parquet"
+
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        batches = self._parquet() if self.path.suffix.lower() == ".parquet" else self._arrow()
+        batches = self._parquet() if self._is_parquet else self._arrow()
         for batch in batches:
             yield from batch.to_pylist()
 
@@ -77,7 +91,8 @@ def open_hub(identifier: str, language: str, reading: Reading) -> Source:
     taken = [tables["train"]] if "train" in tables else list(tables.values())
     table = datasets.concatenate_datasets(taken)
     size = int(table.data.nbytes)
-    layout, read, exchanged = _Rows(identifier, table, size).understood(language, reading)
+    rows = _Table(identifier, table, len(table), size, "datasets")
+    layout, read, exchanged = rows.understood(language, reading)
     name = identifier if config is None else f"{identifier}/{config}"
     digest = "+".join(str(part._fingerprint) for part in taken)
     return Source(name, layout, read, (), size, digest, exchanged)
@@ -112,27 +127,41 @@ def _languages(name: str) -> set[str | None]:
     return set()
 
 
-class _Rows:
-    def __init__(self, where: str, table: Any, size: int) -> None:
-        self._where, self._table, self._size = where, table, size
+@dataclass(frozen=True)
+class _Table:
+    """Rows of whatever has columns.
 
-    def understood(self, language: str, reading: Reading) -> tuple[str, Any, str]:
-        sides = choose_sides(self._names(), language, reading, self._where)
+    Attributes:
+        where: What it is, for messages.
+        rows: Its rows, from the first whenever they are iterated over.
+        count: How many; 0 where that is not known before.
+        size: Its bytes.
+        library: What reads it.
+    """
+
+    where: str
+    rows: Iterable[Mapping[str, Any]]
+    count: int
+    size: int
+    library: str
+
+    def understood(
+        self, language: str, reading: Reading
+    ) -> tuple[str, Callable[[Advance], Iterator[RawPair]], str]:
+        """Layout, pairs and the remedy of exchanged sides, as :class:`Source` has them."""
+        first = next(self._read(), None)
+        if first is None:
+            raise XcliptError(f"{self.where}: empty")
+        sides = choose_sides(list(flat(first)), language, reading, self.where)
 
         def pairs(advance: Advance) -> Iterator[RawPair]:
-            for number, fields in enumerate(self._rows(), 1):
-                yield sides_of(fields, sides, f"{self._where}: row {number}")
-            advance(self._size)
+            for number, fields in enumerate(self._read(), 1):
+                yield sides_of(fields, sides, f"{self.where}: row {number}")
+                if self.count and number % _ROWS_AT_A_TIME == 0:
+                    advance(self.size * _ROWS_AT_A_TIME // self.count)
 
         return sides.layout, pairs, sides.exchange(language)
 
-    def _names(self) -> list[str]:
-        first = next(self._rows(), None)
-        if first is None:
-            raise XcliptError(f"{self._where}: empty")
-        return list(flat(first))
-
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        library = "pyarrow" if isinstance(self._table, _FileRows) else "datasets"
-        with loading_errors(self._where, library):
-            yield from self._table
+    def _read(self) -> Iterator[Mapping[str, Any]]:
+        with loading_errors(self.where, self.library):
+            yield from self.rows

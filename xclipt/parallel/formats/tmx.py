@@ -1,5 +1,6 @@
 """Translation memories: TMX, of any version, as it streams in."""
 
+import codecs
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,8 @@ def _units(path: Path, encoding: str | None, advance: Advance) -> Iterator[dict[
     source = None
     above: list[Element] = []
     try:
-        parser = XMLParser(encoding=encoding)
-    except (LookupError, ValueError):
+        parser = XMLParser(encoding=encoding and codecs.lookup(encoding).name)
+    except LookupError:
         raise UsageError(
             "no encoding that Python knows", field="encoding", value=encoding
         ) from None
