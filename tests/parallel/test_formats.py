@@ -161,6 +161,7 @@ def test_a_first_pair_that_is_the_same_word_twice_is_no_header(tmp_path: Path) -
         ("OpenSubtitles.en-te.en", "OpenSubtitles.en-te.te"),
         ("eng_Latn.dev", "tel_Telu.dev"),
         ("train.en.txt", "train.te.txt"),
+        ("en.txt.gz", "te.txt.gz"),
         ("corpus.en_US", "corpus.te_IN"),
         ("corpus.en.gz", "corpus.te.gz"),
         ("corpus.en", "corpus.te.gz"),

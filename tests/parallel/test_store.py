@@ -205,12 +205,8 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.factories.parallel import read
-from xclipt.parallel import store
-write = store._write
-def killed(*given):
-    write(*given)
-    os.kill(os.getpid(), signal.SIGKILL)
-store._write = killed
+from xclipt import files
+files._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing renamed
 read(Path(sys.argv[1]), Path(sys.argv[1]) / "a.tsv", language="de")
 """
 
@@ -222,6 +218,7 @@ def test_what_a_kill_leaves_is_ignored_and_swept(tmp_path: Path) -> None:
     directory = empty_directory(tmp_path / "artifacts")
     (left,) = (directory.root / "parallel" / "de").iterdir()
     assert (left / "pairs.tsv").is_file()
+    assert (left / "pairs.yaml").is_file()
     assert kept_pairs(directory) == []
     assert not [finding for finding in verify(directory) if "parallel" in finding.path]
     pairs = read(tmp_path, tmp_path / "a.tsv", language="de")

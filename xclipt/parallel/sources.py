@@ -77,7 +77,8 @@ def _tied(named: str) -> tuple[str | None, str]:
 def _lines(place: str, language: str) -> tuple[Path, Path] | None:
     path = _path(place)
     known = format_of(path)
-    return line_files(path, language) if known is None or path.suffix == ".txt" else None
+    plain = path.name.removesuffix(".gz").endswith(".txt")
+    return line_files(path, language) if known is None or plain else None
 
 
 def _open(place: str, language: str, reading: Reading) -> Source:
