@@ -276,15 +276,33 @@ for name in names:
 """
 
 
+def peaks(folder: Path, *names: str) -> list[int]:
+    """The most megabytes that were needed after each of some files."""
+    command = [sys.executable, "-c", _PEAK, str(folder), *names]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return [int(peak) // unit for peak in run.stdout.split()]
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     # A file of 12 MB: its lines alone, as Python's strings, would be some 30.
     sentence = "the dog and the cat of the house that stands at the river"
     satz = "der Hund und die Katze von dem Haus das an dem Fluss steht"
-    rows = ((f"{sentence} {i}", f"{satz} {i}") for i in range(90_000))
-    write(tmp_path / "many.tsv", rows)
+    write(tmp_path / "many.tsv", ((f"{sentence} {i}", f"{satz} {i}") for i in range(90_000)))
     write(tmp_path / "few.tsv", MANY)
-    command = [sys.executable, "-c", _PEAK, str(tmp_path), "few.tsv", "many.tsv"]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
-    few, many = map(int, run.stdout.split())
-    kilobyte = 1024 if sys.platform == "darwin" else 1
-    assert (many - few) // kilobyte < 16_000
+    few, many = peaks(tmp_path, "few.tsv", "many.tsv")
+    assert many - few < 16
+
+
+def test_memory_does_not_grow_with_a_translation_memory(tmp_path: Path) -> None:
+    # Left in the tree, these units would be some 40 MB.
+    for name, pairs in (("few", MANY), ("many", MANY * 15)):
+        units = "".join(
+            f'<tu><tuv xml:lang="en"><seg>{english}</seg></tuv>'
+            f'<tuv xml:lang="de"><seg>{german}</seg></tuv></tu>'
+            for english, german in pairs
+        )
+        path = tmp_path / f"{name}.tmx"
+        path.write_text(f'<tmx version="1.4"><header/><body>{units}</body></tmx>')
+    few, many = peaks(tmp_path, "few.tmx", "many.tmx")
+    assert many - few < 16
