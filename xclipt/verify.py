@@ -15,7 +15,7 @@ from xclipt.deltas.adapted import require_fit
 from xclipt.errors import XcliptError
 from xclipt.files import SUMS, check_sums
 from xclipt.languages import SEVERAL
-from xclipt.parallel.store import CARD, check_pairs
+from xclipt.parallel.store import CARDS, check_pairs
 from xclipt.search.index import check_index
 from xclipt.translation.store import accept_lines, damaged_lines
 
@@ -61,7 +61,7 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         ("features/*/*", _features),
         ("translations/*/*/*.jsonl", _translations),
         (f"alignments/*/*/{MANIFEST}", lambda path: check_alignment(path.parent)),
-        (f"parallel/*/*/{CARD}", lambda path: check_pairs(path.parent)),
+        (CARDS, lambda path: check_pairs(path.parent)),
         ("indexes/*.safetensors", check_index),
         (f"exports/*/*/*/{SUMS}", lambda path: check_sums(path.parent)),
     ):

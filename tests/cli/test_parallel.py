@@ -1,125 +1,173 @@
-"""``train-delta --parallel``: text alone, from the command line."""
+"""Parallel sentences from the command line: align --parallel, status and verify."""
 
 import json
 
 import pytest
+from rich.console import Console
 
-from tests.factories.models import write_mclip_backbone
+from tests.factories.parallel import ENGLISH, GERMAN, TELUGU
 from tests.factories.running import run_xclipt
-from xclipt.data.sets.emoji import EMOJI
-
-FRENCH = ("un", "chat", "chien", "court", "dort")
-ENGLISH = ("a", "cat", "dog", "runs", "sleeps")
+from xclipt.cli import align as command
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("backbone")
-    write_mclip_backbone(folder)
-    return folder
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parallel")
+    for name, texts in (("a.tsv", GERMAN), ("b.tsv", TELUGU)):
+        rows = [f"{en}\t{text}\n" for en, text in zip(ENGLISH, texts, strict=True)]
+        (root / name).write_text("".join(rows))
+    rows = "".join(f"{en}\t{text}\n" for en, text in zip(ENGLISH, GERMAN, strict=True))
+    (root / "source-target.csv").write_text(f"source\ttarget\n{rows}")
+    return root
 
 
-@pytest.fixture
-def pairs(tmp_path):
-    picks = [[(i * 7 + k * k * (1 + i // 5)) % 5 for k in range(4)] for i in range(250)]
-    lines = [
-        f"{' '.join(ENGLISH[p] for p in row)} {i}\t{' '.join(FRENCH[p] for p in row)} {i}"
-        for i, row in enumerate(picks)
-    ]
-    file = tmp_path / "en-fr.tsv"
-    file.write_text("\n".join(lines) + "\n")
-    return file
+def align(folder, *arguments):
+    return run_xclipt("align", "--artifacts", folder / "artifacts", *arguments)
 
 
-@pytest.fixture
-def train(tmp_path, backbone, pairs):
-    def train(*arguments, source=pairs, language="fr"):
-        return run_xclipt(
-            *("train-delta", "--artifacts", tmp_path / "artifacts", "--backbone", backbone),
-            *("--lang", language, "--parallel", source, *arguments),
-        )
-
-    return train
-
-
-def test_it_trains_shows_and_serves_without_a_picture(tmp_path, train):
-    run = train("--json", "--epochs", "1", "--log", tmp_path / "log.jsonl")
+def test_the_gap_is_measured_before_any_training(folder):
+    run = align(folder, "--lang", "de", "--parallel", folder / "a.tsv", "--json")
     assert run.code == 0, run.err
-    (delta,) = json.loads(run.out)["deltas"]
-    assert delta["name"] == "lora-allpairs-en-fr-seed1" and delta["validation"]["pairs"] == 25
-    assert {"cosine", "base_cosine", "mean_R@1"} <= delta["validation"].keys()
-    assert "en-fr.tsv: 250 pairs en-fr (columns 1 and 2)" in run.err
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [*range(1, delta["steps"] + 1)]
-    assert lines[0]["delta"] == "fr/lora-allpairs-en-fr-seed1"
-    assert {"loss/total", "loss/contrastive", "loss/alignment", "cosine"} <= lines[0].keys()
-    assert any("validation/cosine" in line for line in lines)
-    root = ("--artifacts", tmp_path / "artifacts")
-    status = json.loads(run_xclipt("status", *root, "--json").out)
-    assert status["deltas"][0]["pairs"] == 225
-    exported = run_xclipt("export-delta", *root, "--format", "hub", "--out", tmp_path / "out")
-    assert exported.code == 0, exported.err
-    (card,) = (tmp_path / "out").rglob("README.md")
-    text = card.read_text()
-    assert "on 225 sentence pairs of `en-fr.tsv`" in text and "None" not in text
-    measured = run_xclipt("eval", *root, "--lang", "fr", "--dataset", "emoji", "--json")
-    assert measured.code == 0, measured.err
-    row = json.loads(measured.out)["rows"][1]
-    assert row["protocol"] == "225 sentence pairs"
+    assert "a.tsv: 4 pairs en-de (columns 1 and 2)" in run.err
+    document = run.json()
+    assert document["command"] == "align"
+    assert document["dataset"] == "a.tsv"
+    assert (document["split"], document["routine"], document["english"]) == (None, None, None)
+    (row,) = document["rows"]
+    assert (row["language"], row["pairs"], row["partners"], row["there"]) == ("de", 4, 4, 4)
+    assert row["left_out"] == {}
+    assert 0 < row["cosine"] < 1
+    assert row["mse"] > 0
+    # Four sentences on different things: a multilingual tower finds them all.
+    assert row["text_to_partner"]["R@1"] == row["partner_to_text"]["R@1"] == row["mean_R@1"] == 100
+    assert row["ci95"] == [100, 100]
 
 
-def test_tensorboard_reads_what_is_written(tmp_path, train):
-    run = train("--shots", "20", "--tensorboard", tmp_path / "runs")
+def test_as_a_table(folder, tmp_path):
+    sources = ("--parallel", f"de={folder / 'a.tsv'}", "--parallel", f"te={folder / 'b.tsv'}")
+    plot = tmp_path / "pairs.svg"
+    run = align(folder, "--lang", "de,te", *sources, "--plot", plot)
     assert run.code == 0, run.err
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    (folder,) = (tmp_path / "runs").iterdir()
-    events = EventAccumulator(str(folder)).Reload()
-    assert {"loss/total", "learning_rate", "validation/MRR"} <= {*events.Tags()["scalars"]}
-    assert [one.step for one in events.Scalars("loss/total")][:3] == [1, 2, 3]
+    assert "a.tsv,b.tsv: sentences and their English, before any training" in run.out
+    assert "100.0 [100.0, 100.0]" in run.out
+    assert f"de: {folder / 'artifacts' / 'parallel' / 'de'}" in run.out
+    assert plot.is_file()
 
 
-def test_beside_captions_and_pictures_for_validation_alone(train):
-    both = train("--dataset", "emoji", "--shots", "4", "--pairs", "30", "--dry-run", "--json")
-    assert json.loads(both.out)["deltas"][0]["name"] == "lora-4shot-30pairs-en-fr-seed1"
-    judged = train("--dataset", "emoji", "--shots", "0", "--dry-run", "--json")
-    assert json.loads(judged.out)["deltas"][0]["name"] == "lora-0shot-allpairs-en-fr-seed1"
+def test_80_columns_hold_the_table(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(command, "print_table", drawn.append)
+    assert align(folder, "--lang", "de", "--parallel", folder / "a.tsv").code == 0
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(drawn[0])
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in capture.get()
+
+
+def test_shots_are_the_first_of_one_order(folder):
+    def measured(*arguments):
+        run = align(folder, "--lang", "de", "--parallel", folder / "a.tsv", "--json", *arguments)
+        assert run.code == 0, run.err
+        return run.json()["rows"][0]
+
+    assert measured("--shots", "3")["pairs"] == 3
+    assert measured("--shots", "3")["sha256"] != measured("--shots", "all")["sha256"]
+    assert measured("--shots", "all")["sha256"] == measured()["sha256"]
+    assert measured("--seed", "2")["path"] != measured()["path"]
+    run = align(folder, "--lang", "de", "--parallel", folder / "a.tsv", "--shots", "5")
+    assert run.code == 2
+    assert "--shots 5: a.tsv has 4 pairs in 'de' to use; give at most that, or all" in run.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    "option",
     [
-        (("--shots", "251"), "--shots 251: en-fr.tsv has 250 usable pairs in 'fr'"),
-        (("--shots", "1"), "--shots 1: must be at least 2, or all"),
-        (("--routine", "2"), "--routine 2: sentence pairs are what people wrote"),
-        (("--align-loss", "image"), "--align-loss image: --align-loss image is of pictures"),
-        (("--align-weight", "0"), "--align-weight 0: without alignment nothing is learnt"),
-        (("--split", "paper"), "--split: is for captions, and --parallel names sentences"),
-        (("--pairs", "9"), "--pairs: is for captions, and --parallel names sentences"),
-        (("--temperature", "0.5"), "--temperature 0.5: must be at least 1"),
-        (("--log", "/dev/null/no/log"), "--log /dev/null/no/log: cannot write"),
+        ("--dataset", "emoji"),  # the default, but said
+        ("--routine", "1"),
+        ("--split", "full"),
+        ("--floor", "0.1"),
+        ("--translations", "x"),
+        ("--caption", "1"),
+        ("--split-seed", "42"),
+        ("--allow-missing",),
+        ("--download",),
+        ("--caption-lang", "de"),
     ],
 )
-def test_what_cannot_be_is_one_line(tmp_path, train, arguments, said):
-    run = train(*arguments)
-    assert run.code == 2 and run.out == ""
-    last = run.err.strip().splitlines()[-1]
-    assert last.startswith(f"xclipt: {said}"), run.err
-    assert not (tmp_path / "artifacts" / "deltas" / "fr").exists()
+def test_options_of_captions_are_not_ignored(folder, option):
+    run = align(folder, "--lang", "de", "--parallel", folder / "a.tsv", *option)
+    assert run.code == 2
+    assert run.err.startswith(f"xclipt: {option[0]}")
+    assert "leave it out" in run.err
 
 
-def test_sources_that_do_not_hold_the_language(tmp_path, train):
-    for source, language, said in (
-        (tmp_path / "none.tsv", "fr", "no such file"),
-        (None, "all", "--lang all: name the languages to take of --parallel"),
-        (None, "de,fr", "en-fr.tsv"),
-    ):
-        given = {"source": source} if source else {}
-        run = train("--joint" if "," in language else "--quiet", language=language, **given)
-        assert run.code == 2 and said in run.err, run.err
+def test_nor_are_those_of_a_configuration(folder, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"parallel: [{folder / 'a.tsv'}]\nlang: de\ndataset: xtd\n")
+    run = align(folder, "--config", config)
+    assert run.code == 2
+    assert run.err.startswith("xclipt: --dataset: is for captions")
+    config.write_text(f"parallel: [{folder / 'a.tsv'}]\nlang: de\nshots: 2\n")
+    assert align(folder, "--config", config).code == 0
 
 
-def test_zero_shots_need_sentences(tmp_path, backbone):
-    run = run_xclipt("train-delta", "--artifacts", tmp_path / "a", "--lang", "fr", "--shots", "0")
-    assert run.code == 2 and "--shots 0: must be a positive number or all" in run.err
-    assert EMOJI.name == "emoji"
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--parallel", "a.tsv"), "--lang: name the language of --parallel"),
+        (("--lang", "en", "--parallel", "a.tsv"), "--lang en: English is the partner"),
+        (("--lang", "fr", "--parallel", "none.tsv"), "--parallel none.tsv: no such file"),
+        (("--lang", "fr", "--parallel", "de=a.tsv"), "--parallel fr: no source is for French"),
+        (("--lang", "te", "--parallel", "a.tsv"), "a.tsv: is not in English and Telugu"),
+        (
+            ("--lang", "de", "--parallel", "source-target.csv"),
+            "source and target is English; --columns en=source,de=target does",
+        ),
+        (
+            ("--lang", "de", "--parallel", "a.tsv", "--columns", "en=1,de=7"),
+            "--columns de=7: a.tsv has 2 columns",
+        ),
+        (
+            ("--lang", "de", "--parallel", "a.tsv", "--columns", "image=x"),
+            "--columns image=x: parallel sentences have no image",
+        ),
+        (
+            ("--lang", "de", "--parallel", "a.tsv", "--encoding", "latin-99"),
+            "--encoding latin-99: no encoding that Python knows",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_of_options(folder, monkeypatch, arguments, says):
+    monkeypatch.chdir(folder)
+    run = run_xclipt("align", "--artifacts", "new", *arguments)
+    assert run.code == 2
+    assert says in run.err.replace("\n", " ")
+    assert run.out == ""
+    assert not (folder / "new").exists()
+
+
+def test_columns_are_told(folder):
+    path, columns = folder / "source-target.csv", "en=source,de=target"
+    run = align(folder, "--lang", "de", "--parallel", path, "--columns", columns, "--json")
+    assert run.code == 0, run.err
+    assert run.json()["rows"][0]["pairs"] == 4
+
+
+def test_status_and_verify_know_them(folder):
+    assert align(folder, "--lang", "te", "--parallel", folder / "b.tsv").code == 0
+    artifacts = folder / "artifacts"
+    assert "sentences  te: 4 pairs of b.tsv" in run_xclipt("status", "--artifacts", artifacts).out
+    document = run_xclipt("status", "--artifacts", artifacts, "--json").json()
+    (entry,) = [entry for entry in document["parallel"] if entry["language"] == "te"]
+    assert (entry["source"], entry["pairs"]) == ("b.tsv", 4)
+    pairs = next((artifacts / "parallel" / "te").glob("*/pairs.tsv"))
+    whole = pairs.read_bytes()
+    pairs.write_bytes(whole[:-5])
+    try:
+        run = run_xclipt("verify", "--artifacts", artifacts, "--json")
+        assert run.code == 1
+        assert "pairs.tsv is not what was written" in json.dumps(run.json())
+    finally:
+        pairs.write_bytes(whole)

@@ -1,9 +1,18 @@
 """Guards: what each catches, and what it must leave alone."""
 
 import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xclipt.data.registry import open_dataset
-from xclipt.translation.guards import find_faults, is_in_script, length_ratio
+from xclipt.translation.guards import (
+    find_faults,
+    is_copied,
+    is_in_script,
+    is_repetitive,
+    length_ratio,
+)
 
 LONG = "a man in a red shirt is standing on a wooden bridge over a small river"
 
@@ -46,6 +55,25 @@ def test_one_text_can_have_several_faults():
 def test_lengths_are_measured_in_letters_of_an_alphabet():
     assert length_ratio("a cat", "a cat") == 1
     assert length_ratio("x" * 20, "字" * 10) == 40 / 30
+
+
+PIECES = ("a", "b", "ha", "der Hund ", "ein ", "ß", "İ", "a\u0301", "కి", "字", "か", "ー", "한")
+OTHERS = ("я", " ", ", ", "_", "’", "7")
+TEXTS = st.lists(st.sampled_from((*PIECES, *OTHERS)), max_size=24).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS, TEXTS)
+def test_the_quick_ways_are_the_plain_ones(one, other):
+    folded = one.casefold()
+    plain = regex.search(r"\b(\w+(?:\W+\w+){0,5}?)(?:\W+\1\b){2,}", folded) or regex.search(
+        r"([^\W\d]{2,12}?)\1{3,}|([^\W\d])\2{5,}", folded
+    )
+    assert is_repetitive(one) == bool(plain)
+    words, others = (regex.findall(r"\w+", text.casefold()) for text in (one, other))
+    assert is_copied(other, one) == (len(words) > 1 and words == others)
+    letters, latin = (len(regex.findall(p, one)) for p in (r"\p{L}", r"(?=\p{L})\p{Script=Latin}"))
+    assert is_in_script(one, "de") == (2 * latin >= letters)
 
 
 def test_the_italian_file_that_calls_itself_korean_is_caught(data_root):

@@ -26,7 +26,7 @@ from xclipt.cli.options import (
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.cli.wording import worded_error
 from xclipt.data.formats.reading import Reading
-from xclipt.errors import UsageError
+from xclipt.errors import UsageError, blaming_what_was_named
 
 if TYPE_CHECKING:
     from xclipt.alignment.align import LanguageAlignment
@@ -148,7 +148,7 @@ def _align_sentences(
     plot: Path | None,
 ) -> None:
     from xclipt.alignment.sentences import align_sentences
-    from xclipt.parallel.sources import ParallelRequest
+    from xclipt.parallel.sources import ParallelRequest, open_sources
     from xclipt.report.plots import write_alignment_plot
 
     if lang == "all":
@@ -159,6 +159,9 @@ def _align_sentences(
             for language in run.languages(lang, [])
         ]
         number = 1000 if shots is None else number_or_all("--shots", shots)
+        with blaming_what_was_named():
+            for request in requests:
+                open_sources(request)  # what is wrong with them is told before weights are loaded
         report = align_sentences(run.workspace, requests, number, up_to=shots is None)
         title = f"{report.source}: sentences and their English, before any training"
         if plot:
@@ -173,7 +176,7 @@ def _align_sentences(
 
 def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("language")
+    table.add_column("lang")
     for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
         table.add_column(column, justify="right")
     table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)

@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
+from xclipt.detection import detect
 from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.parallel.pairs import SentencePair
@@ -30,6 +31,7 @@ MOST_CHARACTERS = 4000
 """Longer ones are no sentences, and every text tower cuts them long before."""
 
 _MOST = 0.9
+_SAMPLE, _SURE = 100, 0.9
 _DAMAGED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ufffd\ud800-\udfff]")
 
 
@@ -44,6 +46,7 @@ class Screen:
     def __init__(self, language: str) -> None:
         self._language = language
         self._foreign = self._exchanged = 0
+        self._sample: list[SentencePair] = []
         self.left_out: Counter[str] = Counter()
         self.kept = 0
 
@@ -55,6 +58,8 @@ class Screen:
             self.left_out[reason] += 1
             return None
         self.kept += 1
+        if clean and len(self._sample) < _SAMPLE:
+            self._sample.append(clean)
         return clean
 
     def _fault(self, pair: SentencePair) -> str | None:
@@ -89,10 +94,10 @@ class Screen:
         total = self.kept + self.left_out.total()
         if not total:
             raise XcliptError(f"{name}: empty: it has no pairs")
-        if self._exchanged > total / 2:
+        if self._exchanged > total / 2 or self._looks_exchanged():
             raise XcliptError(
-                f"{name}: its sides are exchanged: what was taken for English is in the script of "
-                f"{language}, and the other way round; {exchanged}"
+                f"{name}: its sides are exchanged: what was taken for English is {language}, and "
+                f"the other way round; {exchanged}"
             )
         if self._foreign > _MOST * (total - self.left_out["empty"]):
             raise XcliptError(
@@ -101,6 +106,21 @@ class Screen:
             )
         if not self.kept or self.left_out["columns"] > total / 2:
             raise XcliptError(f"{name}: no pairs to use: of {total:,}, {told(self.left_out)}")
+
+    def _looks_exchanged(self) -> bool:
+        """Whether the sides are in each other's language; in one script, only detection tells."""
+        sides = [
+            " ".join(pair.english for pair in self._sample),
+            " ".join(pair.text for pair in self._sample),
+        ]
+        if not self._sample or not is_in_script(sides[0], self._language):
+            return False
+        try:
+            found = detect(sides)
+        except XcliptError:  # the detector is an extra
+            return False
+        sure = all(detection.confidence > _SURE for detection in found)
+        return sure and [detection.language for detection in found] == [self._language, "en"]
 
 
 def tidy(text: str) -> str:
@@ -111,4 +131,6 @@ def tidy(text: str) -> str:
 
 def told(left_out: Mapping[str, int]) -> str:
     """``12 empty, 40 copied``."""
-    return ", ".join(f"{left_out[r]:,} {REASONS[r]}" for r in REASONS if left_out.get(r))
+    counts = {said: left_out.get(reason, 0) for reason, said in REASONS.items()}
+    counted = [f"{count:,} {said}" for said, count in counts.items() if count]
+    return ", ".join("1 duplicate" if one == "1 duplicates" else one for one in counted)

@@ -64,7 +64,7 @@ def open_sources(request: ParallelRequest) -> list[Source]:
 def _tied(named: str) -> tuple[str | None, str]:
     """The language that a source is tied to, and the source."""
     before, equals, place = named.partition("=")
-    code = code_of(before) if equals and place and not _is_there(named) else None
+    code = code_of(before) if equals and place and not _path(named).exists() else None
     if code == "en":
         raise UsageError(
             f"English is the partner in every source; tie one to its other language, as de={place}",
@@ -75,13 +75,14 @@ def _tied(named: str) -> tuple[str | None, str]:
 
 
 def _lines(place: str, language: str) -> tuple[Path, Path] | None:
-    path = Path(place).expanduser()
+    path = _path(place)
     known = format_of(path)
-    return line_files(path, language) if known is None or path.suffix == ".txt" else None
+    plain = path.name.removesuffix(".gz").endswith(".txt")
+    return line_files(path, language) if known is None or plain else None
 
 
 def _open(place: str, language: str, reading: Reading) -> Source:
-    path = Path(place).expanduser()
+    path = _path(place)
     if lines := _lines(place, language):
         return open_line_files(lines[0], language, reading)
     if path.is_dir():
@@ -107,11 +108,15 @@ def _open(place: str, language: str, reading: Reading) -> Source:
     raise _refused(place, "no such file")
 
 
-def _is_there(named: str) -> bool:
+def _path(place: str) -> Path:
     try:
-        return Path(named).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):
-        return False
+        path = Path(place).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown ~user, a NUL
+        raise _refused(place, "no such file") from None
+    if not place.strip():
+        raise _refused(place, "no such file")
+    return path
 
 
 def _refused(named: str, why: str) -> XcliptError:

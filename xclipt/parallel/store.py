@@ -24,6 +24,8 @@ from xclipt.progress import Progress
 
 FORMAT = 1
 CARD = "pairs.yaml"
+CARDS = f"parallel/*/[!.]*/{CARD}"
+"""Where those of whole folders are in an artifact directory."""
 _PAIRS, _OFFSETS = "pairs.tsv", "offsets.npy"
 _REMEDY = "delete the folder, and its sources are read again"
 _KEY_BYTES = 16
@@ -156,7 +158,7 @@ def store_pairs(
 def kept_pairs(directory: ArtifactDirectory) -> list[StoredPairs]:
     """All pairs that were kept, by language; what is damaged is left to ``verify``."""
     found = []
-    for card in sorted(directory.root.glob(f"parallel/*/*/{CARD}")):
+    for card in sorted(directory.root.glob(CARDS)):
         with suppress(XcliptError, OSError, ValueError):
             found.append(_opened(card.parent))
     return found

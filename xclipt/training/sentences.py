@@ -93,14 +93,20 @@ def store_sentences(workspace: Workspace, request: TrainingRequest) -> list[Stor
     parallel = request.parallel
     if parallel is None:
         return []
-    return [
-        store_pairs(
-            workspace.directory,
-            ParallelRequest(parallel.sources, language, request.seed, parallel.reading),
-            workspace.progress,
-        )
-        for language in request.languages
-    ]
+    stored: dict[str, StoredPairs] = {}
+    for language in request.languages:
+        asked = ParallelRequest(parallel.sources, language, request.seed, parallel.reading)
+        pairs = store_pairs(workspace.directory, asked, workspace.progress)
+        if pairs.sha256 in stored:
+            first = stored[pairs.sha256].language
+            raise UsageError(
+                f"{pairs.source} is read as '{first}' and as '{language}': say which it is, as "
+                f"{first}={parallel.sources[0]}",
+                field="sources",
+                value=" ".join(parallel.sources),
+            )
+        stored[pairs.sha256] = pairs
+    return [*stored.values()]
 
 
 def prepare_sentences(

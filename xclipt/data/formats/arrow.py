@@ -73,7 +73,7 @@ class ArrowDataset(TableDataset):
         splits: dict[str, list[str]] = {}
         for file in files:
             splits.setdefault(_split_of(file), []).append(str(file.resolve()))
-        tables = loaded(
+        tables = _loaded(
             str(path),
             lambda: datasets.load_dataset(
                 builder, data_files=splits, cache_dir=str(cache_dir() / "datasets" / "tables")
@@ -156,7 +156,7 @@ def load_from_hub(identifier: str, config: str | None = None) -> Mapping[str, An
 
     _reach(identifier)
     named = (config,) if config else ()
-    return loaded(identifier, lambda: datasets.load_dataset(identifier, *named))
+    return _loaded(identifier, lambda: datasets.load_dataset(identifier, *named))
 
 
 def config_names(identifier: str) -> list[str]:
@@ -175,7 +175,7 @@ def _reach(identifier: str) -> None:
         _probe(identifier, datasets.config.HF_ENDPOINT)
 
 
-def loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
+def _loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
     """What ``datasets`` loads, by split; raises as :func:`loading_errors` does."""
     with loading_errors(source):
         found = load()
@@ -183,8 +183,8 @@ def loaded(source: str, load: Callable[[], Any]) -> Mapping[str, Any]:
 
 
 @contextmanager
-def loading_errors(source: str) -> Iterator[None]:
-    """Name ``source`` in whatever goes wrong while ``datasets`` loads or reads it.
+def loading_errors(source: str, library: str = "datasets") -> Iterator[None]:
+    """Name ``source`` in whatever goes wrong while a library loads or reads it.
 
     Raises:
         XcliptError: It cannot be found, reached or read.
@@ -203,7 +203,7 @@ def loading_errors(source: str) -> Iterator[None]:
     except ConnectionError as error:
         raise XcliptError(f"{source}: {_cause(error)}") from error
     except Exception as error:  # the library has no error of its own for all that can go wrong
-        raise XcliptError(f"{source}: datasets cannot read it ({_cause(error)})") from error
+        raise XcliptError(f"{source}: {library} cannot read it ({_cause(error)})") from error
 
 
 def _probe(identifier: str, endpoint: str) -> None:

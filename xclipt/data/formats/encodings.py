@@ -26,7 +26,7 @@ _CODE_PAGES = (
 )
 """What files are found in; others of charset-normalizer's hundred fit as well and are rare."""
 _HEAD = 4096
-_ZEROS_ELSEWHERE = 0.02
+_LEAST_ZEROS = 0.1
 _SAMPLE_LINES = 2000
 _SHOWN = 12
 _MOST_PROPOSED = 3
@@ -54,9 +54,8 @@ def open_bytes(path: Path, advance: Advance | None = None) -> Iterator[BinaryIO]
                 yield cast(BinaryIO, unpacked)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise XcliptError(f"{path}: damaged gzip file ({error}); fetch or pack it again") from error
-    except (OSError, RuntimeError) as error:  # before Python 3.13, a loop of links is the latter
-        reason = getattr(error, "strerror", None) or error
-        raise XcliptError(f"{path}: cannot read ({reason})") from error
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
 
 
 class _Counted(FileIO):
@@ -141,7 +140,7 @@ def _chosen(path: Path, head: bytes, encoding: str | None) -> str:
 def _without_mark(head: bytes) -> str | None:
     """UTF-16 shows in zeros at every other place, which no text in UTF-8 has."""
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if 3 * (even + odd) < len(head) or min(even, odd) > _ZEROS_ELSEWHERE * len(head) or not head:
+    if even + odd < _LEAST_ZEROS * len(head) or 10 * min(even, odd) > max(even, odd) or not head:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
 

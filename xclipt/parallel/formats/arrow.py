@@ -1,10 +1,11 @@
-"""What the ``datasets`` library reads: parquet and arrow files, and data sets of the hub."""
+"""Arrow's tables: parquet and arrow files, and data sets of the hub."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.data.formats.arrow import config_names, load_from_hub, loaded, loading_errors
+from xclipt.data.formats.arrow import config_names, load_from_hub, loading_errors
 from xclipt.data.formats.encodings import Advance
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
@@ -12,27 +13,66 @@ from xclipt.languages import name as language_name
 from xclipt.parallel.formats.columns import choose_sides, code_of, flat, sides_of
 from xclipt.parallel.source import RawPair, Source
 
-_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_ROWS_AT_A_TIME = 1000
+_BUFFER_BYTES = 1 << 16
+_MARK = b"ARROW1"
+_LIBRARY = "pyarrow"
 
 
 def open_arrow(path: Path, language: str, reading: Reading) -> Source:
-    """A parquet or arrow file, read row group by row group.
+    """A parquet or arrow file, read some rows at a time.
 
     Raises:
         UsageError: A column that was named is not there.
         XcliptError: The file is damaged, or which columns are the two cannot be told.
     """
-    import datasets
-
     reading.refuse(str(path), "encoding")
-    builder = _BUILDERS[path.suffix.lower()]
-    files = {"train": [str(path.resolve())]}
-    tables = loaded(
-        str(path),
-        lambda: datasets.load_dataset(builder, data_files=files, streaming=True),
-    )
-    rows = _Rows(str(path), tables["train"], path.stat().st_size)
-    return Source.of_files((path,), *rows.understood(language, reading))
+    rows, size = _FileRows(path), path.stat().st_size
+    with loading_errors(str(path), _LIBRARY):
+        count = rows.count()
+    table = _Table(str(path), rows, count, size, _LIBRARY)
+    return Source.of_files((path,), *table.understood(language, reading))
+
+
+@dataclass(frozen=True)
+class _FileRows:
+    """The rows of a file as dictionaries, from its beginning whenever they are asked for."""
+
+    path: Path
+
+    def count(self) -> int:
+        """How many they are; 0 where only reading them tells."""
+        from pyarrow.parquet import read_metadata
+
+        return int(read_metadata(self.path).num_rows) if self._is_parquet else 0
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() == ".parquet"
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        batches = self._parquet() if self._is_parquet else self._arrow()
+        for batch in batches:
+            yield from batch.to_pylist()
+
+    def _parquet(self) -> Iterator[Any]:
+        from pyarrow.parquet import ParquetFile
+
+        # As it is by default, all of a group of rows would be in memory, and that may be the file.
+        with ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            yield from file.iter_batches(_ROWS_AT_A_TIME, use_threads=False)
+
+    def _arrow(self) -> Iterator[Any]:
+        from pyarrow import OSFile, ipc
+
+        with OSFile(str(self.path)) as file:
+            is_file = file.read(len(_MARK)) == _MARK
+            file.seek(0)
+            if is_file:
+                reader = ipc.open_file(file)
+                yield from map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                yield from ipc.open_stream(file)
 
 
 def open_hub(identifier: str, language: str, reading: Reading) -> Source:
@@ -51,7 +91,8 @@ def open_hub(identifier: str, language: str, reading: Reading) -> Source:
     taken = [tables["train"]] if "train" in tables else list(tables.values())
     table = datasets.concatenate_datasets(taken)
     size = int(table.data.nbytes)
-    layout, read, exchanged = _Rows(identifier, table, size).understood(language, reading)
+    rows = _Table(identifier, table, len(table), size, "datasets")
+    layout, read, exchanged = rows.understood(language, reading)
     name = identifier if config is None else f"{identifier}/{config}"
     digest = "+".join(str(part._fingerprint) for part in taken)
     return Source(name, layout, read, (), size, digest, exchanged)
@@ -86,26 +127,41 @@ def _languages(name: str) -> set[str | None]:
     return set()
 
 
-class _Rows:
-    def __init__(self, where: str, table: Any, size: int) -> None:
-        self._where, self._table, self._size = where, table, size
+@dataclass(frozen=True)
+class _Table:
+    """Rows of whatever has columns.
 
-    def understood(self, language: str, reading: Reading) -> tuple[str, Any, str]:
-        sides = choose_sides(self._names(), language, reading, self._where)
+    Attributes:
+        where: What it is, for messages.
+        rows: Its rows, from the first whenever they are iterated over.
+        count: How many; 0 where that is not known before.
+        size: Its bytes.
+        library: What reads it.
+    """
+
+    where: str
+    rows: Iterable[Mapping[str, Any]]
+    count: int
+    size: int
+    library: str
+
+    def understood(
+        self, language: str, reading: Reading
+    ) -> tuple[str, Callable[[Advance], Iterator[RawPair]], str]:
+        """Layout, pairs and the remedy of exchanged sides, as :class:`Source` has them."""
+        first = next(self._read(), None)
+        if first is None:
+            raise XcliptError(f"{self.where}: empty")
+        sides = choose_sides(list(flat(first)), language, reading, self.where)
 
         def pairs(advance: Advance) -> Iterator[RawPair]:
-            for number, fields in enumerate(self._rows(), 1):
-                yield sides_of(fields, sides, f"{self._where}: row {number}")
-            advance(self._size)
+            for number, fields in enumerate(self._read(), 1):
+                yield sides_of(fields, sides, f"{self.where}: row {number}")
+                if self.count and number % _ROWS_AT_A_TIME == 0:
+                    advance(self.size * _ROWS_AT_A_TIME // self.count)
 
         return sides.layout, pairs, sides.exchange(language)
 
-    def _names(self) -> list[str]:
-        first = next(self._rows(), None)
-        if first is None:
-            raise XcliptError(f"{self._where}: empty")
-        return list(flat(first))
-
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        with loading_errors(self._where):
-            yield from self._table
+    def _read(self) -> Iterator[Mapping[str, Any]]:
+        with loading_errors(self.where, self.library):
+            yield from self.rows

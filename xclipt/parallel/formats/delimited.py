@@ -95,16 +95,15 @@ def _is_headed(file: Delimited, language: str, said: dict[str, str]) -> bool:
     relevant = [said[code] for code in ("en", language) if code in said]
     if relevant:
         return any(name in file.names for name in relevant) or not all(map(_is_place, relevant))
-    if all(any(is_side(name, code) for name in file.names) for code in ("en", language)):
-        return True
+    if any(is_side(name, "en") for name in file.names):
+        return True  # whether or not the language that was asked for is there too
     untold = [name for name in file.names if name.lower() in _UNTOLD]
     if len(untold) > 1:
         raise XcliptError(
             f"{file.path}: nothing says which of its columns {' and '.join(untold[:2])} is "
             f"English; `columns=en={untold[0]},{language}={untold[1]}` does"
         )
-    # en, de and fr where Telugu was asked for
-    return all(len(name) < 9 and name.islower() and code_of(name) for name in file.names)
+    return all(len(name) == 2 and code_of(name) for name in file.names)
 
 
 def _is_place(name: str) -> bool:
@@ -144,20 +143,26 @@ def _guessed_places(file: Delimited, language: str) -> tuple[int, int]:
             f"sentences cannot be told; `columns=en=1,{language}=2` says it"
         )
     first, second = texts
+    named = _languages_in(file.path)
+    if named and language not in named:
+        other = language_name(next(code for code in named if code != "en"))
+        raise XcliptError(
+            f"{file.path}: is {other}, by its name; `columns=en=1,{language}=2` reads it as "
+            f"{language_name(language)} all the same"
+        )
     attributed = any(_mostly(values, _ATTRIBUTION) for values in columns)
     # In the files that Tatoeba's sentences are published in, English comes first by any name.
-    return (second, first) if not attributed and _ends_in_english(file.path) else (first, second)
+    exchanged = named is not None and named[1] == "en" and not attributed
+    return (second, first) if exchanged else (first, second)
 
 
-def _ends_in_english(path: Path) -> bool:
-    """Whether the name has two languages of which the second is English: ``te-en.tsv``."""
+def _languages_in(path: Path) -> tuple[str, str] | None:
+    """English and another language in a file's name, in its order: ``te-en.tsv``."""
     for match in _TWO_CODES.finditer(path.name):
         first, second = map(code_of, match.groups())
-        if second == "en" and first not in (None, "en"):
-            return True
-        if first == "en" and second:
-            return False
-    return False
+        if first and second and (first == "en") != (second == "en"):
+            return first, second
+    return None
 
 
 def _is_of_text(values: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Translation memories: TMX, of any version, as it streams in."""
 
+import codecs
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def _pairs(path: Path, language: str, encoding: str | None, advance: Advance) ->
     there: Counter[str] = Counter()
     matching = 0
     for segments in _units(path, encoding, advance):
-        there.update(segments)
+        there.update(segments.keys())
         if "en" in segments and language in segments:
             matching += 1
             yield segments["en"], segments[language]
@@ -56,8 +57,8 @@ def _units(path: Path, encoding: str | None, advance: Advance) -> Iterator[dict[
     source = None
     above: list[Element] = []
     try:
-        parser = XMLParser(encoding=encoding)
-    except (LookupError, ValueError):
+        parser = XMLParser(encoding=encoding and codecs.lookup(encoding).name)
+    except LookupError:
         raise UsageError(
             "no encoding that Python knows", field="encoding", value=encoding
         ) from None
