@@ -1,6 +1,6 @@
 """Features of texts that are known by their numbers: as many as there is disk for, few in memory.
 
-A million of 512 numbers are 2 GB. They lie in files of 512 rows that are mapped into memory, and a
+A million of 512 numbers are 2 GB. They lie in files of 128 rows that are mapped into memory, and a
 file is made when the first of its rows is asked for. What it holds does not depend on what was
 asked for, so that a training which is taken up sees the numbers of one that was never cut off.
 """
@@ -20,7 +20,7 @@ from xclipt.progress import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 512
+CHUNK = 128
 
 _OPEN_CHUNKS = 256
 _HASH_DIGITS = 16
@@ -29,7 +29,7 @@ _HASH_DIGITS = 16
 class FeatureRows:
     """Features ``(rows, dim)``, float32, computed where they are first needed and kept on disk.
 
-    ``000012-HASH.npy`` holds rows 6,144 to 6,655, and is named by a hash of what is in it: one that
+    ``000012-HASH.npy`` holds rows 1,536 to 1,663, and is named by a hash of what is in it: one that
     is damaged is computed again.
 
     Args:
