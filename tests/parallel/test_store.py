@@ -295,13 +295,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_a_translation_memory(tmp_path: Path) -> None:
-    # Left in the tree, these units would be some 40 MB.
-    for name, pairs in (("few", MANY), ("many", MANY * 15)):
-        units = "".join(
-            f'<tu><tuv xml:lang="en"><seg>{english}</seg></tuv>'
-            f'<tuv xml:lang="de"><seg>{german}</seg></tuv></tu>'
-            for english, german in pairs
-        )
+    # Left in the tree, the many units without text would be some 100 MB.
+    def unit(english: str, german: str) -> str:
+        sides = (("en", english), ("de", german))
+        parts = (f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in sides)
+        return f"<tu>{''.join(parts)}</tu>\n"
+
+    for name, empty in (("few", 10), ("many", 100_000)):
+        units = "".join(unit(*pair) for pair in MANY) + unit("", "") * empty
         path = tmp_path / f"{name}.tmx"
         path.write_text(f'<tmx version="1.4"><header/><body>{units}</body></tmx>')
     few, many = peaks(tmp_path, "few.tmx", "many.tmx")
