@@ -68,6 +68,7 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     seeds: list[SeedSummary] = []
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
+    workspace.progress.note(_intended(queries))
     for language in queries.languages:
         measured = _measure_language(workspace, language)
         base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
@@ -95,6 +96,18 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         mean_gain=_mean_gain(gains) if gains else None,
         pairs=tuple(pairs),
         seeds=tuple(seeds),
+    )
+
+
+def _intended(queries: Queries) -> str:
+    """What is about to be measured, in one line."""
+    pictures = len({image for language in queries.languages for image in language.images})
+    captions = sum(len(language.captions) for language in queries.languages)
+    deltas = sum(len(language.deltas) for language in queries.languages)
+    what = "pictures" if queries.mode == "image" else "English captions"
+    return (
+        f"{queries.dataset}: {pictures:,} {what} and {captions:,} captions of "
+        f"{len(queries.languages)} languages, by the base and {deltas} deltas"
     )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from xclipt.alignment.routines import check_language
 from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
-from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
+from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.errors import UsageError, XcliptError
@@ -133,6 +133,7 @@ def _fit(
             f"{request.language}: the recipe ends at {steps:,} steps; {recipe.epochs:,} epochs are "
             f"{whole:,}"
         )
+    workspace.progress.note(_intended(prepared, steps))
     task = workspace.progress.start(f"Training {language_names(request.languages)}", steps)
     try:
         return fit(
@@ -151,6 +152,15 @@ def _fit(
         )
     finally:
         task.finish()
+
+
+def _intended(prepared: Prepared, steps: int) -> str:
+    """What is about to be done, in one line."""
+    data: TrainingData = prepared.facts["data"]
+    judged = f"validated on {data.validated_on}" if data.validated_on else "not validated"
+    size = prepared.request.recipe.batch_size
+    plain = f"{data.what}: at most {steps:,} steps of {size}, {judged}".replace("`", "")
+    return f"{prepared.request.language}: {plain}"
 
 
 def _record(
