@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "xclipt"
 LAYERS = (
     *("errors", "progress", "files", "languages", "metrics", "detection"),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
-    *("translation", "alignment", "training", "evaluation", "model", "search"),
+    *("translation", "hubness", "alignment", "training", "evaluation", "model", "search"),
     *("export", "verify", "report", "cli"),
 )
 """Packages and modules from the bottom up: each imports only what stands before it."""

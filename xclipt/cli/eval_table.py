@@ -20,7 +20,7 @@ _COLOURS = {"better": "green", "worse": "red"}
 
 def table(result: Evaluation) -> Table:
     """A line per language, and below it one per delta; 120 characters hold most."""
-    drawn = _table(result, _ranked(result))
+    drawn = _table(result, f"ranking {_ranked(result)}")
     for column in ("n", "t2i R@1/5/10", "i2t R@1/5/10", "MRR", "median"):
         drawn.add_column(column, justify="right", no_wrap=True)
     for column in ("mean R@1 [95 %]", "gain [95 %]"):
@@ -43,7 +43,7 @@ def narrow_table(result: Evaluation) -> Table:
     """The same in 80 characters: two lines each, the second for i2t and the gain."""
     sizes = {row.n for row in result.rows}
     one_size = f"{sizes.pop():,} " if len(sizes) == 1 else ""
-    drawn = _table(result, one_size + _ranked(result))
+    drawn = _table(result, f"ranking {one_size}{_ranked(result)}")
     if not one_size:
         drawn.add_column("n", justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
@@ -64,9 +64,9 @@ def narrow_table(result: Evaluation) -> Table:
     return drawn
 
 
-def _table(result: Evaluation, ranked: str) -> Table:
+def _table(result: Evaluation, what: str) -> Table:
     drawn = Table(
-        title=f"{result.data}: ranking {ranked}",
+        title=f"{result.data}: {what}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -113,6 +113,23 @@ def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
             *(figure_text(m, row.figures[m]) if m in row.figures else "" for m in metrics),
             escape(row.source or "not stated")
             + ("" if row.stated else "; data and protocol not stated"),
+        )
+    return drawn
+
+
+def hub_table(result: Evaluation) -> Table | None:
+    """The rows with hub correction, in 80 characters; ``None`` where no bank was given."""
+    rows = [(row, row.hub_corrected) for row in result.rows if row.hub_corrected]
+    if not rows:
+        return None
+    drawn = _table(result, "with hub correction; i2t stays as it is")
+    for column in ("texts", "t2i R@1/5/10", "mean R@1\nchange [95 %]", "N10 skew"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for row, corrected in rows:
+        drawn.add_row(
+            *(_name(row), f"{corrected.texts:,}", _recalls(corrected.t2i)),
+            f"{corrected.mean_r1:.1f}\n{_coloured(corrected.change)}",
+            f"{corrected.skew:.2f}\nfrom {corrected.plain_skew:.2f}",
         )
     return drawn
 

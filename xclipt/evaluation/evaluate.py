@@ -6,7 +6,10 @@ from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
+from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.deltas import stem
@@ -20,12 +23,14 @@ from xclipt.evaluation.queries import (
 from xclipt.evaluation.results import (
     Evaluation,
     Gain,
+    HubCorrected,
     MeanGain,
     PairedDifference,
     RecallRow,
     SeedSummary,
     like_sizes,
 )
+from xclipt.hubness import biased_pictures, biased_queries
 from xclipt.metrics import (
     Ranks,
     bootstrap_mean_r1,
@@ -33,7 +38,9 @@ from xclipt.metrics import (
     gap_closed,
     interval95,
     mean_r1,
+    occurrences,
     retrieval_ranks,
+    skewness,
     summarise,
 )
 from xclipt.workspace import Workspace
@@ -123,8 +130,38 @@ def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_M
         ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
         draws = bootstrap_mean_r1(ranks)
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
-        measured.append(_Measured(row, ranks, draws))
+        plain = _Measured(row, ranks, draws)
+        corrected = _hub_corrected(workspace, queries, subject, captions, plain)
+        measured.append(replace(plain, row=replace(row, hub_corrected=corrected)))
     return measured
+
+
+def _hub_corrected(
+    workspace: Workspace,
+    queries: LanguageQueries,
+    subject: Subject,
+    captions: Tensor,
+    plain: _Measured,
+) -> HubCorrected | None:
+    """The same with hub correction; ``None`` without a bank, or for texts of another language."""
+    bank = queries.hub_bank
+    if bank is None or subject.texts.text == TO_EN:
+        return None
+    pictures, captions = F.normalize(queries.targets, dim=-1), F.normalize(captions, dim=-1)
+    bias = bank.bias(workspace, pictures, subject.delta, subject.prompt)
+    corrected = biased_pictures(pictures, bias), biased_queries(captions)
+    found = retrieval_ranks(*corrected, subject.texts.picture_index, normalise=False)
+    ranks = replace(plain.ranks, t2i=found.t2i)
+    draws, figure = bootstrap_mean_r1(ranks), mean_r1(ranks)
+    return HubCorrected(
+        texts=len(bank.texts),
+        t2i=summarise(ranks.t2i),
+        mean_r1=figure,
+        ci95=interval95(draws),
+        change=_difference(figure, plain.row.mean_r1, draws - plain.draws),
+        skew=skewness(occurrences(*corrected)),
+        plain_skew=skewness(occurrences(pictures, captions)),
+    )
 
 
 def _row(

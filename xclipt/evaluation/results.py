@@ -40,6 +40,42 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class HubCorrected:
+    """The figures of a row where pictures are ranked with hub correction (:mod:`xclipt.hubness`).
+
+    From picture to caption nothing changes: all captions of a picture lose the same.
+
+    Attributes:
+        texts: How many the bank holds.
+        t2i: From caption to picture.
+        mean_r1: Mean of both directions' R@1, per cent.
+        ci95: Bootstrap interval of ``mean_r1`` over pictures.
+        change: Against the row without, on the same pictures; no gain of any delta.
+        skew: Skewness of the 10-occurrence, how far few pictures are found by many captions.
+        plain_skew: The same without correction.
+    """
+
+    texts: int
+    t2i: Retrieval
+    mean_r1: float
+    ci95: tuple[float, float]
+    change: Gain
+    skew: float
+    plain_skew: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "texts": self.texts,
+            "t2i": self.t2i.as_json(),
+            "mean_R@1": self.mean_r1,
+            "ci95": list(self.ci95),
+            "change": self.change.as_json(),
+            "N10_skew": {"plain": self.plain_skew, "hub_corrected": self.skew},
+        }
+
+
+@dataclass(frozen=True)
 class RecallRow:
     """One language with one delta, or with none.
 
@@ -63,6 +99,7 @@ class RecallRow:
         gap_closed: Share of the base's gap to English that the delta closed, per cent; ``None``
             for the base, without English, where the base is not behind it, and where English is
             ranked over another number of pictures.
+        hub_corrected: The same with hub correction, where a bank of texts was given.
     """
 
     language: str
@@ -81,6 +118,7 @@ class RecallRow:
     translator: str | None = None
     prompt: str = ""
     reprompted: bool = False
+    hub_corrected: HubCorrected | None = None
 
     @property
     def system(self) -> str:
@@ -128,6 +166,8 @@ class RecallRow:
         if self.gain:
             plain["gain"] = self.gain.as_json()
             plain["gap_closed"] = self.gap_closed
+        if self.hub_corrected:
+            plain["hub_corrected"] = self.hub_corrected.as_json()
         return plain
 
     def figures(self) -> dict[str, float]:
