@@ -247,3 +247,17 @@ def gap_closed(base: float, delta: float, english: float) -> float | None:
     is not behind English, so that there is no gap to close.
     """
     return 100 * (delta - base) / (english - base) if base < english else None
+
+
+def gap_closed_interval(
+    base: NDArray[np.float64], delta: NDArray[np.float64], english: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """The 95 % interval of :func:`gap_closed` from paired bootstrap draws ``(n,)`` of the three.
+
+    ``None`` where the gap's own interval is not above zero: a share of it could be anything.
+    """
+    gap = english - base
+    if interval95(gap)[0] <= 0:
+        return None
+    # In the few draws that leave no gap, the least that is left in any other.
+    return interval95(100 * (delta - base) / np.maximum(gap, gap[gap > 0].min()))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xclipt.alignment.routines import TARGET
 from xclipt.evaluation.published import OtherRow, ours_beside
-from xclipt.evaluation.results import Evaluation, Gain, RecallRow
+from xclipt.evaluation.results import EnglishOriginals, Evaluation, Gain, RecallRow
 from xclipt.metrics import Retrieval
 from xclipt.report.interchange import figure_text, gain_text
 from xclipt.translation.store import FROM_EN
@@ -149,10 +149,10 @@ def summary(result: Evaluation) -> list[str]:
     if closed:
         several = len({row.language for row in closed}) < len(closed)
         shares = ", ".join(
-            f"{row.language} {f'{row.delta} ' if several else ''}{row.gap_closed:.0f} %"
-            for row in closed
+            f"{row.language} {f'{row.delta} ' if several else ''}{_share(row)}" for row in closed
         )
         lines.append(f"share of the gap to English that the deltas closed: {shares}")
+    lines += map(_english, result.english)
     if result.mean_gain and len(result.mean_gain.languages) > 1:
         lines.append(
             f"mean gain over {len(result.mean_gain.languages)} languages with a delta: "
@@ -187,6 +187,28 @@ def summary(result: Evaluation) -> list[str]:
             "larger; --same-pictures measures all on those that they share"
         )
     return lines
+
+
+def _share(row: RecallRow) -> str:
+    """How much of its gap to English a delta closed, ``42 % [30, 55]``."""
+    if row.gap_closed_ci95 is None:
+        return f"{row.gap_closed:.0f} % (no clear gap)"
+    low, high = row.gap_closed_ci95
+    return f"{row.gap_closed:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _english(one: EnglishOriginals) -> str:
+    low, high = one.ci95
+    line = (
+        f"English originals of the {one.n:,} pictures ({', '.join(one.languages)}), base: "
+        f"mean R@1 {one.mean_r1:.1f} [{low:.1f}, {high:.1f}]"
+    )
+    if one.ceiling:
+        line += (
+            f"; with one caption of each {one.ceiling.mean_r1:.1f}, and one finds another of its "
+            f"picture in {one.ceiling.text_to_text:.1f} %"
+        )
+    return line
 
 
 def _coloured(gain: Gain) -> str:

@@ -13,6 +13,7 @@ from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.deltas import stem
+from xclipt.evaluation.english import EnglishMeasures, EnglishScore
 from xclipt.evaluation.queries import (
     EvaluationRequest,
     LanguageQueries,
@@ -28,7 +29,6 @@ from xclipt.evaluation.results import (
     PairedDifference,
     RecallRow,
     SeedSummary,
-    like_sizes,
 )
 from xclipt.hubness import biased_pictures, biased_queries
 from xclipt.metrics import (
@@ -36,6 +36,7 @@ from xclipt.metrics import (
     bootstrap_mean_r1,
     disparity,
     gap_closed,
+    gap_closed_interval,
     interval95,
     mean_r1,
     occurrences,
@@ -75,8 +76,11 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     seeds: list[SeedSummary] = []
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
+    english = EnglishMeasures(workspace)
     for language in queries.languages:
         measured = _measure_language(workspace, language)
+        if queries.mode == "image" and language.language != "en":
+            measured = _with_gap_closed(measured, english.measure(language))
         base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
         rows += [one.row for one in measured]
         pairs += _pairs(measured)
@@ -96,12 +100,13 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         caption=queries.caption,
         mode=queries.mode,
         backbone=workspace.backbone.identity,
-        rows=_with_gap_closed(rows),
+        rows=tuple(rows),
         base=disparity(base_figures),
         deltas=disparity(subject) if gains else None,
         mean_gain=_mean_gain(gains) if gains else None,
         pairs=tuple(pairs),
         seeds=tuple(seeds),
+        english=english.originals,
     )
 
 
@@ -241,19 +246,25 @@ def _over_seeds(rows: Sequence[RecallRow], gain_draws: Sequence[_Draws]) -> Seed
     )
 
 
-def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
-    base = {row.language: row for row in rows if row.system == "base"}
-    english = base.get("en")
+def _with_gap_closed(
+    measured: Sequence[_Measured], english: EnglishScore | None
+) -> list[_Measured]:
     if english is None:
-        return tuple(rows)
-    return tuple(
+        return list(measured)
+    base = measured[0]
+    return [
         replace(
-            row, gap_closed=gap_closed(base[row.language].mean_r1, row.mean_r1, english.mean_r1)
+            one,
+            row=replace(
+                one.row,
+                gap_closed=gap_closed(base.row.mean_r1, one.row.mean_r1, english.mean_r1),
+                gap_closed_ci95=gap_closed_interval(base.draws, one.draws, english.draws),
+            ),
         )
-        if row.delta and row.as_used and like_sizes((row.n, english.n))
-        else row
-        for row in rows
-    )
+        if one.row.delta and one.row.as_used
+        else one
+        for one in measured
+    ]
 
 
 def _mean_gain(gains: Mapping[str, tuple[Ranks, list[Ranks]]]) -> MeanGain:
