@@ -196,13 +196,18 @@ def open_banks(
     return banks
 
 
-def read_bank(path: Path, language: str) -> HubBank:
+def read_bank(path: str | Path, language: str) -> HubBank:
     """Texts from a file with one a line, or the captions of any format that ``dataset`` takes.
+
+    >>> import xclipt
+    >>> bank = xclipt.read_bank("questions.txt", "fr")  # doctest: +SKIP
+    >>> request = xclipt.EvaluationRequest(["fr"], hub_banks={"fr": bank})  # doctest: +SKIP
 
     Raises:
         UsageError: It is not there or not usable, most of it is not written as the language is, or
             fewer than :data:`FEWEST_TEXTS` different texts are in it.
     """
+    path = Path(path)
 
     def refused(why: str) -> UsageError:
         return UsageError(why, field="hub_bank", value=path)
