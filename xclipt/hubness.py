@@ -75,10 +75,11 @@ class HubBank:
             UsageError: Says how many, and one of them.
         """
         if shared := self.among(queries):
-            is_are = "text of it is" if len(shared) == 1 else "texts of it are"
+            one = len(shared) == 1
             raise UsageError(
-                f"{len(shared):,} {is_are} among the '{self.language}' queries that are measured, "
-                f"such as {shared[0]!r}; take other texts",
+                f"{len(shared):,} {'text of it is' if one else 'texts of it are'} among the "
+                f"'{self.language}' queries that are measured, such as {shared[0]!r}; take "
+                f"{'it' if one else 'them'} out",
                 field="hub_bank",
                 value=self.path,
             )
