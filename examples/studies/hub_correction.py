@@ -71,22 +71,25 @@ class Correction:
     draws: NDArray[np.float64]
 
 
-def case(name: str, pictures: Dataset, language: str, split: str | None, bank: list[str]) -> Case:
-    """The first caption of every photograph that is here, and up to a thousand texts."""
+def case(
+    name: str,
+    pictures: Dataset,
+    language: str,
+    split: str | None,
+    bank: Sequence[CaptionedPicture],
+) -> Case:
+    """The first caption of every photograph that is here, and of up to a thousand others."""
     items = tuple(
         CaptionedPicture(item.image, item.captions[:1])
         for item in pictures.captions(language, split)
         if pictures.picture_path(item.image).is_file()
     )
     asked = {item.captions[0] for item in items}
-    texts = [text for text in dict.fromkeys(bank) if text not in asked]
+    images = {item.image for item in items}  # those of Flickr's have one name in every set
+    others = dict.fromkeys(item.captions[0] for item in bank if item.image not in images)
+    texts = [text for text in others if text not in asked]
     random.Random(0).shuffle(texts)
     return Case(name, language, items, tuple(texts[: max(SIZES)]))
-
-
-def captions(dataset: Dataset, language: str, split: str | None) -> list[str]:
-    """The first caption of every picture."""
-    return [item.captions[0] for item in dataset.captions(language, split)]
 
 
 def encode(backbone: Backbone, dataset: Dataset, one: Case, seen: dict[Path, Tensor]) -> Encoded:
@@ -154,7 +157,7 @@ def validation_cases(flickr8k: Dataset, multi30k: Dataset) -> list[tuple[Dataset
     sources = [(flickr8k, code) for code in ("zh", "ar", "en")]
     sources += [(multi30k, code) for code in ("de", "fr", "cs", "en")]
     return [
-        (data, case(f"{data.name} {code}", data, code, "val", captions(data, code, "train")))
+        (data, case(f"{data.name} {code}", data, code, "val", data.captions(code, "train")))
         for data, code in sources
     ]
 
@@ -165,10 +168,10 @@ def held_out_cases(
     """xFlickrCO's photographs, with banks of like and of unlike collections."""
     cases = []
     for code, bank in (("de", multi30k), ("zh", flickr8k), ("en", flickr8k)):
-        texts = captions(bank, code, "train")
+        texts = bank.captions(code, "train")
         cases.append((native, case(f"{code}, {bank.name}", native, code, None, texts)))
     for code in ("de", "es", "ja", "ru", "tr", "zh", "en"):
-        texts = captions(xtd, code, None)
+        texts = xtd.captions(code, None)
         cases.append((native, case(f"{code}, {xtd.name}", native, code, None, texts)))
     return cases
 

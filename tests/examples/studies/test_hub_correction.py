@@ -34,6 +34,10 @@ def test_a_bank_of_such_queries_helps_and_one_of_others_does_not():
 
 
 def test_banks_are_of_other_photographs_and_hold_no_query(data_root):
+    emoji = EmojiDataset()
+    mixed = [*emoji.captions("fr", "test")[:9], *emoji.captions("fr", "train")[:9]]
+    bank = case("fr", emoji, "fr", "test", mixed).bank
+    assert sorted(bank) == sorted({item.captions[0] for item in mixed[9:]})
     sets = [open_dataset(n, data_root) for n in ("xflickrco", "flickr8k", "multi30k", "xtd")]
     for _, one in hub_correction.validation_cases(*sets[1:3]) + hub_correction.held_out_cases(
         *sets
@@ -46,8 +50,8 @@ def test_banks_are_of_other_photographs_and_hold_no_query(data_root):
 @pytest.mark.slow
 def test_the_table_of_banks(backbone):
     emoji = EmojiDataset()
-    names = hub_correction.captions(emoji, "fr", "train")[:220]
-    few = case("fr, emoji", emoji, "fr", "test", names)
+    others = emoji.captions("fr", "train")[:220]
+    few = case("fr, emoji", emoji, "fr", "test", others)
     few = replace(few, items=few.items[:40])
     seen: dict = {}
     encoded = hub_correction.encode(backbone, emoji, few, seen)
