@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "xclipt"
 LAYERS = (
     *("errors", "progress", "files", "languages", "metrics", "detection"),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
-    *("translation", "parallel", "alignment", "training", "evaluation", "model", "search"),
-    *("export", "verify", "report", "cli"),
+    *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),
+    *("search", "export", "verify", "report", "cli"),
 )
 """Packages and modules from the bottom up: each imports only what stands before it."""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xclipt.evaluation.queries import EvaluationRequest
     from xclipt.export.formats import export_delta
     from xclipt.export.importing import import_delta
+    from xclipt.hubness import read_bank
     from xclipt.model import Model, load
     from xclipt.search.index import index_pictures
     from xclipt.training.recipe import Recipe, recipe_with
@@ -62,6 +63,7 @@ _HOMES = {
     "EvaluationRequest": "evaluation.queries",
     "export_delta": "export.formats",
     "import_delta": "export.importing",
+    "read_bank": "hubness",
     "Model": "model",
     "load": "model",
     "index_pictures": "search.index",
@@ -100,6 +102,7 @@ __all__ = [
     "load",
     "open_dataset",
     "open_workspace",
+    "read_bank",
     "recipe_with",
     "survey",
     "text_folder",

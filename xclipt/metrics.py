@@ -64,7 +64,12 @@ class Ranks:
 
 @torch.no_grad()
 def retrieval_ranks(
-    pictures: Tensor, captions: Tensor, picture_index: Tensor, *, block_bytes: int = _BLOCK_BYTES
+    pictures: Tensor,
+    captions: Tensor,
+    picture_index: Tensor,
+    *,
+    normalise: bool = True,
+    block_bytes: int = _BLOCK_BYTES,
 ) -> Ranks:
     """Rank captions against pictures by cosine, both ways.
 
@@ -72,16 +77,18 @@ def retrieval_ranks(
     the first of them counts, and the picture's other captions are not rivals.
 
     Args:
-        pictures: ``(pictures, dim)`` on the CPU, normalised here.
-        captions: ``(captions, dim)``, normalised here.
+        pictures: ``(pictures, dim)`` on the CPU.
+        captions: ``(captions, dim)``.
         picture_index: ``(captions,)`` index of the picture that each caption belongs to; every
             picture has one at least.
+        normalise: Whether vectors are brought to length one first; without, they are ranked by
+            their inner product as they are.
         block_bytes: How much memory similarities may take at a time. The matrix is computed in
             blocks of captions and never held whole: beside the features, memory does not grow with
             it.
     """
-    pictures = F.normalize(pictures, dim=-1)
-    captions = F.normalize(captions, dim=-1)
+    if normalise:
+        pictures, captions = F.normalize(pictures, dim=-1), F.normalize(captions, dim=-1)
     own = torch.empty(len(captions), dtype=captions.dtype)
     for start in range(0, len(captions), _OWN_ROWS):
         rows = slice(start, start + _OWN_ROWS)
@@ -108,6 +115,40 @@ def retrieval_ranks(
         worse[itself] = True
         i2t -= np.count_nonzero(worse.numpy(), axis=0)
     return Ranks(t2i, i2t, picture_index.numpy())
+
+
+@torch.no_grad()
+def occurrences(
+    pictures: Tensor, captions: Tensor, k: int = 10, *, block_bytes: int = _BLOCK_BYTES
+) -> NDArray[np.int64]:
+    """How many captions have each picture among the ``k`` that they find first, ``(pictures,)``.
+
+    The k-occurrence of Radovanović, Nanopoulos and Ivanović (Hubs in Space, JMLR 11, 2010): a
+    picture that many captions find is a hub, whatever it shows.
+
+    Args:
+        pictures: ``(pictures, dim)``.
+        captions: ``(captions, dim)``; ranked by inner product, which is the cosine of what is
+            normalised.
+        k: Where there are fewer pictures, every caption finds all.
+        block_bytes: How much memory similarities may take at a time.
+    """
+    counts = torch.zeros(len(pictures), dtype=torch.int64)
+    size = max(1, block_bytes // (4 * max(1, len(pictures))))
+    for part in torch.split(captions, size):
+        found = (part @ pictures.T).topk(min(k, len(pictures)), dim=1).indices.flatten()
+        counts += found.bincount(minlength=len(pictures))
+    return counts.numpy()
+
+
+def skewness(values: NDArray[np.int64]) -> float:
+    """The third standardised moment of ``(n,)`` values; 0 where all are the same.
+
+    Of :func:`occurrences` it tells how far a few pictures crowd out the rest (Radovanović et al.).
+    """
+    deviation = values - values.mean()
+    spread = float(np.sqrt(np.mean(deviation**2)))
+    return float(np.mean(deviation**3)) / spread**3 if spread else 0.0
 
 
 def summarise(ranks: NDArray[np.int64]) -> Retrieval:
@@ -206,3 +247,17 @@ def gap_closed(base: float, delta: float, english: float) -> float | None:
     is not behind English, so that there is no gap to close.
     """
     return 100 * (delta - base) / (english - base) if base < english else None
+
+
+def gap_closed_interval(
+    base: NDArray[np.float64], delta: NDArray[np.float64], english: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """The 95 % interval of :func:`gap_closed` from paired bootstrap draws ``(n,)`` of the three.
+
+    ``None`` where the gap's own interval is not above zero: a share of it could be anything.
+    """
+    gap = english - base
+    if interval95(gap)[0] <= 0:
+        return None
+    # In the few draws that leave no gap, the least that is left in any other.
+    return interval95(100 * (delta - base) / np.maximum(gap, gap[gap > 0].min()))

@@ -1,8 +1,13 @@
 """``xclipt search`` on the builtin backbone, real deltas and real pictures."""
 
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
 import pytest
 
 from tests.factories.running import run_xclipt
+from xclipt.data.pictures import load_picture
 from xclipt.data.sets.emoji import EmojiDataset
 
 
@@ -86,3 +91,95 @@ def test_a_folder_that_is_not_there(taught, tmp_path):
     assert run.code == 2 and "--images" in run.err and "no such folder" in run.err
     missing = run_xclipt("search", "un chat", "--artifacts", tmp_path / "new")
     assert missing.code == 2 and "--images" in missing.err and not (tmp_path / "new").exists()
+
+
+def test_a_picture_finds_itself_and_others_like_it(taught, photos):
+    run = search(taught, photos, "--like", photos / "red apple.png", "--top", "8", "--json")
+    assert run.code == 0, run.err
+    (answer,) = run.json()["queries"]
+    assert answer["like"] == answer["query"] == str(photos / "red apple.png")
+    assert answer["language"] is answer["delta"] is answer["hub_bank"] is None
+    assert not answer["fallback"]
+    first, *others = answer["results"]
+    assert first["image"] == "red apple.png" and first["identical"]
+    assert first["score"] == pytest.approx(1, abs=1e-5)
+    assert len(others) == 7 and not any(hit["identical"] for hit in others)
+    rank = {hit["image"]: hit["rank"] for hit in answer["results"]}
+    (dog,) = search(taught, photos, "--like", photos / "dog face.png", "--json").json()["queries"]
+    assert dog["results"][1]["image"] == "cat face.png" and rank["cat face.png"] > 2
+
+
+def test_a_picture_from_elsewhere_and_texts_are_asked_together(taught, photos, tmp_path):
+    copy, other = tmp_path / "a copy.png", tmp_path / "other.png"
+    copy.write_bytes((photos / "pizza.png").read_bytes())
+    load_picture(copy).rotate(5, fillcolor="white").save(other)
+    run = search(
+        taught, photos, "une rose", "--lang", "fr", "--like", copy, "--like", other, "--json"
+    )
+    assert run.code == 0, run.err
+    text, same, turned = run.json()["queries"]
+    assert (text["query"], text["language"], text["like"]) == ("une rose", "fr", None)
+    assert "identical" not in text["results"][0]
+    assert same["results"][0]["image"] == turned["results"][0]["image"] == "pizza.png"
+    assert same["results"][0]["identical"] and not turned["results"][0]["identical"]
+    assert turned["results"][0]["score"] < 0.9999
+    out = search(taught, photos, "--like", copy, "--top", "2").out
+    assert "pizza.png  (the same file)" in out and "copy.png  (pictures like it)" in out
+    assert out.count("the same file") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("none.jpg", None, "no such file"),
+        ("text.jpg", b"no picture", "not an image"),
+        (".", None, "no such file"),
+    ],
+)
+def test_what_is_no_picture_cannot_be_searched_with(taught, photos, tmp_path, name, content, part):
+    if content:
+        (tmp_path / name).write_bytes(content)
+    run = search(taught, photos, "--like", tmp_path / name)
+    assert run.code == 2 and run.out == "" and len(run.err.strip().splitlines()) == 1
+    assert f"--like {tmp_path / name}: {part}" in run.err
+
+
+class Links(HTMLParser):
+    """Addresses that thumbnails link to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._href: str | None = None
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "a":
+            self._href = dict(attributes)["href"]
+        elif tag == "img" and self._href:
+            self.found.append(self._href)
+
+
+def test_thumbnails_link_to_the_files_from_wherever_the_page_lies(taught, photos, tmp_path):
+    folder = tmp_path / "my #1 photos"
+    (folder / "été").mkdir(parents=True)
+    names = ["été/50% off?.png", "a:b.png"]
+    for name, source in zip(names, ("rose.png", "fish.png"), strict=True):
+        (folder / name).write_bytes((photos / source).read_bytes())
+    example = tmp_path / "ex&mple.png"
+    example.write_bytes((photos / "pizza.png").read_bytes())
+    for page in (tmp_path / "found.html", folder / "found.html", tmp_path / "a/b c/found.html"):
+        run = search(taught, folder, "une <rose>", "--like", example, "--html", page, "--json")
+        assert run.code == 0, run.err
+        links = Links()
+        links.feed(page.read_text(encoding="utf-8"))
+        assert len(links.found) == 5
+        opened = [
+            Path(unquote(urlsplit(urljoin(page.resolve().as_uri(), link)).path))
+            for link in links.found
+        ]
+        assert set(opened) == {*((folder / name).resolve() for name in names), example.resolve()}
+        assert not any(urlsplit(link).scheme for link in links.found), "moved with the pictures"
+        for query in run.json()["queries"]:
+            for hit in query["results"]:
+                path = Path(unquote(urlsplit(hit["uri"]).path))
+                assert path == (folder / hit["image"]).resolve() and path.is_file()

@@ -1,6 +1,7 @@
 """Queries that are the English captions translated into the language, on a data set in memory."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from tests.factories.noting import Noting
 from tests.factories.tiny import workspace_in
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.lora import LoraSpec
-from xclipt.errors import XcliptError
+from xclipt.errors import UsageError, XcliptError
 from xclipt.evaluation.evaluate import evaluate
 from xclipt.evaluation.queries import EvaluationRequest
+from xclipt.hubness import HubBank
 from xclipt.translation.store import Translation, TranslationStore, Translator
 
 HAND = Translator("file", "by-hand", "1")
@@ -171,3 +173,27 @@ def test_a_delta_for_english_text_is_not_measured_on_it(workspace, dataset):
     assert workspace.progress.notes[-1] == (
         "'fr': english wants text in English and is not measured on `text=from-en`"
     )
+
+
+def test_a_hub_bank_is_for_text_in_its_language_and_holds_no_translated_query(workspace, dataset):
+    translate(workspace)
+    bank = HubBank(Path("bank.txt"), "fr", ("un chien blanc", "petit chat", "chien rouge court"))
+    rows = measured(workspace, dataset, hub_banks={"fr": bank}).rows
+    assert [row.text for row in rows if row.hub_corrected] == ["target", "from-en"]
+    shared = replace(bank, texts=(*bank.texts, "Un chien dort!"))
+    with pytest.raises(UsageError, match=r"1 text of it is among .* 'un chien dort'"):
+        measured(workspace, dataset, hub_banks={"fr": shared})
+    sources = [caption for captions in CAPTIONS["fr"].values() for caption in captions]
+    TranslationStore(workspace.directory, HAND, "fr", "en").add(
+        [Translation(source, "a cat", (), False) for source in sources]
+    )
+    request = EvaluationRequest(["fr"], text="to-en", hub_banks={"fr": bank})
+    rows = evaluate(workspace, dataset, request).rows
+    assert [(row.system, bool(row.hub_corrected)) for row in rows] == [
+        ("base", True),
+        ("base to-en", False),
+    ]
+    (note,) = (note for note in workspace.progress.notes if "hub_bank" in note)
+    assert "'fr' is no correction for queries that were translated into English" in note
+    with pytest.raises(XcliptError, match="hub_bank: 'fr' is not evaluated"):
+        EvaluationRequest(["de"], hub_banks={"fr": bank})

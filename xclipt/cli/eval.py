@@ -12,6 +12,7 @@ from xclipt.cli.options import (
     CommonOptions,
     DatasetName,
     Download,
+    HubBanks,
     Languages,
     SplitSeed,
     TranslationsOf,
@@ -100,6 +101,7 @@ def eval_command(
         bool,
         typer.Option("--same-pictures", help="Measure on the pictures that all languages share."),
     ] = False,
+    hub_bank: HubBanks = None,
     compare: Annotated[
         Path | None,
         typer.Option("--compare", help="Show other systems' figures from a CSV file beside ours."),
@@ -161,6 +163,7 @@ def eval_command(
     from xclipt.evaluation.prompts import read_prompts
     from xclipt.evaluation.published import published_beside, read_compared
     from xclipt.evaluation.queries import EvaluationRequest, select_queries
+    from xclipt.hubness import open_banks
     from xclipt.report.plots import check_plot_path, write_plot
 
     if plot:
@@ -171,6 +174,7 @@ def eval_command(
     with Invocation(common, create=None) as run:
         data = run.open_data(dataset, reading, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
+        banks = open_banks(hub_bank or [], languages)
         request = EvaluationRequest(
             languages=languages,
             split=split,
@@ -187,8 +191,10 @@ def eval_command(
             text=text,
             translator=translations,
             prompts=prompts,
+            hub_banks=banks,
         )
         queries = select_queries(run.workspace, data, request)
+        run.progress.note(str(queries))
         result = measure(run.workspace, queries, over_seeds=seeds)
         compared = published_beside(result)
         if compare:
@@ -208,6 +214,8 @@ def eval_command(
         print_json(document)
         return
     print_widest(eval_table.table(result), eval_table.narrow_table(result))
+    if corrected := eval_table.hub_table(result):
+        print_table(corrected)
     if compared:
         print_table(eval_table.compared_table(compared, result))
     for line in eval_table.summary(result):

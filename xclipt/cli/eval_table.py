@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xclipt.alignment.routines import TARGET
 from xclipt.evaluation.published import OtherRow, ours_beside
-from xclipt.evaluation.results import Evaluation, Gain, RecallRow
+from xclipt.evaluation.results import EnglishOriginals, Evaluation, Gain, RecallRow
 from xclipt.metrics import Retrieval
 from xclipt.report.interchange import figure_text, gain_text
 from xclipt.translation.store import FROM_EN
@@ -20,7 +20,7 @@ _COLOURS = {"better": "green", "worse": "red"}
 
 def table(result: Evaluation) -> Table:
     """A line per language, and below it one per delta; 120 characters hold most."""
-    drawn = _table(result, _ranked(result))
+    drawn = _table(result, f"ranking {_ranked(result)}")
     for column in ("n", "t2i R@1/5/10", "i2t R@1/5/10", "MRR", "median"):
         drawn.add_column(column, justify="right", no_wrap=True)
     for column in ("mean R@1 [95 %]", "gain [95 %]"):
@@ -43,7 +43,7 @@ def narrow_table(result: Evaluation) -> Table:
     """The same in 80 characters: two lines each, the second for i2t and the gain."""
     sizes = {row.n for row in result.rows}
     one_size = f"{sizes.pop():,} " if len(sizes) == 1 else ""
-    drawn = _table(result, one_size + _ranked(result))
+    drawn = _table(result, f"ranking {one_size}{_ranked(result)}")
     if not one_size:
         drawn.add_column("n", justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
@@ -64,9 +64,9 @@ def narrow_table(result: Evaluation) -> Table:
     return drawn
 
 
-def _table(result: Evaluation, ranked: str) -> Table:
+def _table(result: Evaluation, what: str) -> Table:
     drawn = Table(
-        title=f"{result.data}: ranking {ranked}",
+        title=f"{result.data}: {what}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -117,6 +117,23 @@ def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
     return drawn
 
 
+def hub_table(result: Evaluation) -> Table | None:
+    """The rows with hub correction, in 80 characters; ``None`` where no bank was given."""
+    rows = [(row, row.hub_corrected) for row in result.rows if row.hub_corrected]
+    if not rows:
+        return None
+    drawn = _table(result, "with hub correction; i2t stays as it is")
+    for column in ("texts", "t2i R@1/5/10", "mean R@1\nchange [95 %]", "N10 skew"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for row, corrected in rows:
+        drawn.add_row(
+            *(_name(row), f"{corrected.texts:,}", _recalls(corrected.t2i)),
+            f"{corrected.mean_r1:.1f}\n{_coloured(corrected.change)}",
+            f"{corrected.skew:.2f}\nfrom {corrected.plain_skew:.2f}",
+        )
+    return drawn
+
+
 def summary(result: Evaluation) -> list[str]:
     """What the table does not say, a line each."""
     lines = []
@@ -132,10 +149,10 @@ def summary(result: Evaluation) -> list[str]:
     if closed:
         several = len({row.language for row in closed}) < len(closed)
         shares = ", ".join(
-            f"{row.language} {f'{row.delta} ' if several else ''}{row.gap_closed:.0f} %"
-            for row in closed
+            f"{row.language} {f'{row.delta} ' if several else ''}{_share(row)}" for row in closed
         )
         lines.append(f"share of the gap to English that the deltas closed: {shares}")
+    lines += map(_english, result.english)
     if result.mean_gain and len(result.mean_gain.languages) > 1:
         lines.append(
             f"mean gain over {len(result.mean_gain.languages)} languages with a delta: "
@@ -170,6 +187,28 @@ def summary(result: Evaluation) -> list[str]:
             "larger; --same-pictures measures all on those that they share"
         )
     return lines
+
+
+def _share(row: RecallRow) -> str:
+    """How much of its gap to English a delta closed, ``42 % [30, 55]``."""
+    if row.gap_closed_ci95 is None:
+        return f"{row.gap_closed:.0f} % (no clear gap)"
+    low, high = row.gap_closed_ci95
+    return f"{row.gap_closed:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _english(one: EnglishOriginals) -> str:
+    low, high = one.ci95
+    line = (
+        f"English originals of the {one.n:,} pictures ({', '.join(one.languages)}), base: "
+        f"mean R@1 {one.mean_r1:.1f} [{low:.1f}, {high:.1f}]"
+    )
+    if one.ceiling:
+        line += (
+            f"; with one caption of each {one.ceiling.mean_r1:.1f}, and one finds another of its "
+            f"picture in {one.ceiling.text_to_text:.1f} %"
+        )
+    return line
 
 
 def _coloured(gain: Gain) -> str:

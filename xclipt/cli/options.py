@@ -79,6 +79,15 @@ TranslationsOf = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+HubBanks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hub-bank",
+        metavar="[CODE=]FILE",
+        help="Rank pictures with hub correction by these texts, 200 or more as people ask these "
+        "pictures for: one a line, or a file of captions. CODE=FILE for each of several languages.",
+    ),
+]
 TrainingSplit = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, HubBanks, common_options
 from xclipt.cli.terminal import print_json, print_table
 from xclipt.errors import UsageError
 
@@ -43,13 +43,21 @@ def search_command(
             help="File of queries, one per line; its own CODE and a tab may come first.",
         ),
     ] = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option("--like", help="Find pictures like this one; repeat it for several."),
+    ] = None,
+    hub_bank: HubBanks = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write a page of thumbnails to look at.")
+        Path | None,
+        typer.Option("--html", help="Write a page of thumbnails that link to the pictures."),
     ] = None,
 ) -> None:
-    """Find pictures in a folder by what they show, asked in any language.
+    """Find pictures in a folder by what they show, asked in any language, or like another one.
 
     The first search encodes every picture; later ones only those that are new or have changed.
+    Some pictures are near to whatever is asked for: --hub-bank ranks them further down, for texts
+    in a language that is named, and the cosines that are shown stay what they are.
 
     Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
     """
@@ -59,23 +67,31 @@ def search_command(
         raise UsageError(f"--images {images}: no such folder")
     from xclipt.search.answer import queries_from, read_queries
 
-    if bool(query) == bool(queries):
+    if query and queries:
         raise UsageError("give either a query or --queries FILE")
+    if not (query or queries or like):
+        raise UsageError("give a query, --queries FILE, or a picture with --like")
+    for path in like or []:
+        if not path.is_file():
+            raise UsageError(f"--like {path}: no such file")
     asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
     with Invocation(common, create=None) as run:
         from xclipt.files import write_text
-        from xclipt.model import Model
+        from xclipt.hubness import open_banks
+        from xclipt.model import AUTO, Model
         from xclipt.report.page import search_page
         from xclipt.search.answer import search
         from xclipt.search.index import index_pictures
 
+        languages = [query.language for query in asked if query.language != AUTO]
+        banks = open_banks(hub_bank or [], languages, detected=len(languages) < len(asked))
         model = Model(run.workspace)
         index = index_pictures(run.workspace, images)
         _note_index(run, index)
-        result = search(model, index, asked, top)
+        result = search(model, index, asked, top, like=like or [], banks=banks)
         identity = run.workspace.backbone.identity
         if html:
-            write_text(html, search_page(result, identity))
+            write_text(html, search_page(result, identity, html.parent))
             run.progress.note(f"Wrote {html}")
     if common.json:
         print_json(
@@ -119,6 +135,8 @@ def _table(index: "PictureIndex", answer: "Answer") -> Table:
         path = index.folder / hit.name
         # Terminals that can, open it on a click.
         name = Text(hit.name, style=f"link {path.resolve().as_uri()}")
+        if hit.name in answer.identical:
+            name.append("  (the same file)", style="not link dim")
         table.add_row(str(rank), name, f"{hit.score:.3f}")
     return table
 
@@ -126,9 +144,12 @@ def _table(index: "PictureIndex", answer: "Answer") -> Table:
 def _how(answer: "Answer") -> str:
     from xclipt.languages import name
 
+    if answer.like:
+        return "(pictures like it)"
     how = answer.encoded
     used = how.delta or ("no delta: frozen base" if how.fallback else "frozen base")
     if how.language is None:
         return f"({used})"
     sure = f", {100 * how.confidence:.0f} % sure" if how.confidence is not None else ""
-    return f"({name(how.language)}{sure}; {used})"
+    ranked = f"; hub correction by {answer.bank.path.name}" if answer.bank else ""
+    return f"({name(how.language)}{sure}; {used}{ranked})"

@@ -6,10 +6,14 @@ from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
+from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.data.dataset import Dataset
 from xclipt.evaluation.deltas import stem
+from xclipt.evaluation.english import EnglishMeasures, EnglishScore
 from xclipt.evaluation.queries import (
     EvaluationRequest,
     LanguageQueries,
@@ -20,20 +24,24 @@ from xclipt.evaluation.queries import (
 from xclipt.evaluation.results import (
     Evaluation,
     Gain,
+    HubCorrected,
     MeanGain,
     PairedDifference,
     RecallRow,
     SeedSummary,
-    like_sizes,
 )
+from xclipt.hubness import biased_pictures, biased_queries
 from xclipt.metrics import (
     Ranks,
     bootstrap_mean_r1,
     disparity,
     gap_closed,
+    gap_closed_interval,
     interval95,
     mean_r1,
+    occurrences,
     retrieval_ranks,
+    skewness,
     summarise,
 )
 from xclipt.workspace import Workspace
@@ -68,9 +76,11 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     seeds: list[SeedSummary] = []
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
-    workspace.progress.note(_intended(queries))
+    english = EnglishMeasures(workspace)
     for language in queries.languages:
         measured = _measure_language(workspace, language)
+        if queries.mode == "image" and language.language != "en":
+            measured = _with_gap_closed(measured, english.measure(language))
         base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
         rows += [one.row for one in measured]
         pairs += _pairs(measured)
@@ -90,24 +100,13 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         caption=queries.caption,
         mode=queries.mode,
         backbone=workspace.backbone.identity,
-        rows=_with_gap_closed(rows),
+        rows=tuple(rows),
         base=disparity(base_figures),
         deltas=disparity(subject) if gains else None,
         mean_gain=_mean_gain(gains) if gains else None,
         pairs=tuple(pairs),
         seeds=tuple(seeds),
-    )
-
-
-def _intended(queries: Queries) -> str:
-    """What is about to be measured, in one line."""
-    pictures = len({image for language in queries.languages for image in language.images})
-    captions = sum(len(language.captions) for language in queries.languages)
-    deltas = sum(len(language.deltas) for language in queries.languages)
-    what = "pictures" if queries.mode == "image" else "English captions"
-    return (
-        f"{queries.dataset}: {pictures:,} {what} and {captions:,} captions of "
-        f"{len(queries.languages)} languages, by the base and {deltas} deltas"
+        english=english.originals,
     )
 
 
@@ -136,8 +135,38 @@ def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_M
         ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
         draws = bootstrap_mean_r1(ranks)
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
-        measured.append(_Measured(row, ranks, draws))
+        plain = _Measured(row, ranks, draws)
+        corrected = _hub_corrected(workspace, queries, subject, captions, plain)
+        measured.append(replace(plain, row=replace(row, hub_corrected=corrected)))
     return measured
+
+
+def _hub_corrected(
+    workspace: Workspace,
+    queries: LanguageQueries,
+    subject: Subject,
+    captions: Tensor,
+    plain: _Measured,
+) -> HubCorrected | None:
+    """The same with hub correction; ``None`` without a bank, or for texts of another language."""
+    bank = queries.hub_bank
+    if bank is None or subject.texts.text == TO_EN:
+        return None
+    pictures, captions = F.normalize(queries.targets, dim=-1), F.normalize(captions, dim=-1)
+    bias = bank.bias(workspace, pictures, subject.delta, subject.prompt)
+    corrected = biased_pictures(pictures, bias), biased_queries(captions)
+    found = retrieval_ranks(*corrected, subject.texts.picture_index, normalise=False)
+    ranks = replace(plain.ranks, t2i=found.t2i)
+    draws, figure = bootstrap_mean_r1(ranks), mean_r1(ranks)
+    return HubCorrected(
+        texts=len(bank.texts),
+        t2i=summarise(ranks.t2i),
+        mean_r1=figure,
+        ci95=interval95(draws),
+        change=_difference(figure, plain.row.mean_r1, draws - plain.draws),
+        skew=skewness(occurrences(*corrected)),
+        plain_skew=skewness(occurrences(pictures, captions)),
+    )
 
 
 def _row(
@@ -221,19 +250,25 @@ def _over_seeds(rows: Sequence[RecallRow], gain_draws: Sequence[_Draws]) -> Seed
     )
 
 
-def _with_gap_closed(rows: Sequence[RecallRow]) -> tuple[RecallRow, ...]:
-    base = {row.language: row for row in rows if row.system == "base"}
-    english = base.get("en")
+def _with_gap_closed(
+    measured: Sequence[_Measured], english: EnglishScore | None
+) -> list[_Measured]:
     if english is None:
-        return tuple(rows)
-    return tuple(
+        return list(measured)
+    base = measured[0]
+    return [
         replace(
-            row, gap_closed=gap_closed(base[row.language].mean_r1, row.mean_r1, english.mean_r1)
+            one,
+            row=replace(
+                one.row,
+                gap_closed=gap_closed(base.row.mean_r1, one.row.mean_r1, english.mean_r1),
+                gap_closed_ci95=gap_closed_interval(base.draws, one.draws, english.draws),
+            ),
         )
-        if row.delta and row.as_used and like_sizes((row.n, english.n))
-        else row
-        for row in rows
-    )
+        if one.row.delta and one.row.as_used
+        else one
+        for one in measured
+    ]
 
 
 def _mean_gain(gains: Mapping[str, tuple[Ranks, list[Ranks]]]) -> MeanGain:

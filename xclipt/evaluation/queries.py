@@ -1,7 +1,7 @@
 """What ``eval`` measures on: which pictures and captions of which languages, with which deltas."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from xclipt.data.splits import PAPER_SEED, protocol
 from xclipt.deltas.kind import DeltaSpec, with_prompt
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, picture_key
+from xclipt.hubness import HubBank
 from xclipt.translation.lookup import captions_translated
 from xclipt.translation.store import FROM_EN, Direction, Translator
 from xclipt.workspace import Workspace
@@ -54,6 +55,8 @@ class EvaluationRequest:
         prompts: Hard prompts: the base and every delta are measured with each of them before the
             captions too, in place of a delta's own. White space at their ends does not count; an
             empty one takes away a delta's own.
+        hub_banks: Texts by language: what pictures are ranked by with hub correction too. None of
+            them may be among the queries.
 
     Raises:
         XcliptError: A value is not one of those that there are.
@@ -72,16 +75,20 @@ class EvaluationRequest:
     text: str = TARGET
     translator: str | None = None
     prompts: Sequence[str] = ()
+    hub_banks: Mapping[str, HubBank] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for field, choices in (("text", QUERY_TEXTS), ("mode", MODES)):
-            value = getattr(self, field)
+        for name, choices in (("text", QUERY_TEXTS), ("mode", MODES)):
+            value = getattr(self, name)
             if value not in choices:
-                raise XcliptError(f"choose {', '.join(choices)}", field=field, value=value)
+                raise XcliptError(f"choose {', '.join(choices)}", field=name, value=value)
         if self.limit is not None and self.limit < 2:
             raise XcliptError(
                 "retrieval needs at least 2 pictures", field="limit", value=self.limit
             )
+        for language in self.hub_banks:
+            if language not in self.languages:
+                raise XcliptError(f"'{language}' is not evaluated", field="hub_bank")
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class LanguageQueries:
         deltas: The deltas to measure beside the base; the first is the one that is asked about.
         images: Names of the pictures that are ranked, or whose English captions are.
         targets: Their features ``(images, dim)``.
-        english: The English caption of each, where there are any.
+        english: The English captions of each, where there are any.
         captions: The queries.
         picture_index: ``(captions,)`` index of the picture that each caption belongs to.
         left_out: Pictures that a delta was trained or validated on, and that are not among
@@ -146,18 +153,20 @@ class LanguageQueries:
         translated: The queries by each translator that is asked for, where a delta or the user
             wants translated text.
         prompts: What is to be put before the captions, each in turn.
+        hub_bank: Texts of the language for hub correction.
     """
 
     language: str
     deltas: tuple[StoredDelta, ...]
     images: tuple[str, ...]
     targets: Tensor
-    english: Mapping[str, str]
+    english: Mapping[str, tuple[str, ...]]
     captions: tuple[str, ...]
     picture_index: Tensor
     left_out: int
     translated: tuple[QueryTexts, ...] = ()
     prompts: tuple[str, ...] = ()
+    hub_bank: HubBank | None = None
 
     def texts(self, delta: StoredDelta | None) -> QueryTexts:
         """The queries as a delta wants them at inference; without one as they are."""
@@ -166,6 +175,10 @@ class LanguageQueries:
         english = [texts for texts in self.translated if texts.text == TO_EN]
         own = [texts for texts in english if texts.translator == _translator(delta)]
         return (own or english)[0]  # the user may have named another translator
+
+    def gloss(self, image: str) -> str | None:
+        """The first English caption of a picture, where there is one."""
+        return self.english[image][0] if image in self.english else None
 
     def language_of(self, texts: QueryTexts) -> str:
         """What the queries of a kind of text are in."""
@@ -193,6 +206,16 @@ class Queries:
     languages: tuple[LanguageQueries, ...]
     caption: int | None = None
 
+    def __str__(self) -> str:
+        pictures = len({image for one in self.languages for image in one.images})
+        captions = sum(len(one.captions) for one in self.languages)
+        deltas = sum(len(one.deltas) for one in self.languages)
+        what = "pictures" if self.mode == "image" else "English captions"
+        return (
+            f"{self.dataset}: {pictures:,} {what}, {captions:,} captions, languages: "
+            f"{len(self.languages)}, deltas: {deltas}"
+        )
+
 
 def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRequest) -> Queries:
     """Choose pictures and captions, and encode what is ranked.
@@ -207,10 +230,9 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         deltas = {language: (delta,) for language, delta in current.items() if delta}
     named = _choose_split(dataset, request.split)
     view, split = protocol(dataset, named, request.shots, "test", request.split_seed)
-    every_english: dict[str, tuple[str, ...]] = {}
+    english: dict[str, tuple[str, ...]] = {}
     if "en" in dataset.languages:
-        every_english = {p.image: p.captions for p in view.captions("en", split) if p.captions}
-    english = {image: captions[0] for image, captions in every_english.items()}
+        english = {p.image: p.captions for p in view.captions("en", split) if p.captions}
     if request.text == FROM_EN and not english:
         raise XcliptError(
             f"{dataset.name} has no English captions that are translated",
@@ -263,12 +285,18 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
             dataset,
             language,
             [p.captions for p in part],
-            [every_english.get(p.image, ()) for p in part],
+            [english.get(p.image, ()) for p in part],
             deltas.get(language, ()),
             request,
         )
         for language, part in kept.items()
     }
+    for language, bank in request.hub_banks.items():
+        bank.require_apart(caption for p in kept[language] for caption in p.captions)
+        _note_not_corrected(workspace, language, translated[language])
+        for texts in translated[language]:
+            if texts.text == FROM_EN:
+                bank.require_apart(texts.captions)
 
     ranked = list({p.image: None for part in kept.values() for p in part})
     if mode == "image":
@@ -277,7 +305,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
         _note_trained_on(workspace, dataset, encoded.keys)
         _note_copies(workspace, dataset, encoded.keys)
     else:
-        features = workspace.encode_texts([english[i] for i in ranked], language="en")
+        features = workspace.encode_texts([english[i][0] for i in ranked], language="en")
     row = {image: i for i, image in enumerate(ranked)}
     prompts = tuple(dict.fromkeys(map(tidy, request.prompts)))
     queries = Queries(
@@ -296,6 +324,7 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
                 left_out=left_out[language],
                 translated=translated[language],
                 prompts=prompts,
+                hub_bank=request.hub_banks.get(language),
             )
             for language, part in kept.items()
         ),
@@ -317,7 +346,7 @@ def _encoded_texts(queries: Queries) -> Iterator[tuple[Sequence[str], DeltaSpec 
             if subject.prompt is None:
                 yield subject.texts.captions, subject.delta.spec if subject.delta else None
         if queries.mode == "text":
-            yield list(language.english.values()), None
+            yield [captions[0] for captions in language.english.values()], None
 
 
 def _prompted_texts(
@@ -399,6 +428,16 @@ def _note_not_from_english(
         workspace.progress.note(
             f"'{language}': {', '.join(names)} wants text in English and is not measured on "
             f"`text={FROM_EN}`"
+        )
+
+
+def _note_not_corrected(
+    workspace: Workspace, language: str, translated: Sequence[QueryTexts]
+) -> None:
+    if any(texts.text == TO_EN for texts in translated):
+        workspace.progress.note(
+            f"`hub_bank`: '{language}' is no correction for queries that were translated into "
+            "English, which are shown without"
         )
 
 

@@ -40,6 +40,42 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class HubCorrected:
+    """The figures of a row where pictures are ranked with hub correction (:mod:`xclipt.hubness`).
+
+    From picture to caption nothing changes: all captions of a picture lose the same.
+
+    Attributes:
+        texts: How many the bank holds.
+        t2i: From caption to picture.
+        mean_r1: Mean of both directions' R@1, per cent.
+        ci95: Bootstrap interval of ``mean_r1`` over pictures.
+        change: Against the row without, on the same pictures; no gain of any delta.
+        skew: Skewness of the 10-occurrence, how far few pictures are found by many captions.
+        plain_skew: The same without correction.
+    """
+
+    texts: int
+    t2i: Retrieval
+    mean_r1: float
+    ci95: tuple[float, float]
+    change: Gain
+    skew: float
+    plain_skew: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "texts": self.texts,
+            "t2i": self.t2i.as_json(),
+            "mean_R@1": self.mean_r1,
+            "ci95": list(self.ci95),
+            "change": self.change.as_json(),
+            "N10_skew": {"plain": self.plain_skew, "hub_corrected": self.skew},
+        }
+
+
+@dataclass(frozen=True)
 class RecallRow:
     """One language with one delta, or with none.
 
@@ -60,9 +96,12 @@ class RecallRow:
         mean_r1: Mean of both directions' R@1, per cent.
         ci95: Bootstrap interval of ``mean_r1`` over pictures.
         gain: Against the base on the text as it is; ``None`` for that itself.
-        gap_closed: Share of the base's gap to English that the delta closed, per cent; ``None``
-            for the base, without English, where the base is not behind it, and where English is
-            ranked over another number of pictures.
+        gap_closed: Share of the base's gap to the English originals (:class:`EnglishOriginals`)
+            that the delta closed, per cent; ``None`` for the base, where there are none, and where
+            the base is not behind them.
+        gap_closed_ci95: Its bootstrap interval over pictures; ``None`` too where that of the gap
+            itself is not above zero.
+        hub_corrected: The same with hub correction, where a bank of texts was given.
     """
 
     language: str
@@ -77,10 +116,12 @@ class RecallRow:
     ci95: tuple[float, float]
     gain: Gain | None
     gap_closed: float | None = None
+    gap_closed_ci95: tuple[float, float] | None = None
     text: str = TARGET
     translator: str | None = None
     prompt: str = ""
     reprompted: bool = False
+    hub_corrected: HubCorrected | None = None
 
     @property
     def system(self) -> str:
@@ -128,6 +169,10 @@ class RecallRow:
         if self.gain:
             plain["gain"] = self.gain.as_json()
             plain["gap_closed"] = self.gap_closed
+            interval = self.gap_closed_ci95
+            plain["gap_closed_ci95"] = list(interval) if interval else None
+        if self.hub_corrected:
+            plain["hub_corrected"] = self.hub_corrected.as_json()
         return plain
 
     def figures(self) -> dict[str, float]:
@@ -211,6 +256,67 @@ class MeanGain:
 
 
 @dataclass(frozen=True)
+class EnglishCeiling:
+    """How far captions go that were written independently, told by those in English.
+
+    Attributes:
+        captions: How many of each picture were taken, one at a time.
+        mean_r1: Mean R@1 with a single English caption of each picture, in the mean over which one:
+            what a language with one caption a picture would reach if it were read as well as
+            English, and its captions said as much.
+        ci95: Bootstrap interval of ``mean_r1`` over pictures.
+        text_to_text: R@1, per cent, of an English caption finding another one of the same picture
+            among one of each picture, in the mean over all pairs.
+    """
+
+    captions: int
+    mean_r1: float
+    ci95: tuple[float, float]
+    text_to_text: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "captions": self.captions,
+            "mean_R@1": self.mean_r1,
+            "ci95": list(self.ci95),
+            "text_to_text_R@1": self.text_to_text,
+        }
+
+
+@dataclass(frozen=True)
+class EnglishOriginals:
+    """What the frozen base reaches with the English captions of a language's pictures.
+
+    Attributes:
+        languages: Those that rank these pictures.
+        n: Pictures.
+        captions: English captions; every one is a query.
+        mean_r1: Mean of both directions' R@1, per cent.
+        ci95: Bootstrap interval of ``mean_r1`` over pictures.
+        ceiling: Where every picture has two English captions at least.
+    """
+
+    languages: tuple[str, ...]
+    n: int
+    captions: int
+    mean_r1: float
+    ci95: tuple[float, float]
+    ceiling: EnglishCeiling | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the keys that programs rely on."""
+        return {
+            "languages": list(self.languages),
+            "n": self.n,
+            "captions": self.captions,
+            "mean_R@1": self.mean_r1,
+            "ci95": list(self.ci95),
+            "english_ceiling": self.ceiling.as_json() if self.ceiling else None,
+        }
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of one ``eval``.
 
@@ -226,6 +332,8 @@ class Evaluation:
             base, whose gain tells it.
         seeds: Over deltas that differ only in their seed.
         caption: Number of the one caption that every picture has; ``None`` where it has all.
+        english: What the languages' pictures are found with in English, where every one of them
+            has an English caption; of pictures alone, since in text mode these find themselves.
     """
 
     dataset: str
@@ -239,6 +347,7 @@ class Evaluation:
     pairs: tuple[PairedDifference, ...] = ()
     seeds: tuple[SeedSummary, ...] = ()
     caption: int | None = None
+    english: tuple[EnglishOriginals, ...] = ()
 
     @property
     def data(self) -> str:
@@ -309,6 +418,8 @@ class Evaluation:
         for text, rows in translated.items():
             if rows:
                 plain[f"base_{text.replace('-', '_')}"] = rows
+        if self.english:
+            plain["english_originals"] = [one.as_json() for one in self.english]
         if self.mean_gain:
             plain["mean_gain"] = self.mean_gain.as_json()
         if self.pairs:

@@ -160,14 +160,14 @@ def _example(
         image = queries.images[target]
         return Match(
             picture=thumbnail(image) if thumbnail else None,
-            text=queries.english.get(image, image),
+            text=queries.gloss(image) or image,
             right=target == right,
         )
 
     return Example(
         kind=kind,
         query=queries.captions[caption],
-        gloss=None if queries.language == "en" else queries.english.get(queries.images[right]),
+        gloss=None if queries.language == "en" else queries.gloss(queries.images[right]),
         found=tuple(
             Found(
                 system,

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,25 +36,44 @@ def page_environment() -> Environment:
 
 
 _THUMBNAIL_PIXELS = 336
+_EXAMPLE_PIXELS = 192
 
 
-def search_page(result: SearchResult, backbone: BackboneIdentity) -> str:
-    """The page as HTML; every picture is in it once, however many queries found it.
+def search_page(result: SearchResult, backbone: BackboneIdentity, folder: Path) -> str:
+    """The page as HTML, to be written into ``folder``.
+
+    Every thumbnail is in it once, however many queries found the picture, and links to the file,
+    by a relative path where there is one.
 
     Raises:
         XcliptError: A picture is gone since it was indexed.
     """
     names = dict.fromkeys(hit.name for answer in result.answers for hit in answer.hits)
+    examples = dict.fromkeys(answer.like for answer in result.answers if answer.like)
+    paths = {name: result.index.folder / name for name in names}
     return (
         page_environment()
         .get_template("search.html.j2")
         .render(
             result=result,
-            pictures={n: thumbnail(result.index.folder / n, _THUMBNAIL_PIXELS) for n in names},
+            pictures={name: thumbnail(path, _THUMBNAIL_PIXELS) for name, path in paths.items()},
+            links={name: _link(path, folder) for name, path in paths.items()},
+            examples={path: thumbnail(path, _EXAMPLE_PIXELS) for path in examples},
+            example_links={path: _link(path, folder) for path in examples},
             backbone=backbone,
             version=xclipt.__version__,
         )
     )
+
+
+def _link(path: Path, folder: Path) -> str:
+    """The address of a file, for a page that is opened from ``folder``."""
+    path = path.resolve()
+    try:
+        relative = Path(os.path.relpath(path, folder.resolve()))
+    except ValueError:  # on another drive
+        return path.as_uri()
+    return quote(relative.as_posix())
 
 
 _JPEG_QUALITY = 72

@@ -44,10 +44,17 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found: its name within the folder and its cosine with the query."""
+    """A picture that was found.
+
+    Attributes:
+        name: Its path within the folder.
+        score: Its cosine with the query.
+        corrected: What it was ranked by where that is not the cosine: with hub correction.
+    """
 
     name: str
     score: float
+    corrected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,9 @@ class PictureIndex:
     broken: tuple[BrokenPicture, ...]
     unread: Mapping[str, int] = field(default_factory=dict)
 
-    def search(self, queries: ArrayLike | Tensor, top: int = 5) -> list[list[Hit]]:
+    def search(
+        self, queries: ArrayLike | Tensor, top: int = 5, bias: Tensor | None = None
+    ) -> list[list[Hit]]:
         """The ``top`` pictures of every query, best first.
 
         One product with all features: 100,000 pictures of 512 dimensions take some 20 ms on one
@@ -79,15 +88,24 @@ class PictureIndex:
         Args:
             queries: ``(n, dim)``, L2-normalised, as :meth:`Model.encode_text` returns them.
             top: At least 1; where there are fewer pictures, all are given.
+            bias: ``(pictures,)``, taken from the cosines before they are ranked
+                (:meth:`HubBank.bias`).
         """
         wanted = torch.as_tensor(queries, dtype=torch.float32)
         found: list[list[Hit]] = []
         for start in range(0, len(wanted), _QUERIES_AT_ONCE):
-            part = wanted[start : start + _QUERIES_AT_ONCE]
-            best = (part @ self.features.T).topk(min(top, len(self.names)), dim=1)
+            cosines = wanted[start : start + _QUERIES_AT_ONCE] @ self.features.T
+            ranked = cosines if bias is None else cosines - bias
+            best = ranked.topk(min(top, len(self.names)), dim=1)
+            scores = cosines.gather(1, best.indices)
             found += [
-                [Hit(self.names[i], score) for i, score in zip(*row, strict=True)]
-                for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                [
+                    Hit(self.names[i], score, None if bias is None else value)
+                    for i, score, value in zip(*row, strict=True)
+                ]
+                for row in zip(
+                    *(part.tolist() for part in (best.indices, scores, best.values)), strict=True
+                )
             ]
         return found
 
