@@ -16,11 +16,11 @@ from xclipt.evaluation.deltas import choose_deltas
 from xclipt.export.formats import export_delta
 from xclipt.export.importing import import_delta
 from xclipt.model import Model
-from xclipt.training.loop import _loss, _Part
 from xclipt.training.losses import contrastive
 from xclipt.training.pairs import TrainingPairs
 from xclipt.training.recipe import recipe_with
 from xclipt.training.request import TrainingRequest
+from xclipt.training.steps import Part, losses_of
 from xclipt.training.train import train_delta
 from xclipt.verify import verify
 from xclipt.workspace import open_workspace
@@ -93,8 +93,8 @@ def test_the_loss_is_the_mean_of_the_languages_or_as_the_slip_has_it():
 
     def loss(recipe):
         weights = recipe.language_weights(3)
-        parts = [_Part(one, [0, 1, 2], own) for one, own in zip(pairs, weights, strict=True)]
-        return _loss(adapted, parts, recipe).total
+        parts = [Part(one, [0, 1, 2], own) for one, own in zip(pairs, weights, strict=True)]
+        return losses_of(adapted, parts, recipe).total
 
     even = loss(recipe_with().on(similarity))
     torch.testing.assert_close(even, sum(each) / 3)

@@ -26,13 +26,12 @@ from xclipt.training.loop import (
     TrainingState,
     ValidationSet,
     _best,
-    _loss,
-    _Part,
     fit,
 )
 from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
 from xclipt.training.pairs import TrainingPairs, rows_of_epochs
 from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with, stored_recipe
+from xclipt.training.steps import Part, losses_of
 
 RECIPE = Recipe(
     epochs=5,
@@ -403,7 +402,7 @@ def test_live_and_frozen_teachers_differ_where_they_should():
     gradients = {}
     for teacher in ("live", "frozen"):
         recipe = replace(RECIPE, teacher=teacher, align_loss="mse", align_weight=1e4)
-        loss = _loss(adapted, [_Part(pairs, [0, 1, 2], 1.0)], recipe).total
+        loss = losses_of(adapted, [Part(pairs, [0, 1, 2], 1.0)], recipe).total
         grads = torch.autograd.grad(loss, delta.parameters(), allow_unused=True)
         gradients[teacher] = dict(zip(delta.named_parameters(), grads, strict=True))
     # At the start both teachers give the same features, so the loss is the same ...
@@ -411,7 +410,7 @@ def test_live_and_frozen_teachers_differ_where_they_should():
     live, frozen = gradients["live"][norm], gradients["frozen"][norm]
     # ... and this bias moves text and partner alike: only a frozen partner lets alignment pull it.
     plain = torch.autograd.grad(
-        _loss(adapted, [_Part(pairs, [0, 1, 2], 1.0)], replace(RECIPE, align_weight=0)).total,
+        losses_of(adapted, [Part(pairs, [0, 1, 2], 1.0)], replace(RECIPE, align_weight=0)).total,
         [delta.named_parameters()[norm]],
     )[0]
     assert (live - plain).norm() < 1e-3 * (frozen - plain).norm()
@@ -441,16 +440,16 @@ def test_a_live_teacher_adds_the_partners_gradient_and_nothing_else(name):
     held = adapted.encode_tokens(pairs.partner_tokens)
     pairs = replace(pairs, partner_features=held)
     recipe = replace(RECIPE, align_loss=name, teacher="live", align_weight=3.0)
-    parts = [_Part(pairs, batch, 1.0)]
-    live = gradients(_loss(adapted, parts, recipe).total)
+    parts = [Part(pairs, batch, 1.0)]
+    live = gradients(losses_of(adapted, parts, recipe).total)
     text, images = encode(pairs.tokens).detach(), pairs.images[batch]
     through_partner = gradients(
         3 * ALIGNMENTS[name].loss(text, encode(pairs.partner_tokens), images, recipe.logit_scale)
     )
     if ALIGNMENTS[name].moves_partner_alone:
-        frozen = gradients(_loss(adapted, parts, replace(recipe, align_weight=0)).total)
+        frozen = gradients(losses_of(adapted, parts, replace(recipe, align_weight=0)).total)
     else:
-        frozen = gradients(_loss(adapted, parts, replace(recipe, teacher="frozen")).total)
+        frozen = gradients(losses_of(adapted, parts, replace(recipe, teacher="frozen")).total)
     for one, other, partner in zip(live, frozen, through_partner, strict=True):
         torch.testing.assert_close(one, other + partner, rtol=1e-3, atol=1e-5)
     # Both parts are there, or the sum would prove nothing.
@@ -466,7 +465,7 @@ def test_a_frozen_teacher_is_not_trained_through():
     # The tokens of partners are poison: a frozen teacher must not read them.
     poisoned = replace(pairs, partner_tokens=[[10**6]] * 10, partner_features=features)
     recipe = replace(RECIPE, align_loss="mse", teacher="frozen", align_weight=1.0)
-    loss = _loss(adapted, [_Part(poisoned, [0, 1, 2], 1.0)], recipe).total
+    loss = losses_of(adapted, [Part(poisoned, [0, 1, 2], 1.0)], recipe).total
     with torch.no_grad():
         text = adapted.encode_tokens([pairs.tokens[i] for i in (0, 1, 2)])
     (gradient,) = torch.autograd.grad(loss, features)
@@ -489,7 +488,9 @@ def test_loss_is_contrastive_plus_weighted_alignment():
     partner = pairs.partner_features[batch]
     expected = contrastive(pairs.images[batch], text, 10) + 0.5 * ((text - partner) ** 2).mean()
     recipe = replace(RECIPE, align_loss="mse", align_weight=0.5)
-    torch.testing.assert_close(_loss(backbone, [_Part(pairs, batch, 1.0)], recipe).total, expected)
+    torch.testing.assert_close(
+        losses_of(backbone, [Part(pairs, batch, 1.0)], recipe).total, expected
+    )
 
 
 def test_batches_cover_every_pair_once_an_epoch_and_are_full():

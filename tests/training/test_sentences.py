@@ -16,11 +16,11 @@ from xclipt.deltas.kinds import PartialSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import XcliptError
 from xclipt.progress import Silent
-from xclipt.training.loop import _loss, _Part
 from xclipt.training.losses import contrastive, contrastive_to_partner
 from xclipt.training.pairs import Joined, TrainingPairs, rows_by_size
 from xclipt.training.recipe import recipe_with
 from xclipt.training.request import Parallel, TrainingRequest
+from xclipt.training.steps import Part, losses_of
 from xclipt.training.train import train_delta
 from xclipt.verify import verify
 
@@ -240,7 +240,7 @@ def test_without_a_picture_the_partner_stands_in_for_it():
     partner = backbone.encode_texts(english)
     pairs = TrainingPairs(torch.zeros(2, 8), tokens, backbone.tokenizer(english), partner)
     recipe = recipe_with(align_weight=3.0).on(backbone.text_tower.similarity)
-    loss = _loss(adapted, [_Part(Joined([pairs]), [0, 1], 1.0)], recipe).total
+    loss = losses_of(adapted, [Part(Joined([pairs]), [0, 1], 1.0)], recipe).total
     text = adapted.encode_tokens(tokens)
     cosine = torch.nn.functional.cosine_similarity(text, partner)
     expected = contrastive(partner, text, recipe.logit_scale) + 3 * (1 - cosine).mean()

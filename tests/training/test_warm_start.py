@@ -214,7 +214,7 @@ def test_an_interrupted_training_keeps_its_start(tmp_path, monkeypatch):
     asked = request("fr", shots=6, start="de", epochs=4, batch_size=3, evaluations=4)
     asked = replace(asked, validation_pictures=10)
     whole = train_delta(workspace, EmojiDataset(), asked)
-    loss, calls = loop._loss, []
+    loss, calls = loop.losses_of, []
 
     def cut(*arguments):
         calls.append(1)
@@ -222,7 +222,7 @@ def test_an_interrupted_training_keeps_its_start(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return loss(*arguments)
 
-    monkeypatch.setattr(loop, "_loss", cut)
+    monkeypatch.setattr(loop, "losses_of", cut)
     named = replace(asked, name="resumed")
     with pytest.raises(KeyboardInterrupt):
         train_delta(workspace, EmojiDataset(), named)

@@ -14,10 +14,11 @@ from xclipt.deltas.adapted import AdaptedTower
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
-from xclipt.training.loop import Evaluated, Outcome, StepRecord, fit, largest
+from xclipt.training.loop import Evaluated, Outcome, StepRecord, fit
 from xclipt.training.prepare import Prepared, prepare
 from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
+from xclipt.training.steps import largest
 from xclipt.training.warm_start import OPENDELTA
 from xclipt.workspace import Workspace
 
