@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.errors import XcliptError
 from xclipt.files import replacing, sweep
 from xclipt.translation.lookup import LookedUp, captions_translated, look_up

@@ -9,7 +9,7 @@ from xclipt.alignment.build import AlignmentRequest, AlignmentSet, build_alignme
 from xclipt.alignment.routines import inference_text
 from xclipt.alignment.similarity import PairSimilarity, english_reference, measure_similarity
 from xclipt.alignment.store import store_alignment
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.dataset import Dataset
 from xclipt.errors import XcliptError
 from xclipt.workspace import Workspace

@@ -10,22 +10,25 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 import xclipt
-from xclipt.alignment.build import AlignmentSet, pairs_sha256
 from xclipt.alignment.routines import TO_EN
-from xclipt.alignment.similarity import PairSimilarity
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import MANIFEST
-from xclipt.data.pairs import CaptionPair
+from xclipt.data.pairs import CaptionPair, pairs_sha256
 from xclipt.files import write_text
+
+if TYPE_CHECKING:
+    from xclipt.alignment.build import AlignmentSet
+    from xclipt.alignment.similarity import PairSimilarity
 
 FORMAT = 1
 
 
-def alignment_name(alignment: AlignmentSet) -> str:
+def alignment_name(alignment: "AlignmentSet") -> str:
     """``multi30k-train-routine2-50shot-seed1``: what tells sets of one language apart."""
     request = alignment.request
     parts = [
@@ -42,7 +45,7 @@ def alignment_name(alignment: AlignmentSet) -> str:
 
 
 def store_alignment(
-    directory: ArtifactDirectory, alignment: AlignmentSet, similarity: PairSimilarity
+    directory: ArtifactDirectory, alignment: "AlignmentSet", similarity: "PairSimilarity"
 ) -> Path:
     """Write an alignment set, replacing one of the same name; returns its folder.
 

@@ -19,29 +19,29 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
 
-from xclipt.artifacts.features import FeatureStore
 from xclipt.artifacts.manifest import (
     MANIFEST,
     DeltaManifest,
     differences,
     repeated_facts,
 )
-from xclipt.backbones.backbone import Backbone, BackboneIdentity
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.adapted import AdaptedTower
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
 from xclipt.errors import UsageError, XcliptError
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.languages import SEVERAL
 from xclipt.progress import Silent
+
+if TYPE_CHECKING:  # what only looks, such as status, need not wait for torch
+    from torch import Tensor
+
+    from xclipt.artifacts.features import FeatureStore
+    from xclipt.backbones.backbone import Backbone
 
 FORMAT = 1
 MARK = "xclipt.yaml"
@@ -110,28 +110,53 @@ class StoredDelta:
                 "it back, or take the edit as it is with `xclipt verify --accept`"
             )
 
-    def load_backbone(self) -> Backbone:
+    def load_backbone(self) -> "Backbone":
         """The backbone that it was trained on, in float32 on the CPU.
 
         Raises:
             XcliptError: Its weights cannot be had or are damaged.
         """
+        import torch
+
+        from xclipt.backbones.registry import load_backbone
+
         name = self.manifest.backbone["id"]
         return load_backbone(name, torch.device("cpu"), torch.float32, Silent())
 
-    def within(self, backbone: Backbone) -> Backbone:
+    def within(self, backbone: "Backbone") -> "Backbone":
         """The backbone with this delta in its text tower, on the same frozen weights.
 
         Raises:
             XcliptError: The delta's file is damaged or does not fit the tower.
         """
+        from xclipt.deltas.adapted import AdaptedTower
+
         tensors = self.tensors()
         adapted = AdaptedTower(backbone.text_tower, self.spec, tokenizer=backbone.tokenizer)
         adapted.load(tensors)
         return adapted.within(backbone)
 
-    def tensors(self, *, edited: bool = False) -> dict[str, Tensor]:
+    def tensors(self, *, edited: bool = False) -> "dict[str, Tensor]":
         """The weights, after their hash was checked.
+
+        Args:
+            edited: Take a manifest that was edited since.
+
+        Raises:
+            XcliptError: As :meth:`checked`, or the file is none of tensors.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        data = self.checked(edited=edited)
+        try:
+            return load(data)
+        except SafetensorError as error:
+            path = self.folder / self.manifest.weights.file
+            raise XcliptError(f"{path}: not a safetensors file ({error})") from None
+
+    def checked(self, *, edited: bool = False) -> bytes:
+        """The file of the weights, if it is what was written.
 
         Args:
             edited: Take a manifest that was edited since.
@@ -148,10 +173,7 @@ class StoredDelta:
             raise XcliptError(f"{path}: its content is not what {MANIFEST} says; train it again")
         if not edited:
             self.require_facts()
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise XcliptError(f"{path}: not a safetensors file ({error})") from None
+        return data
 
 
 class ArtifactDirectory:
@@ -232,8 +254,10 @@ class ArtifactDirectory:
                 f"({backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
             )
 
-    def features(self, space: str, dim: int) -> FeatureStore:
+    def features(self, space: str, dim: int) -> "FeatureStore":
         """The feature cache of one space, such as ``images`` or ``texts``, of this backbone."""
+        from xclipt.artifacts.features import FeatureStore
+
         return FeatureStore(
             self.root / "features" / f"{space}-{self.backbone.fingerprint[:12]}", dim
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.languages import flores_code
@@ -143,21 +144,6 @@ class CaptionTokenizer:
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         return ids.to(device), mask.to(device)
-
-
-@dataclass(frozen=True)
-class BackboneIdentity:
-    """Which backbone this is.
-
-    Attributes:
-        id: ``builtin``, a hub id or a directory.
-        revision: The version of what the weights came from.
-        fingerprint: SHA-256 over weights, tokenizer and preprocessing.
-    """
-
-    id: str
-    revision: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)

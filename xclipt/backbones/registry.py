@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from xclipt.backbones import builtin
-from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
+from xclipt.backbones.backbone import Backbone, Blueprint, CaptionTokenizer
 from xclipt.backbones.clip import load_image_side
 from xclipt.backbones.dual_encoder import DUAL_ENCODER
 from xclipt.backbones.family import Family, ImageSide, NamedBackbone
@@ -20,6 +20,7 @@ from xclipt.backbones.fingerprint import (
     tokenizer_definition,
     tower_weights,
 )
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.mclip import MCLIP
 from xclipt.backbones.model_files import (
     fetch,

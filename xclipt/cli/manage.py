@@ -89,7 +89,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     with Invocation(common) as run:
         directory = run.existing
         code = run.language(language)
-    directory.delta(code, name).tensors()  # a damaged one is refused
+    directory.delta(code, name).checked()  # a damaged one is refused
     before = directory.current_name(code)
     directory.set_current(code, name)
     if common.json:

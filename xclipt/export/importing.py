@@ -10,7 +10,7 @@ import xclipt
 from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.model_files import read_json
 from xclipt.backbones.registry import blueprint
 from xclipt.backbones.text_tower import TextTower

