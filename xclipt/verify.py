@@ -106,6 +106,9 @@ class _Outlines:
         self.problem = ""
 
     def of(self, spec: DeltaSpec) -> Shapes | None:
+        folder = Path(self._backbone.id)
+        if folder.is_absolute() and not folder.is_dir():  # that it has gone is told in any case
+            return self._work_out(spec)
         return outline(self._backbone.fingerprint, spec, lambda: self._work_out(spec))
 
     def _work_out(self, spec: DeltaSpec) -> Shapes | None:

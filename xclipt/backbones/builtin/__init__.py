@@ -267,11 +267,15 @@ def outline() -> TextTower:
 def _load_encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import BertModel, PreTrainedTokenizerFast
 
+    make: Any = PreTrainedTokenizerFast
     try:
         encoder = BertModel.from_pretrained(
             folder, add_pooling_layer=False, local_files_only=True, attn_implementation="sdpa"
         )
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        # from_pretrained reads these nine megabytes of JSON four times.
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        file = str(folder / "tokenizer.json")
+        tokenizer = make(tokenizer_file=file, name_or_path=str(folder), **settings)
     except Exception as error:
         raise XcliptError(
             f"{folder}: the unpacked text tower is damaged ({error}); delete the folder, "
