@@ -154,9 +154,9 @@ def _language(
     current, there = directory.current_name(language), directory.names(language)
     place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
-        yield Finding(place, f"not there; choose one: xclipt use {language} {complete[0]}")
+        yield Finding(place, f"not there; choose one: `xclipt use {language} {complete[0]}`")
     elif current is not None and current not in there:
-        remedy = f"choose one: xclipt use {language} {there[0]}" if there else "delete it"
+        remedy = f"choose one: `xclipt use {language} {there[0]}`" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
 
 

@@ -288,7 +288,10 @@ def build_alignment(
         direction = translated_direction(request.routine, request.inference, request.language)
         assert direction is not None
         usable = f"{dataset.name} has {len(kept):,} usable pairs in '{request.language}'{of(named)}"
-        raise dropped_error(usable, direction, dataset.name, found.dropped, len(candidates))
+        assert found.translator is not None
+        raise dropped_error(
+            usable, direction, dataset.name, found.dropped, len(candidates), found.translator
+        )
     if len(kept) < enough:
         raise XcliptError(
             f"{dataset.name} has {len(kept):,} usable pairs in "

@@ -102,5 +102,10 @@ def check_alignment(folder: Path) -> str:
         pairs = tuple(CaptionPair(**json.loads(line)) for line in lines if line)
         whole = pairs_sha256(pairs) == recorded["sha256"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        return f"cannot be read ({str(error).splitlines()[0]}); make it again with xclipt align"
-    return "" if whole else "its pairs are not those that were written; make it again"
+        why = str(error).splitlines()[0]
+        return f"cannot be read ({why}); delete the folder, train-delta and align write it again"
+    return (
+        ""
+        if whole
+        else "its pairs are not those that were written; delete the folder, align writes it again"
+    )

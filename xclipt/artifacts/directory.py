@@ -204,7 +204,8 @@ class ArtifactDirectory:
             made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
-                f"{root}: not an artifact directory (no {MARK}); `xclipt train-delta` makes one"
+                f"{root}: not an artifact directory (no {MARK}); "
+                "`xclipt train-delta --lang fr --shots 10` makes one"
             ) from None
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
@@ -350,7 +351,7 @@ class ArtifactDirectory:
             if others := [other for other in self.names(user) if other != reference]:
                 raise XcliptError(
                     f"{folder}: is the current delta of {user}; first choose another: "
-                    f"xclipt use {user} {others[0]}"
+                    f"`xclipt use {user} {others[0]}`"
                 )
         if folder.resolve() != self.root.resolve() / "deltas" / language / name:
             raise XcliptError(f"{folder}: is a link to elsewhere; delete it by hand")
@@ -465,9 +466,10 @@ class ArtifactDirectory:
             return None
         except (OSError, UnicodeDecodeError) as error:
             path = self.root / "deltas" / language / CURRENT
+            there = self.names(language)
+            remedy = f", then choose one: `xclipt use {language} {there[0]}`" if there else ""
             raise XcliptError(
-                f"{path}: must be a file that names a delta ({error}); delete it, then choose one "
-                f"with xclipt use {language} NAME"
+                f"{path}: must be a file that names a delta ({error}); delete it{remedy}"
             ) from None
 
 

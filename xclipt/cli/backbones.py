@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import delta_table, print_json, print_line, print_table, size
 
 
-@common_options
+@common_options_but("artifacts", "backbone", "data_dir", "device", "dtype", "seed")
 def backbones_command(common: CommonOptions) -> None:
     """List published backbones by the name that --backbone takes, and what a delta of each weighs.
 

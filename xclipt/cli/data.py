@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options, reading_options
+from xclipt.cli.options import CommonOptions, common_options_but, reading_options
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.data.formats.reading import Reading
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xclipt.data.survey import PictureSurvey, Survey, TooLong
 
 
-@common_options
+@common_options_but("device", "dtype", "seed")
 @reading_options
 def data_command(
     common: CommonOptions,

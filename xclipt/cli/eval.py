@@ -15,7 +15,7 @@ from xclipt.cli.options import (
     Languages,
     SplitSeed,
     TranslationsOf,
-    common_options,
+    common_options_but,
     reading_options,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table, print_widest
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FILES = "Files"
 
 
-@common_options
+@common_options_but("seed")
 @reading_options
 def eval_command(
     common: CommonOptions,

@@ -7,12 +7,12 @@ import typer
 from rich.table import Table
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, Languages, common_options
+from xclipt.cli.options import CommonOptions, Languages, common_options_but
 from xclipt.cli.terminal import print_json, print_table, size
 from xclipt.errors import UsageError, XcliptError
 
 
-@common_options
+@common_options_but("data_dir", "seed")
 def export_delta_command(
     common: CommonOptions,
     lang: Languages = "all",
@@ -46,7 +46,10 @@ def export_delta_command(
         directory = run.existing
         known = directory.languages()
         if not known:
-            raise XcliptError(f"{directory.root}: has no deltas; train one with xclipt train-delta")
+            raise XcliptError(
+                f"{directory.root}: has no deltas; train one: "
+                "`xclipt train-delta --lang fr --shots 10`"
+            )
         exports = []
         for language in run.languages(lang, known):
             stored = directory.delta(language, delta) if delta else directory.current(language)

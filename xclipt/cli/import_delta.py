@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line, size
+from xclipt.cli.wording import worded
 from xclipt.errors import UsageError
 
 
-@common_options
+@common_options_but("data_dir", "dtype", "seed")
 def import_delta_command(
     common: CommonOptions,
     folder: Annotated[
@@ -85,4 +86,5 @@ def import_delta_command(
     if imported.delta.current:
         print_line(f"It is the current delta of {manifest.language}.")
     else:
-        print_line(f"To make it current: xclipt use {manifest.language} {manifest.name}")
+        for code in manifest.taught:
+            print_line(worded(f"To make it current: `xclipt use {code} {manifest.reference}`"))

@@ -187,7 +187,7 @@ class Invocation:
         if not ArtifactDirectory.is_at(self._common.root):
             raise UsageError(
                 f"--artifacts {self._common.root}: no artifact directory is there (no {MARK}); "
-                "check its name, or make it with xclipt translate or xclipt train-delta"
+                "check its name, or make it: `xclipt train-delta --lang fr --shots 10`"
             )
 
     def _pass_on_remarks(self) -> None:

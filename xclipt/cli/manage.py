@@ -1,24 +1,21 @@
 """``xclipt verify``, ``xclipt use`` and ``xclipt remove``."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.options import CommonOptions, common_options_but
+from xclipt.cli.terminal import print_json, print_line
+from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, XcliptError
-
-if TYPE_CHECKING:
-    pass
 
 Language = Annotated[str, typer.Argument(metavar="LANG", help="Language code.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the delta; see xclipt status.")]
 
 
-@common_options
+@common_options_but("backbone", "data_dir", "seed")
 def verify_command(
     common: CommonOptions,
     deep: Annotated[
@@ -67,20 +64,17 @@ def verify_command(
     else:
         for path in accepted:
             print_line(f"accepted as it is: {path}")
-        if findings:
-            table = Table()
-            for column in ("what", "state"):
-                table.add_column(column, overflow="fold")
-            for finding in findings:
-                state = f"[red]{_plain(finding.problem)}" if finding.problem else "[green]well"
-                table.add_row(_plain(finding.path), state)
-            print_table(table)
+        for finding in findings:
+            if finding.problem:
+                print_line(f"  {finding.path}: {worded(finding.problem)}", red="wrong")
+            else:
+                print_line(f"well   {finding.path}")
         print_line(f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}")
     if wrong:
         raise typer.Exit(1)
 
 
-@common_options
+@common_options_but("backbone", "data_dir", "device", "dtype", "seed")
 def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """Choose which of a language's deltas is used, for instance an older one.
 
@@ -98,7 +92,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     print_line(f"{code}: {name} is current" + (f", before it {before}" if before else ""))
 
 
-@common_options
+@common_options_but("backbone", "data_dir", "device", "dtype", "seed")
 def remove_command(
     common: CommonOptions,
     language: Language,
@@ -130,9 +124,3 @@ def _confirm(question: str) -> None:
         raise UsageError(f"{question} Nobody is there to answer; add --yes")
     if not typer.confirm(question, err=True):
         raise XcliptError("nothing was deleted")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

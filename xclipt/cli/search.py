@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_table
 from xclipt.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xclipt.search.index import PictureIndex
 
 
-@common_options
+@common_options_but("data_dir", "seed")
 def search_command(
     common: CommonOptions,
     query: Annotated[

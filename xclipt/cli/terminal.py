@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from xclipt.cli.wording import worded
 from xclipt.progress import Silent, Task
@@ -137,8 +138,15 @@ def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Tab
     return table
 
 
-def print_line(line: str) -> None:
-    """One line on stdout."""
+def print_line(line: str, red: str = "") -> None:
+    """One line on stdout; the terminal breaks it, so that what is copied from it is whole.
+
+    Args:
+        line: The text.
+        red: What stands before it, in red where there are colours.
+    """
+    if red:
+        Console(highlight=False).print(Text(red, "red"), end="")
     sys.stdout.write(f"{line}\n")
 
 

@@ -14,7 +14,7 @@ from xclipt.cli.options import (
     Download,
     Languages,
     SplitSeed,
-    common_options,
+    common_options_but,
     reading_options,
 )
 from xclipt.cli.terminal import print_json, print_table
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xclipt.translation.translate import TranslationReport
 
 
-@common_options
+@common_options_but("seed")
 @reading_options
 def translate_command(
     common: CommonOptions,

@@ -113,8 +113,7 @@ def import_delta(
         there = directory.delta(manifest.language, manifest.name)
         if there.manifest.weights.sha256 != manifest.weights.sha256:
             raise UsageError(
-                f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
-                f"with xclipt remove {manifest.language} {manifest.name}"
+                f"{where}: there is another delta of that name; give this one another: `name=NAME`"
             )
     stored = directory.write_delta(manifest, data, make_current=make_current)
     for code in manifest.taught:

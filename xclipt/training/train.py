@@ -162,9 +162,14 @@ def _record(
     if not current:
         workspace.progress.note(
             f"{language}: {name} does not beat the frozen base on the validation pictures "
-            f"and is not made current; 'xclipt use {language} {name}' does that"
+            f"and is not made current; {_use(manifest)} does that"
         )
     return stored
+
+
+def _use(manifest: DeltaManifest) -> str:
+    commands = [f"`xclipt use {code} {manifest.reference}`" for code in manifest.taught]
+    return " and ".join(commands)
 
 
 def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:

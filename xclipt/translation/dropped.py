@@ -1,12 +1,13 @@
 """What is said of translations that the guards dropped: what they look like, and the ways out."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from xclipt.detection import detect
 from xclipt.errors import XcliptError
 from xclipt.languages import name
-from xclipt.translation.store import Direction, Translation
+from xclipt.translation.store import FROM_FILE, Direction, Translation, Translator
 
 _SAMPLE = 100
 _SURE = 0.9
@@ -30,17 +31,26 @@ def look_of(dropped: Sequence[Translation], total: int, target: str) -> str:
 
 
 def dropped_error(
-    what: str, direction: Direction, dataset: str, dropped: Sequence[Translation], total: int
+    what: str,
+    direction: Direction,
+    dataset: str,
+    dropped: Sequence[Translation],
+    total: int,
+    translator: Translator,
 ) -> XcliptError:
     """The refusal where too few translations are left: ``what`` is lacking, and the two ways out.
 
     Translating again as before would drop the same ones.
     """
+    again = f"--lang {direction.language} --direction {direction.name} --dataset {dataset}"
+    again += f" --engine {translator.engine}"
+    if translator.engine != FROM_FILE:
+        again += f" --model {shlex.quote(translator.model)}"
+    elif not translator.model.startswith(f"{dataset}-"):  # else they lie beside the captions
+        again += f" --file {shlex.quote(translator.model)}"
     return XcliptError(
-        f"{what}: {look_of(dropped, total, direction.target)}, and were dropped; take another "
-        f"engine or file (`xclipt translate --lang {direction.language} --direction "
-        f"{direction.name} --dataset {dataset} --file FILE`), or keep them: run what made them "
-        "again as `xclipt translate --on-bad keep`"
+        f"{what}: {look_of(dropped, total, direction.target)}, and were dropped; translate by "
+        f"another `engine` or from a `file`, or keep them: `xclipt translate {again} --on-bad keep`"
     )
 
 

@@ -101,6 +101,7 @@ def captions_translated(
             dataset,
             found.dropped,
             found.missing,
+            found.translator,
         )
     pairs = zip(found.texts, captions, strict=True)
     texts = tuple(caption if text is None else text for text, caption in pairs)
