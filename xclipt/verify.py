@@ -16,7 +16,7 @@ from xclipt.artifacts.shards import read_shard
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.outline import Shapes, not_finite, outline, require_shapes
-from xclipt.errors import XcliptError
+from xclipt.errors import XcliptError, recommended
 from xclipt.files import SUMS, check_sums
 from xclipt.languages import SEVERAL
 from xclipt.search.stored import check_index
@@ -154,9 +154,9 @@ def _language(
     current, there = directory.current_name(language), directory.names(language)
     place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
-        yield Finding(place, f"not there; choose one: `xclipt use {language} {complete[0]}`")
+        yield Finding(place, f"not there; choose one: {recommended('use', language, complete[0])}")
     elif current is not None and current not in there:
-        remedy = f"choose one: `xclipt use {language} {there[0]}`" if there else "delete it"
+        remedy = f"choose one: {recommended('use', language, there[0])}" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
 
 

@@ -87,7 +87,7 @@ def test_remove_asks(artifacts, monkeypatch):
 
 def test_remove_the_current_one(artifacts):
     line = refused(artifacts, "remove", "fr", "new", "--yes")
-    assert "is the current delta of fr; first choose another: xclipt use fr old" in line
+    assert "is the current delta of fr; first choose another: `xclipt use fr old --artif" in line
     assert (artifacts / "deltas/fr/new/manifest.yaml").exists()
     document = said(artifacts, "remove", "fr", "old", "--yes", "--json").json()
     assert document["name"] == "old" and document["path"] == str(artifacts / "deltas/fr/old")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xclipt.alignment.similarity import PairSimilarity
 
 FORMAT = 1
+_REMEDY = "delete the folder, train-delta and align write it again"
 
 
 def alignment_name(alignment: "AlignmentSet") -> str:
@@ -102,10 +103,5 @@ def check_alignment(folder: Path) -> str:
         pairs = tuple(CaptionPair(**json.loads(line)) for line in lines if line)
         whole = pairs_sha256(pairs) == recorded["sha256"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        why = str(error).splitlines()[0]
-        return f"cannot be read ({why}); delete the folder, train-delta and align write it again"
-    return (
-        ""
-        if whole
-        else "its pairs are not those that were written; delete the folder, align writes it again"
-    )
+        return f"cannot be read ({str(error).splitlines()[0]}); {_REMEDY}"
+    return "" if whole else f"its pairs are not those that were written; {_REMEDY}"

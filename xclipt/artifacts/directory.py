@@ -32,7 +32,7 @@ from xclipt.artifacts.manifest import (
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.languages import SEVERAL
 from xclipt.progress import Silent
@@ -351,7 +351,7 @@ class ArtifactDirectory:
             if others := [other for other in self.names(user) if other != reference]:
                 raise XcliptError(
                     f"{folder}: is the current delta of {user}; first choose another: "
-                    f"`xclipt use {user} {others[0]}`"
+                    + recommended("use", user, others[0])
                 )
         if folder.resolve() != self.root.resolve() / "deltas" / language / name:
             raise XcliptError(f"{folder}: is a link to elsewhere; delete it by hand")
@@ -467,7 +467,7 @@ class ArtifactDirectory:
         except (OSError, UnicodeDecodeError) as error:
             path = self.root / "deltas" / language / CURRENT
             there = self.names(language)
-            remedy = f", then choose one: `xclipt use {language} {there[0]}`" if there else ""
+            remedy = f", then choose one: {recommended('use', language, there[0])}" if there else ""
             raise XcliptError(
                 f"{path}: must be a file that names a delta ({error}); delete it{remedy}"
             ) from None

@@ -42,8 +42,9 @@ def _complete(command: str) -> str:
     recommended = known.commands.get(words[0]) if hasattr(known, "commands") else None
     if recommended is None:
         return command
-    takes = {parameter.name: parameter.opts[0] for parameter in recommended.params}
-    shown = {p.name for p in recommended.params if not getattr(p, "hidden", False)}
+    options = [p for p in recommended.params if p.opts[0].startswith("--")]
+    takes = {parameter.name: parameter.opts[0] for parameter in options}
+    shown = {parameter.name for parameter in options if not getattr(parameter, "hidden", False)}
     for name, value in _said(context):
         option = takes.get(name)
         if option in words:

@@ -9,7 +9,7 @@ from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line, size
 from xclipt.cli.wording import worded
-from xclipt.errors import UsageError
+from xclipt.errors import UsageError, recommended
 
 
 @common_options_but("data_dir", "dtype", "seed")
@@ -87,4 +87,6 @@ def import_delta_command(
         print_line(f"It is the current delta of {manifest.language}.")
     else:
         for code in manifest.taught:
-            print_line(worded(f"To make it current: `xclipt use {code} {manifest.reference}`"))
+            print_line(
+                worded(f"To make it current: {recommended('use', code, manifest.reference)}")
+            )

@@ -11,7 +11,7 @@ from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.outline import outline
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Outcome, fit
@@ -168,7 +168,7 @@ def _record(
 
 
 def _use(manifest: DeltaManifest) -> str:
-    commands = [f"`xclipt use {code} {manifest.reference}`" for code in manifest.taught]
+    commands = [recommended("use", code, manifest.reference) for code in manifest.taught]
     return " and ".join(commands)
 
 

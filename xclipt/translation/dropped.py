@@ -1,11 +1,10 @@
 """What is said of translations that the guards dropped: what they look like, and the ways out."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from xclipt.detection import detect
-from xclipt.errors import XcliptError
+from xclipt.errors import XcliptError, recommended
 from xclipt.languages import name
 from xclipt.translation.store import FROM_FILE, Direction, Translation, Translator
 
@@ -42,15 +41,21 @@ def dropped_error(
 
     Translating again as before would drop the same ones.
     """
-    again = f"--lang {direction.language} --direction {direction.name} --dataset {dataset}"
-    again += f" --engine {translator.engine}"
-    if translator.engine != FROM_FILE:
-        again += f" --model {shlex.quote(translator.model)}"
-    elif not translator.model.startswith(f"{dataset}-"):  # else they lie beside the captions
-        again += f" --file {shlex.quote(translator.model)}"
+    # Translations that lie beside the captions are found again by themselves.
+    beside = translator.engine == FROM_FILE and translator.model.startswith(f"{dataset}-")
+    made_by = {"file" if translator.engine == FROM_FILE else "model": translator.model}
+    again = recommended(
+        "translate",
+        lang=direction.language,
+        direction=direction.name,
+        dataset=dataset,
+        engine=translator.engine,
+        **({} if beside else made_by),
+        on_bad="keep",
+    )
     return XcliptError(
         f"{what}: {look_of(dropped, total, direction.target)}, and were dropped; translate by "
-        f"another `engine` or from a `file`, or keep them: `xclipt translate {again} --on-bad keep`"
+        f"another `engine` or from a `file`, or keep them: {again}"
     )
 
 
