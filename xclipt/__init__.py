@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from xclipt.training.recipe import Recipe, recipe_with
     from xclipt.training.request import TrainingRequest
     from xclipt.training.train import train_delta
-    from xclipt.workspace import Workspace, open_workspace
+    from xclipt.workspace import Workspace, open_backbone, open_workspace
 
 __version__ = "0.1.0"
 
@@ -70,6 +70,7 @@ _HOMES = {
     "TrainingRequest": "training.request",
     "train_delta": "training.train",
     "Workspace": "workspace",
+    "open_backbone": "workspace",
     "open_workspace": "workspace",
 }
 
@@ -96,6 +97,7 @@ __all__ = [
     "import_delta",
     "index_pictures",
     "load",
+    "open_backbone",
     "open_dataset",
     "open_workspace",
     "recipe_with",

@@ -45,14 +45,22 @@ _PUBLISHED = PublishedFormat(
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER).text_model",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoModel, AutoTokenizer
+
+import xclipt
 
 model = AutoModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
-features = model.get_text_features(**tokens).pooler_output
+with torch.inference_mode():
+    texts = model.get_text_features(**tokens).pooler_output
+{pictures}
+{cosines}
 ```
 
-It is the whole model; the image side is unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the whole model; the image side is unchanged.
 """,
     checked="Checked with PEFT 0.21 on transformers 5.24",
 )
@@ -63,13 +71,23 @@ _CLIP = replace(
     'encoder = getattr(encoder, "text_model", encoder)  # transformers 4 has it one level deeper',
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoTokenizer, CLIPModel
 
+import xclipt
+
 model = CLIPModel.from_pretrained("{name}")
-features = model.get_text_features(**AutoTokenizer.from_pretrained("{name}")(["..."]))
+tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
+with torch.inference_mode():
+    texts = model.get_text_features(**tokens)
+texts = getattr(texts, "pooler_output", texts)  # transformers 4 returns the features alone
+{pictures}
+{cosines}
 ```
 
-It is the whole CLIP; the image side is unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the whole CLIP; the image side is unchanged.
 """,
     checked="Checked with PEFT 0.18 and 0.21, each on transformers 4.57 and 5.24",
 )
@@ -81,18 +99,26 @@ _SIGLIP = replace(
     "tower, and\ngive it no attention mask.",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoModel, AutoTokenizer
+
+import xclipt
 
 model = AutoModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(
     ["...".lower()], padding="max_length", padding_side="right", truncation=True,
     max_length={max_tokens}, return_tensors="pt",
 )
-features = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+with torch.inference_mode():
+    texts = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+{pictures}
+{cosines}
 ```
 
-It is the whole model; the image side is unchanged. Texts are in lower case, and no attention mask
-goes in. Normalise features before comparing them.
+Run it beside this folder. It is the whole model; the image side is unchanged. Texts are in lower
+case, and no attention mask goes in.
 """,
 )
 

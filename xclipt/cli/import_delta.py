@@ -54,11 +54,12 @@ def import_delta_command(
 
     Example: xclipt import-delta exported/fr/lora-10shot-seed1
     """
-    from xclipt.export.importing import import_delta
+    from xclipt.export.importing import import_delta, require_importable
 
     with Invocation(common, create=True) as run:
         if not folder.exists():
             raise UsageError(f"{folder}: no such folder; name the folder that holds the delta")
+        require_importable(folder)  # before an artifact directory is made for it
         if lang is not None:
             lang = run.language(lang)
         imported = import_delta(

@@ -65,8 +65,14 @@ class Invocation:
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
-        if kind is not None and self._new and "workspace" in vars(self):
-            self.workspace.directory.discard_if_empty()
+        from xclipt.artifacts.directory import ArtifactDirectory
+
+        if self._new and "workspace" in vars(self):
+            made = self.workspace.directory
+            if kind is not None:
+                made.discard_if_empty()
+            if ArtifactDirectory.is_at(made.root):  # what does not stay is not told of
+                self._terminal.note(f"Made {made.root} on backbone {made.backbone.id}")
         self._pass_on_remarks()
         self._terminal.__exit__(kind, *exception)
 

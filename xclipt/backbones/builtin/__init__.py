@@ -49,14 +49,22 @@ PUBLISHED = PublishedFormat(
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from sentence_transformers import SentenceTransformer
 
+import xclipt
+
 model = SentenceTransformer("{name}")
-features = model.encode(["..."], normalize_embeddings=True)
+texts = model.encode(["..."], convert_to_tensor=True).cpu()
+{pictures}
+{cosines}
 ```
 
-The modules are a transformers checkpoint, the masked mean and the text head; `AutoModel` loads the
-first. sentence-transformers puts the prompt before every text by itself.
+Run it beside this folder. sentence-transformers remarks that the default prompt is `caption`: that
+is meant, it goes before every text by itself. The modules are a transformers checkpoint, the masked
+mean and the text head; `AutoModel` loads the first.
 """,
 )
 
