@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xclipt.errors import XcliptError
-from xclipt.languages import _PLAIN, ALIASES, _resolve, is_right_to_left, name, resolve
+from xclipt.languages import ALIASES, COMMON, _resolve, is_right_to_left, name, resolve
 
 
 @pytest.mark.parametrize(
@@ -95,5 +95,5 @@ def test_direction() -> None:
 
 
 def test_codes_that_are_known_without_the_registry_stand_for_themselves_in_it():
-    assert {_resolve(code) for code in _PLAIN} == _PLAIN
-    assert not _PLAIN & ALIASES.keys()
+    assert {_resolve(code) for code in COMMON} == COMMON
+    assert not COMMON & ALIASES.keys()

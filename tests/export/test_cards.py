@@ -124,7 +124,6 @@ def test_a_card_followed_to_the_letter(small, backbone, tmp_path, make_picture, 
     export = export_delta(delta, format, tmp_path / "out", lambda: own)
     place = export.path.parent
     photos = [make_picture(place / "photos" / f"{i}.jpg", c) for i, c in enumerate(("red", "blue"))]
-    arguments = ()
     if format == "hub" and on != "builtin":
         (place / "backbone-mclip").symlink_to(tmp_path / "backbone-mclip")
     *_, said = follow(export, place)

@@ -34,7 +34,7 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
 from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.files import content_hash, sweep, write_bytes, write_text
-from xclipt.languages import SEVERAL
+from xclipt.languages import SEVERAL, relatives
 from xclipt.progress import Silent
 
 if TYPE_CHECKING:  # what only looks, such as status, need not wait for torch
@@ -449,6 +449,7 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It is not there, is another backbone's, or its manifest was edited.
         """
+        language = self.home(language)
         name = self.current_name(language)
         if name is None:
             return None
@@ -457,6 +458,11 @@ class ArtifactDirectory:
         except UsageError as error:  # nobody asked for it by name
             path = self.root / "deltas" / language / CURRENT
             raise XcliptError(f"{path}: {error}") from None
+
+    def home(self, language: str) -> str:
+        """The language whose deltas serve ``language``: itself, or a relative where it has none."""
+        candidates = (language, *relatives(language))
+        return next((code for code in candidates if self.names(code)), language)
 
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xclipt.backbones.builtin import NAME as BUILTIN
+from xclipt.backbones.identity import BUILTIN
 
 
 @dataclass(frozen=True)

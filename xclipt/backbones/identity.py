@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+BUILTIN = "builtin"
+"""The backbone that comes with xclipt."""
+
 
 @dataclass(frozen=True)
 class BackboneIdentity:

@@ -6,6 +6,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but, reading_options
 from xclipt.cli.terminal import print_json, print_line, print_table
@@ -24,6 +25,7 @@ def data_command(
         str,
         typer.Argument(
             metavar="DATASET",
+            autocompletion=completion.datasets,
             help="A folder or file of captions, or any other data set that --dataset takes.",
         ),
     ],

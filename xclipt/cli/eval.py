@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import (
     AllowMissing,
@@ -60,6 +61,7 @@ def eval_command(
         str | None,
         typer.Option(
             "--delta",
+            autocompletion=completion.deltas,
             help="Measure deltas of this name (default: the current ones). none: the base alone.",
         ),
     ] = None,
@@ -171,6 +173,8 @@ def eval_command(
     with Invocation(common, create=None) as run:
         data = run.open_data(dataset, reading, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
+        for language in languages:
+            run.home(run.workspace.directory, language)
         request = EvaluationRequest(
             languages=languages,
             split=split,

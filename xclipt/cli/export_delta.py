@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, Languages, common_options_but
 from xclipt.cli.terminal import print_json, print_table, size
@@ -27,7 +28,12 @@ def export_delta_command(
         ),
     ] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", help="Name of the delta (default: the current one).")
+        str | None,
+        typer.Option(
+            "--delta",
+            autocompletion=completion.deltas,
+            help="Name of the delta (default: the current one).",
+        ),
     ] = None,
 ) -> None:
     """Write deltas in a form to give away, or for another library to load.
@@ -51,7 +57,8 @@ def export_delta_command(
                 "`xclipt train-delta --lang fr --shots 10`"
             )
         exports = []
-        for language in run.languages(lang, known):
+        for asked in run.languages(lang, known):
+            language = run.home(directory, asked)
             stored = directory.delta(language, delta) if delta else directory.current(language)
             if stored is None:
                 raise UsageError(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line, size
@@ -25,7 +26,9 @@ def import_delta_command(
     lang: Annotated[
         str | None,
         typer.Option(
-            "--lang", help="Language of the delta; needed if xclipt did not write the folder."
+            "--lang",
+            autocompletion=completion.languages,
+            help="Language of the delta; needed if xclipt did not write the folder.",
         ),
     ] = None,
     name: Annotated[

@@ -153,19 +153,19 @@ class Invocation:
         return dataset
 
     def languages(self, asked: str, available: Sequence[str]) -> list[str]:
-        """ISO 639-1 codes from a code, a comma list or ``all``; aliases are shown as resolved.
+        """ISO 639-1 codes from a code or name, a comma list or ``all``; shown as resolved.
 
         Raises:
             XcliptError: No such language.
         """
-        from xclipt.languages import SEVERAL, name, resolve
+        from xclipt.languages import SEVERAL, find, name
 
         if asked == "all":
             return list(available)
         languages: list[str] = []
         for code in filter(None, (part.strip() for part in asked.split(","))):
             try:
-                language = code if code == SEVERAL else resolve(code)
+                language = code if code == SEVERAL else find(code)
             except XcliptError as error:
                 raise UsageError(f"--lang {code}: {error}") from None
             if language != code:
@@ -175,6 +175,18 @@ class Invocation:
         if not languages:
             raise UsageError("--lang: name a language, a comma list, or all")
         return languages
+
+    def home(self, directory: "ArtifactDirectory", language: str) -> str:
+        """The language whose deltas serve ``language``; another than itself is told."""
+        from xclipt.languages import name
+
+        home = directory.home(language)
+        if home != language:
+            self._terminal.note(
+                f"{language} ({name(language)}) has no delta of its own: those of {home} "
+                f"({name(home)}) are used"
+            )
+        return home
 
     def language(self, asked: str) -> str:
         """The ISO 639-1 code of one language; an alias is shown as resolved.

@@ -5,14 +5,24 @@ from typing import Annotated
 
 import typer
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line
 from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, XcliptError
 
-Language = Annotated[str, typer.Argument(metavar="LANG", help="Language code.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the delta; see xclipt status.")]
+Language = Annotated[
+    str, typer.Argument(metavar="LANG", autocompletion=completion.languages, help="Language code.")
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=completion.deltas,
+        help="Name of the delta; see xclipt status.",
+    ),
+]
 
 
 @common_options_but("backbone", "data_dir", "seed")
@@ -82,7 +92,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """
     with Invocation(common) as run:
         directory = run.existing
-        code = run.language(language)
+        code = run.home(directory, run.language(language))
     directory.delta(code, name).checked()  # a damaged one is refused
     before = directory.current_name(code)
     directory.set_current(code, name)
@@ -108,7 +118,7 @@ def remove_command(
     """
     with Invocation(common) as run:
         directory = run.existing
-        code = run.language(language)
+        code = run.home(directory, run.language(language))
     folder = directory.removal(code, name)
     if not yes:
         _confirm(f"Delete {folder}?")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from xclipt.cli import completion
 from xclipt.cli.advice import begin
 from xclipt.data.formats.reading import Reading
 from xclipt.deltas.kinds import KINDS
@@ -45,12 +46,18 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 Languages = Annotated[
-    str, typer.Option("--lang", help="Language code, several with commas, or all.")
+    str,
+    typer.Option(
+        "--lang",
+        autocompletion=completion.languages,
+        help="Language code or name, several with commas, or all.",
+    ),
 ]
 DatasetName = Annotated[
     str,
     typer.Option(
         "--dataset",
+        autocompletion=completion.datasets,
         help="emoji, multi30k, multi30k-task2, xtd, a folder or file of captions (CSV, JSON, "
         "parquet, Excel, ...), or owner/name on the hub.",
     ),
@@ -129,6 +136,7 @@ class CommonOptions:
         str | None,
         _common(
             "--backbone",
+            autocompletion=completion.backbones,
             help="builtin, mclip-l14, mclip-b32, mclip-b16plus, mclip-labse-l14, or a folder or "
             "hub id in M-CLIP's, CLIP's or open_clip's format (default: the directory's own, else "
             "builtin).",

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_table
@@ -31,6 +32,7 @@ def search_command(
         str | None,
         typer.Option(
             "--lang",
+            autocompletion=completion.languages,
             help="Language of the queries: a code, one per query with commas, or auto (default: "
             "the frozen base).",
         ),
@@ -64,11 +66,14 @@ def search_command(
     asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
     with Invocation(common, create=None) as run:
         from xclipt.files import write_text
-        from xclipt.model import Model
+        from xclipt.model import AUTO, Model
         from xclipt.report.page import search_page
         from xclipt.search.answer import search
         from xclipt.search.index import index_pictures
 
+        for code in dict.fromkeys(query.language for query in asked):
+            if code not in (None, AUTO):
+                run.home(run.workspace.directory, code)
         model = Model(run.workspace)
         index = index_pictures(run.workspace, images)
         _note_index(run, index)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xclipt.errors import FallbackWarning, UsageError, XcliptError
-from xclipt.languages import resolve
+from xclipt.languages import find
 from xclipt.model import AUTO, Model, TextLanguage
 from xclipt.search.index import Hit, PictureIndex
 
@@ -149,6 +149,6 @@ def _code(typed: str | None) -> str | None:
     if typed is None or typed == AUTO:
         return typed
     try:
-        return resolve(typed)
+        return find(typed)
     except XcliptError as error:
         raise XcliptError(error.message, field="language", value=typed) from None

@@ -25,14 +25,14 @@ from xclipt.backbones.fingerprint import (
     tokenizer_definition,
     tower_weights,
 )
-from xclipt.backbones.identity import BackboneIdentity
+from xclipt.backbones.identity import BUILTIN, BackboneIdentity
 from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir, write_text, write_with
 from xclipt.progress import Progress, Silent
 
-NAME = "builtin"
+NAME = BUILTIN
 HUB_ID = "intfloat/multilingual-e5-small"
 """Where the text tower was published."""
 PREFIX = "query: "
