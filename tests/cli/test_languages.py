@@ -39,7 +39,7 @@ def test_a_name_is_as_good_as_a_code(typed, code):
 
 
 def test_what_is_neither_is_refused_as_before():
-    with pytest.raises(XcliptError, match="'germn' is no language .* did you mean de"):
+    with pytest.raises(XcliptError, match=r"'germn' is no language .* did you mean de"):
         find("germn")
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
     Caption,
     CommonOptions,
@@ -114,16 +114,14 @@ def align_command(
         print_line(f"{row.language}: {_remark(row)}")
 
 
-def _table(report: "AlignmentReport") -> Table:
+def _table(report: "AlignmentReport") -> Listing:
     split = f", split {report.split}" if report.split else ""
-    table = Table(
-        title=f"{report.dataset}{split}: routine {report.routine}, before any training",
-        title_justify="left",
+    table = Listing(
+        f"{report.dataset}{split}: routine {report.routine}, before any training. R@1 of finding "
+        "the partner by the text, the text by the partner, and their mean",
+        ("language",),
+        numbers=("pairs", "cosine", "MSE", "partner", "text", "mean [95 %]"),
     )
-    table.add_column("language")
-    for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
-        table.add_column(column, justify="right")
-    table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)
     for language, pairs in report.similarities():
         low, high = pairs.ci95
         table.add_row(
@@ -133,7 +131,7 @@ def _table(report: "AlignmentReport") -> Table:
             f"{pairs.mse:.3g}",
             f"{pairs.forth.r1:.1f}",
             f"{pairs.back.r1:.1f}",
-            f"{pairs.mean_r1:.1f} \\[{low:.1f}, {high:.1f}]",
+            f"{pairs.mean_r1:.1f} [{low:.1f}, {high:.1f}]",
         )
     return table
 

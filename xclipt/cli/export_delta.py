@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import CommonOptions, Languages, common_options_but
 from xclipt.cli.terminal import print_json, print_table, size
 from xclipt.errors import UsageError, XcliptError
@@ -76,17 +76,9 @@ def export_delta_command(
     if common.json:
         print_json({"command": "export-delta", "exports": [export.as_json() for export in exports]})
         return
-    table = Table(title="Exported deltas", title_justify="left")
-    for column in ("language", "delta", "format", "path", "files"):
-        table.add_column(column, overflow="fold")
-    table.add_column("size", justify="right")
+    title = f"Exported as {format}"
+    table = Listing(title, ("lang", "delta"), ("path",), ("files", "size"))
     for export in exports:
-        table.add_row(
-            export.language,
-            export.delta,
-            export.format,
-            str(export.path),
-            ", ".join(export.files),
-            size(export.bytes),
-        )
+        files = f"{len(export.files):,}"
+        table.add_row(export.language, export.delta, str(export.path), files, size(export.bytes))
     print_table(table)

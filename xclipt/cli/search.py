@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
-from xclipt.cli.terminal import print_json, print_table
+from xclipt.cli.terminal import print_json, print_line, print_link
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,8 +90,9 @@ def search_command(
             }
         )
         return
+    print_line(f"rank  cosine  picture in {index.folder}")
     for answer in result.answers:
-        print_table(_table(index, answer))
+        _print_hits(index, answer)
 
 
 def _note_index(run: Invocation, index: "PictureIndex") -> None:
@@ -113,19 +112,13 @@ def _note_index(run: Invocation, index: "PictureIndex") -> None:
         )
 
 
-def _table(index: "PictureIndex", answer: "Answer") -> Table:
-    title = Text(answer.query, style="bold")
-    title.append(f"  {_how(answer)}", style="not bold")
-    table = Table(title=title, title_justify="left", title_style="")
-    table.add_column("", justify="right")
-    table.add_column(f"picture in {index.folder}", overflow="fold")
-    table.add_column("cosine", justify="right")
+def _print_hits(index: "PictureIndex", answer: "Answer") -> None:
+    print_line(f"{answer.query}  {_how(answer)}")
     for rank, hit in enumerate(answer.hits, 1):
-        path = index.folder / hit.name
         # Terminals that can, open it on a click.
-        name = Text(hit.name, style=f"link {path.resolve().as_uri()}")
-        table.add_row(str(rank), name, f"{hit.score:.3f}")
-    return table
+        link = (index.folder / hit.name).resolve().as_uri()
+        print_link(f"  {rank:2}  {hit.score:.3f}  ", hit.name, link)
+    print_line("")
 
 
 def _how(answer: "Answer") -> str:

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from xclipt.cli.invocation import Invocation, data_root
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import (
     delta_table,
@@ -81,7 +80,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     }
 
 
-def _table(deltas: list["StoredDelta"]) -> Table:
+def _table(deltas: list["StoredDelta"]) -> Listing:
     table = delta_table(
         "Deltas (* is current), their kept steps, and mean R@1 on validation pictures",
         ("lang", "delta", "kind", "data"),

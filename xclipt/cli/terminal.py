@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from xclipt.cli.listing import Listing
 from xclipt.cli.wording import worded
 from xclipt.progress import Silent, Task
 
@@ -106,11 +106,16 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table | Listing) -> None:
     """A table on stdout, as wide as the terminal, or as it needs when there is none."""
     console = Console(highlight=False)
+    if isinstance(table, Listing):
+        for line in table.lines(console.width if console.is_terminal else None):
+            print_line(line)
+        return
     if not console.is_terminal:
-        console.width = 200
+        room = console.options.update(max_width=10_000)
+        console.width = max(200, console.measure(table, options=room).maximum)
     console.print(table)
 
 
@@ -126,16 +131,9 @@ def print_widest(*tables: Table) -> None:
     print_table((fitting or tables[-1:])[0])
 
 
-def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """A table of deltas that fits 80 columns: its columns of text, then those of figures."""
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    for column in texts:
-        table.add_column(column, overflow="fold")
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Listing:
+    """A table of deltas: its columns of text, the first two of which name it, and of figures."""
+    return Listing(title, texts[:2], texts[2:], numbers)
 
 
 def print_line(line: str, red: str = "") -> None:
@@ -148,6 +146,12 @@ def print_line(line: str, red: str = "") -> None:
     if red:
         Console(highlight=False).print(Text(red, "red"), end="")
     sys.stdout.write(f"{line}\n")
+
+
+def print_link(before: str, text: str, link: str) -> None:
+    """One line on stdout, in which ``text`` opens ``link`` on a click, in terminals that can."""
+    line = Text(before).append(text, style=f"link {link}")
+    Console(highlight=False).print(line, soft_wrap=True)
 
 
 def size(count: int) -> str:

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
     ADVANCED,
     DATA,
@@ -453,7 +453,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     }
 
 
-def _table(deltas: "Sequence[StoredDelta]") -> Table:
+def _table(deltas: "Sequence[StoredDelta]") -> Listing:
     table = delta_table(
         "Trained deltas, their kept steps, and mean R@1 on validation pictures",
         ("lang", "delta"),

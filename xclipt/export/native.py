@@ -65,7 +65,7 @@ before, and so is every other language.
 ## Use
 
 ```console
-$ xclipt import-delta {name} --artifacts my-artifacts{own}
+{command}
 $ xclipt search "..." --lang {code} --images photos --artifacts my-artifacts
 ```
 
@@ -107,6 +107,8 @@ The full record is in `manifest.yaml`.
 {licence}
 """
 
+_IMPORT = "$ xclipt import-delta {name} --artifacts my-artifacts"
+_IMPORT_ON = "$ xclipt import-delta {name} --artifacts my-artifacts --backbone {backbone}"
 _KEPT = (
     " No step was better on the validation pictures than the start `{name}`: this delta is that "
     "start, unchanged."
@@ -148,7 +150,9 @@ def _card(job: ExportJob, shown: str) -> str:
     recipe = {"delta": manifest.kind} | manifest.setting | manifest.recipe
     return _CARD.format(
         **fields | {"backbone": shown, "code": manifest.taught[0]},
-        own="" if shown == BUILTIN else f" --backbone {shown}",
+        command=(_IMPORT if shown == BUILTIN else _IMPORT_ON).format(
+            name=fields["name"], backbone=shown
+        ),
         front=_front_matter(job),
         parameters=manifest.weights.parameters,
         percent=manifest.percent,
