@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from xclipt.export.formats import export_delta
     from xclipt.export.importing import import_delta
     from xclipt.model import Model, load
+    from xclipt.progress import Lines
     from xclipt.search.index import index_pictures
     from xclipt.training.recipe import Recipe, recipe_with
     from xclipt.training.request import TrainingRequest
@@ -64,6 +65,7 @@ _HOMES = {
     "import_delta": "export.importing",
     "Model": "model",
     "load": "model",
+    "Lines": "progress",
     "index_pictures": "search.index",
     "Recipe": "training.recipe",
     "recipe_with": "training.recipe",
@@ -82,6 +84,7 @@ __all__ = [
     "EvaluationRequest",
     "FallbackWarning",
     "FullSpec",
+    "Lines",
     "LoraSpec",
     "Model",
     "PartialSpec",

@@ -2,8 +2,7 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,12 +13,10 @@ from rich.text import Text
 
 from xclipt.cli.listing import Listing
 from xclipt.cli.wording import worded
-from xclipt.progress import Silent, Task
+from xclipt.progress import Lines, Silent, Task
 
 if TYPE_CHECKING:
     from xclipt.artifacts.manifest import DeltaManifest
-
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 class Terminal:
@@ -54,7 +51,7 @@ class Terminal:
         if not total:
             return Silent().start(description, total)
         if not self._quiet and not self._console.is_terminal:
-            return _Lines(self.note, description, total)
+            return Lines(self.note).start(description, total)
         return _Bar(self._bars, self._bars.add_task(description, total=total, detail=""))
 
     def note(self, message: str) -> None:
@@ -75,29 +72,6 @@ class _Bar:
 
     def finish(self) -> None:
         self._bars.remove_task(self._task)
-
-
-class _Lines:
-    def __init__(self, tell: Callable[[str], None], description: str, total: int) -> None:
-        self._tell = tell
-        self._description = description
-        self._total = total
-        self._done = 0
-        self._started = self._told = time.monotonic()
-
-    def advance(self, steps: int = 1, detail: str = "") -> None:
-        self._done += steps
-        now = time.monotonic()
-        if now - self._told >= _SECONDS_BETWEEN_LINES and self._done < self._total:
-            self._told = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            self._tell(
-                f"{self._description}: {self._done:,} of {self._total:,}"
-                f"{', ' if detail else ''}{detail}, {left:.0f} s left"
-            )
-
-    def finish(self) -> None:
-        pass
 
 
 def print_json(document: Mapping[str, Any]) -> None:
