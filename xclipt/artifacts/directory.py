@@ -461,8 +461,10 @@ class ArtifactDirectory:
 
     def home(self, language: str) -> str:
         """The language whose deltas serve ``language``: itself, or a relative where it has none."""
-        candidates = (language, *relatives(language))
-        return next((code for code in candidates if self.names(code)), language)
+        others = relatives(language)
+        if not others or self.names(language):
+            return language
+        return next((code for code in others if self.names(code)), language)
 
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""

@@ -9,7 +9,7 @@ from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.listing import Listing
 from xclipt.cli.options import CommonOptions, Languages, common_options_but
-from xclipt.cli.terminal import print_json, print_table, size
+from xclipt.cli.terminal import print_json, print_line, print_table, size
 from xclipt.errors import UsageError, XcliptError
 
 
@@ -76,9 +76,10 @@ def export_delta_command(
     if common.json:
         print_json({"command": "export-delta", "exports": [export.as_json() for export in exports]})
         return
-    title = f"Exported as {format}"
-    table = Listing(title, ("lang", "delta"), ("path",), ("files", "size"))
+    table = Listing(f"Exported as {format}", ("lang", "delta"), (), ("files", "size"))
     for export in exports:
-        files = f"{len(export.files):,}"
-        table.add_row(export.language, export.delta, str(export.path), files, size(export.bytes))
+        count = f"{len(export.files):,}"
+        table.add_row(export.language, export.delta, count, size(export.bytes))
     print_table(table)
+    for export in exports:
+        print_line(f"{export.path}: {', '.join(export.files)}")
