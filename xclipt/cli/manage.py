@@ -20,7 +20,7 @@ Name = Annotated[
     typer.Argument(
         metavar="NAME",
         autocompletion=completion.deltas,
-        help="Name of the delta; see xclipt status.",
+        help="Name of the delta; `xclipt status` lists them.",
     ),
 ]
 
