@@ -55,7 +55,7 @@ import xclipt
 model = AutoModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
 with torch.inference_mode():
-    texts = model.get_text_features(**tokens).pooler_output
+    features = model.get_text_features(**tokens).pooler_output
 {pictures}
 {cosines}
 ```
@@ -81,8 +81,8 @@ import xclipt
 model = CLIPModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
 with torch.inference_mode():
-    texts = model.get_text_features(**tokens)
-texts = getattr(texts, "pooler_output", texts)  # transformers 4 returns the features alone
+    features = model.get_text_features(**tokens)
+features = getattr(features, "pooler_output", features)  # transformers 4 returns them alone
 {pictures}
 {cosines}
 ```
@@ -112,7 +112,7 @@ tokens = AutoTokenizer.from_pretrained("{name}")(
     max_length={max_tokens}, return_tensors="pt",
 )
 with torch.inference_mode():
-    texts = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+    features = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
 {pictures}
 {cosines}
 ```

@@ -77,7 +77,7 @@ from xclipt.backbones.mclip import MCLIP
 
 tower, tokenizer = MCLIP.load_text(Path("{name}"))
 with torch.inference_mode():
-    texts = tower.eval()(*tokenizer.pad(tokenizer(["..."]), torch.device("cpu")))
+    features = tower.eval()(*tokenizer.pad(tokenizer(["..."]), torch.device("cpu")))
 {pictures}
 {cosines}
 ```

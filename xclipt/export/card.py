@@ -20,7 +20,7 @@ Captions are translated into English first: the delta was trained on translation
 _PICTURES = """\
 pictures = xclipt.open_backbone({own}).encode_pictures([*Path("photos").glob("*.jpg")])"""
 _COSINES = """\
-texts, pictures = (torch.nn.functional.normalize(one, dim=-1) for one in (texts, pictures))
+texts, pictures = map(torch.nn.functional.normalize, (torch.as_tensor(features), pictures))
 print(texts @ pictures.T)  # cosines: a row for each text, a column for each picture"""
 _WRAPPED = """\
 ```python
@@ -38,7 +38,7 @@ encoder = {encoder}
 ids, mask = backbone.tokenizer.pad(backbone.tokenizer(["{prompt}..."]{told}), "cpu"){leading}
 with torch.inference_mode():
     {pooled}
-    texts = {features}
+    features = {features}
 pictures = backbone.encode_pictures([*Path("photos").glob("*.jpg")])
 {cosines}
 ```"""
@@ -55,7 +55,7 @@ _COUNTED = """
 
 
 def search_fields(backbone: str) -> dict[str, str]:
-    """How a card's code goes on from ``texts``, for its places ``pictures`` and ``cosines``.
+    """How a card's code goes on from ``features`` of texts: its ``pictures`` and ``cosines``.
 
     Args:
         backbone: Whose image tower it is: a name, or a folder.

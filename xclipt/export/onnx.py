@@ -53,7 +53,6 @@ import xclipt
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 session = onnxruntime.InferenceSession("{name}/model.onnx")
 {tokens}
-texts = torch.from_numpy(features)
 {pictures}
 {cosines}
 ```

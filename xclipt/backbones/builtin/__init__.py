@@ -57,7 +57,7 @@ from sentence_transformers import SentenceTransformer
 import xclipt
 
 model = SentenceTransformer("{name}")
-texts = model.encode(["..."], convert_to_tensor=True).cpu()
+features = model.encode(["..."], convert_to_tensor=True).cpu()
 {pictures}
 {cosines}
 ```

@@ -25,7 +25,7 @@ import xclipt
 
 model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{name}")
 with torch.inference_mode():
-    texts = model.encode_text(open_clip.get_tokenizer("local-dir:{name}")(["..."]))
+    features = model.encode_text(open_clip.get_tokenizer("local-dir:{name}")(["..."]))
 {pictures}
 {cosines}
 ```
