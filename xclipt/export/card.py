@@ -31,11 +31,12 @@ import torch
 
 import xclipt
 
-backbone = xclipt.open_backbone({own})  # tokenizer, text head and image tower
+backbone = xclipt.open_backbone({own}, device="cpu")  # tokenizer, text head and image tower
 encoder = {encoder}
 {wrap}
 
-ids, mask = backbone.tokenizer.pad(backbone.tokenizer(["{prompt}..."]{told}), "cpu"){leading}
+tokens = backbone.tokenizer(["{prompt}..."]{told})
+input_ids, attention_mask = backbone.tokenizer.pad(tokens, "cpu"){leading}
 with torch.inference_mode():
     {pooled}
     features = {features}
@@ -46,12 +47,15 @@ _POOLED = {
     Pooling.OWN: "pooled = encoder({inputs}).pooler_output",
     Pooling.FIRST: "pooled = encoder({inputs}).last_hidden_state[:, 0]",
     Pooling.MEAN: "states = encoder({inputs}).last_hidden_state\n    "
-    "counted = mask.unsqueeze(-1)\n    pooled = (states * counted).sum(1) / counted.sum(1)",
+    "counted = attention_mask.unsqueeze(-1)\n    "
+    "pooled = (states * counted).sum(1) / counted.sum(1)",
 }
 _LEADING = """
-ids, mask = ids[:, 1:], mask[:, 1:]  # the vectors begin with the one of <s>"""
+# The vectors begin with the one of <s>.
+input_ids, attention_mask = input_ids[:, 1:], attention_mask[:, 1:]"""
 _COUNTED = """
-    mask = torch.cat([torch.tensor({counted}).expand(len(mask), -1), mask], 1)"""
+    vectors = torch.tensor({counted}).expand(len(attention_mask), -1)
+    attention_mask = torch.cat([vectors, attention_mask], 1)"""
 
 
 def search_fields(backbone: str) -> dict[str, str]:
@@ -76,14 +80,14 @@ def encoder_fields(job: ExportJob, imports: str, wrap: str) -> dict[str, str]:
     needed = published.imports or f"from transformers import {published.encoder_class}"
     encoder = published.load_encoder.replace("TEXT_TOWER", f"xclipt.text_folder({own})")
     pooled = _POOLED[tower.pooling]
-    leading, given = "", "mask"
+    leading, given = "", "attention_mask"
     if isinstance(spec, SoftPromptSpec):
-        leading, given = _LEADING, "mask.clone()"  # OpenDelta lengthens what it is given
+        leading, given = _LEADING, "attention_mask.clone()"  # OpenDelta lengthens what it is given
         counted = [1, *[int(spec.pool_prompt)] * spec.positions]
         states, found, mean = pooled.partition("\n")
         if found:
             pooled = states + _COUNTED.format(counted=counted) + found + mean
-    inputs = "input_ids=ids" + (f", attention_mask={given}" if tower.masked else "")
+    inputs = "input_ids=input_ids" + (f", attention_mask={given}" if tower.masked else "")
     code = _WRAPPED.format(
         imports="\n".join(sorted({imports, *needed.splitlines()} - {"import xclipt"})),
         own=own,
@@ -96,7 +100,13 @@ def encoder_fields(job: ExportJob, imports: str, wrap: str) -> dict[str, str]:
         features="pooled" if published.head_within else "backbone.text_tower.head(pooled)",
         cosines=_COSINES,
     )
-    return {"code_block": code, "place": published.place, "notes": published.input_notes}
+    before = str(card_fields(job)["prompt"]).removesuffix(" before every caption.")
+    return {
+        "code_block": code,
+        "place": published.place,
+        "notes": published.input_notes,
+        "prompt": before and f"{before} before every caption, as the code does.",
+    }
 
 
 def _is_told(job: ExportJob) -> bool:

@@ -84,7 +84,7 @@ def write_opendelta(job: ExportJob) -> list[Path]:
     wrap = 'import_opendelta().AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)'
     imports = "from xclipt.deltas.opendelta import import_opendelta"
     made = encoder_fields(job, imports, f"{wrap}\nencoder.eval()")
-    card = _CARD.format(**card_fields(job), **made)
+    card = _CARD.format(**(card_fields(job) | made))
     with staged(job.folder) as aside:
         torch.save(tensors, aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(config, indent=2))

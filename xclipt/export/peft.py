@@ -107,7 +107,7 @@ def write_peft(job: ExportJob) -> list[Path]:
     wrap = 'encoder = PeftModel.from_pretrained(encoder, "{name}").eval()'
     made = encoder_fields(job, "from peft import PeftModel", wrap)
     checked = job.outline.published.checked
-    card = _CARD.format(checked=checked, **card_fields(job), **made)
+    card = _CARD.format(checked=checked, **(card_fields(job) | made))
     files = {
         _WEIGHTS: save(tensors, metadata={"format": "pt"}),
         CONFIG: json.dumps(config, indent=2).encode(),
