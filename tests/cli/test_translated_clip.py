@@ -85,4 +85,4 @@ def test_without_the_translations_the_command_is_named(folder):
     assert run.code == 0
     run = run_xclipt("eval", *common, "--text", "to-en")
     assert run.code == 1 and "4 of 6 captions have no translation" in run.err
-    assert f"--direction to-en --dataset pics --artifacts {missing}`" in run.err
+    assert f"--direction to-en --dataset {folder / 'pics'} --artifacts {missing}`" in run.err
