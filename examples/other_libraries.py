@@ -67,12 +67,14 @@ def compare(workspace: xclipt.Workspace, language: str, out: Path) -> dict[str, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--artifacts", type=Path, default=Path("xclipt-artifacts"))
     parser.add_argument("--lang", default="fr")
     parser.add_argument("--out", type=Path, default=Path("exported"))
     given = parser.parse_args(arguments)
-    workspace = xclipt.open_workspace(given.artifacts)
+    workspace = xclipt.open_workspace(given.artifacts, xclipt.Lines())
     similarities = compare(workspace, given.lang, given.out)
     print("captions:", *CAPTIONS, sep="\n  ")
     for name, matrix in similarities.items():

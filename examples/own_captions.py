@@ -6,7 +6,7 @@ are what the new language is aligned with.
     python examples/own_captions.py captions.csv tr
 """
 
-import sys
+import argparse
 
 import xclipt
 
@@ -14,7 +14,7 @@ import xclipt
 def main(
     captions: str, language: str, artifacts: str = "xclipt-artifacts", shots: str = "50"
 ) -> None:
-    workspace = xclipt.open_workspace(artifacts, create=True)
+    workspace = xclipt.open_workspace(artifacts, xclipt.Lines(), create=True)
     dataset = xclipt.open_dataset(captions)
 
     pairs = xclipt.AlignmentRequest(language, shots=int(shots))
@@ -29,4 +29,11 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("captions", help="the CSV file, or any other data set")
+    parser.add_argument("language", help="the new language's code")
+    parser.add_argument("artifacts", nargs="?", default="xclipt-artifacts", help="directory")
+    parser.add_argument("shots", nargs="?", default="50", help="pictures to train on")
+    main(**vars(parser.parse_args()))

@@ -4,13 +4,13 @@ xclipt train-delta --lang fr,de --shots 50
 python examples/quickstart.py xclipt-artifacts
 """
 
-import sys
+import argparse
 
 import xclipt
 
 
 def main(artifacts: str = "xclipt-artifacts") -> None:
-    model = xclipt.load(artifacts)
+    model = xclipt.load(artifacts, progress=xclipt.Lines())
 
     # One call, three languages: each text goes through its own delta, English through the base.
     texts = ["un chat noir", "eine schwarze Katze", "a black cat"]
@@ -25,4 +25,8 @@ def main(artifacts: str = "xclipt-artifacts") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("artifacts", nargs="?", default="xclipt-artifacts", help="directory")
+    main(**vars(parser.parse_args()))

@@ -4,7 +4,7 @@ xclipt train-delta --lang fr,de,ja --shots 50
 python examples/search_five_languages.py photos xclipt-artifacts
 """
 
-import sys
+import argparse
 
 import xclipt
 
@@ -18,7 +18,7 @@ QUERIES = {
 
 
 def main(folder: str, artifacts: str = "xclipt-artifacts") -> None:
-    model = xclipt.load(artifacts)
+    model = xclipt.load(artifacts, progress=xclipt.Lines())
     # Encodes what is new or has changed, and keeps it.
     index = xclipt.index_pictures(model.workspace, folder)
     print(f"{len(index.names):,} pictures")
@@ -30,4 +30,9 @@ def main(folder: str, artifacts: str = "xclipt-artifacts") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", help="of pictures")
+    parser.add_argument("artifacts", nargs="?", default="xclipt-artifacts", help="directory")
+    main(**vars(parser.parse_args()))

@@ -93,3 +93,28 @@ def test_the_library_speaks_of_fields_and_not_of_options():
                 if (option := _OPTION.search(_COMMAND.sub("", text)))
             }
     assert not spoken
+
+
+_RECOMMENDED = re.compile(
+    r"(?<![`$] )(?<!`)xclipt (align|data|eval|export-delta|import-delta|remove|search|status|"
+    r"train-delta|translate|use|verify)\b"
+)
+
+
+def test_commands_in_messages_stand_in_backquotes():
+    """There ``cli/advice.py`` completes them. Docstrings are for readers of the code."""
+    bare = []
+    for module in MODULES:
+        tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+        owners = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        documents = {
+            ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, owners)
+        }
+        visitor = _Texts()
+        visitor.visit(tree)
+        bare += [
+            f"{module}: {text}"
+            for text in visitor.found
+            if text not in documents and _RECOMMENDED.search(text)
+        ]
+    assert not bare

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from xclipt.export.importing import import_delta
     from xclipt.hubness import read_bank
     from xclipt.model import Model, load
+    from xclipt.progress import Lines
     from xclipt.search.index import index_pictures
     from xclipt.training.recipe import Recipe, recipe_with
     from xclipt.training.request import Parallel, TrainingRequest
     from xclipt.training.train import train_delta
-    from xclipt.workspace import Workspace, open_workspace
+    from xclipt.workspace import Workspace, open_backbone, open_workspace
 
 __version__ = "0.1.0"
 
@@ -66,6 +67,7 @@ _HOMES = {
     "read_bank": "hubness",
     "Model": "model",
     "load": "model",
+    "Lines": "progress",
     "index_pictures": "search.index",
     "Recipe": "training.recipe",
     "recipe_with": "training.recipe",
@@ -73,6 +75,7 @@ _HOMES = {
     "TrainingRequest": "training.request",
     "train_delta": "training.train",
     "Workspace": "workspace",
+    "open_backbone": "workspace",
     "open_workspace": "workspace",
 }
 
@@ -84,6 +87,7 @@ __all__ = [
     "EvaluationRequest",
     "FallbackWarning",
     "FullSpec",
+    "Lines",
     "LoraSpec",
     "Model",
     "Parallel",
@@ -100,6 +104,7 @@ __all__ = [
     "import_delta",
     "index_pictures",
     "load",
+    "open_backbone",
     "open_dataset",
     "open_workspace",
     "read_bank",

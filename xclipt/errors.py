@@ -1,6 +1,7 @@
 """What xclipt raises for anything a user can put right, and what it warns of."""
 
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,24 @@ class XcliptError(Exception):
 class UsageError(XcliptError):
     """What was asked for is wrong: settings that contradict each other, or a thing that is named
     and is not there, or is not what it is taken for."""
+
+
+def recommended(command: str, *values: str, **options: object) -> str:
+    """A command line to run, for a message: :func:`recommended("use", "fr", "new")
+    <recommended>` is ```xclipt use fr new``` in backquotes.
+
+    The command line adds what its own invocation was given (:mod:`xclipt.cli.advice`).
+
+    Args:
+        command: Its name.
+        values: What stands in it by itself.
+        options: What it sets; ``None`` is left out, and ``True`` has no value.
+    """
+    words = [command, *values]
+    for name, value in options.items():
+        option = [] if value is None else [f"--{name.replace('_', '-')}"]
+        words += option if value is True or value is None else [*option, str(value)]
+    return f"`xclipt {shlex.join(words)}`"
 
 
 @contextmanager

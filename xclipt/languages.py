@@ -37,6 +37,20 @@ Kanuri (``kr``) is ``kau`` and Northern Sami (``se``) is ``sme``.
 SEVERAL = "mul"
 """ISO 639's code for several languages: whose deltas are those that were taught them together."""
 
+COMMON = frozenset(
+    (
+        *("af", "am", "ar", "az", "be", "bg", "bn", "bs", "ca", "cs", "cy", "da", "de"),
+        *("el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi"),
+        *("hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "kn", "ko", "lt", "lv"),
+        *("mk", "ml", "mn", "mr", "ms", "my", "nb", "ne", "nl", "nn", "no", "pa", "pl"),
+        *("pt", "ro", "ru", "sk", "sl", "sq", "sr", "sv", "sw", "ta", "te", "th", "tl"),
+        *("tr", "uk", "ur", "uz", "vi", "zh", "zu"),
+    )
+)
+"""Codes that stand for themselves: the registry of all of them takes a while to import."""
+
+_NORWEGIAN = ("no", "nb", "nn")
+
 _RIGHT_TO_LEFT = frozenset(
     ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
 )
@@ -80,7 +94,31 @@ def resolve(code: str) -> str:
     Raises:
         XcliptError: It is no language. The near ones are named.
     """
-    return _resolve(code.strip().replace("_", "-").lower())
+    plain = code.strip().replace("_", "-").lower()
+    return plain if plain in COMMON else _resolve(plain)
+
+
+def find(typed: str) -> str:
+    """As :func:`resolve`, also from a language's name in English or its own: ``français``.
+
+    Raises:
+        XcliptError: It is no language. The near ones are named.
+    """
+    try:
+        return resolve(typed)
+    except XcliptError:
+        from langcodes import find as by_name
+
+        try:
+            return resolve(by_name(typed.strip()).language or "")
+        except LookupError:
+            pass
+        raise
+
+
+def relatives(code: str) -> tuple[str, ...]:
+    """Codes whose deltas serve a language that has none: of Norwegian, its two written forms."""
+    return tuple(other for other in _NORWEGIAN if other != code) if code in _NORWEGIAN else ()
 
 
 def name(code: str) -> str:

@@ -2,22 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from xclipt.alignment.store import check_alignment
+from xclipt.artifacts.arrays import read_arrays
 from xclipt.artifacts.directory import CURRENT, INTERRUPTED, MARK, ArtifactDirectory, StoredDelta
 from xclipt.artifacts.feature_rows import read_chunk
-from xclipt.artifacts.features import read_shard
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, repeated_facts
-from xclipt.backbones.registry import blueprint
-from xclipt.backbones.text_tower import TextTower
-from xclipt.deltas.adapted import require_fit
-from xclipt.errors import XcliptError
+from xclipt.artifacts.shards import read_shard
+from xclipt.backbones.identity import BackboneIdentity
+from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.outline import Shapes, not_finite, outline, require_shapes
+from xclipt.errors import XcliptError, recommended
 from xclipt.files import SUMS, check_sums
 from xclipt.languages import SEVERAL
 from xclipt.parallel.store import CARDS, check_pairs
-from xclipt.search.index import check_index
+from xclipt.search.stored import check_index
 from xclipt.translation.store import accept_lines, damaged_lines
+
+if TYPE_CHECKING:
+    from xclipt.backbones.text_tower import TextTower
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,11 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
     """
     root = directory.root
     findings = []
-    tower = None
-    try:
-        tower = blueprint(directory.backbone.id).text_tower
-    except XcliptError as error:
-        findings.append(Finding(MARK, f"names and shapes cannot be checked: {error}"))
+    outlines = _Outlines(directory.backbone)
     for language in _folders(root / "deltas"):
-        findings += list(_language(directory, language, tower))
+        findings += list(_language(directory, language, outlines))
+    if outlines.problem:
+        findings.insert(0, Finding(MARK, outlines.problem))
     for pattern, check in (
         ("features/*/*", _features),
         ("translations/*/*/*.jsonl", _translations),
@@ -96,8 +102,37 @@ def accept(directory: ArtifactDirectory) -> list[str]:
     return accepted + [str(shard.relative_to(root)) for shard in shards if accept_lines(shard)]
 
 
+class _Outlines:
+    """What tensors deltas have on a backbone; :attr:`problem` tells why that cannot be known."""
+
+    def __init__(self, backbone: BackboneIdentity) -> None:
+        self._backbone = backbone
+        self.problem = ""
+
+    def of(self, spec: DeltaSpec) -> Shapes | None:
+        folder = Path(self._backbone.id)
+        if folder.is_absolute() and not folder.is_dir():  # that it has gone is told in any case
+            return self._work_out(spec)
+        return outline(self._backbone.fingerprint, spec, lambda: self._work_out(spec))
+
+    def _work_out(self, spec: DeltaSpec) -> Shapes | None:
+        from xclipt.deltas.adapted import shapes
+
+        return shapes(self._tower, spec) if self._tower else None
+
+    @cached_property
+    def _tower(self) -> "TextTower | None":
+        from xclipt.backbones.registry import blueprint
+
+        try:
+            return blueprint(self._backbone.id).text_tower
+        except XcliptError as error:
+            self.problem = f"names and shapes cannot be checked: {error}"
+            return None
+
+
 def _language(
-    directory: ArtifactDirectory, folder: Path, tower: TextTower | None
+    directory: ArtifactDirectory, folder: Path, outlines: "_Outlines"
 ) -> Iterator[Finding]:
     root = directory.root
     if folder.is_symlink() or not folder.is_dir():
@@ -112,7 +147,7 @@ def _language(
             yield Finding(place, "nothing refers to it; delete it")
         elif (path / MANIFEST).exists():
             complete.append(path.name)
-            yield Finding(place, _first_problem(directory, path, tower))
+            yield Finding(place, _first_problem(directory, path, outlines))
             for file in _dangling(path):
                 yield Finding(str(file.relative_to(root)), "nothing refers to it; delete it")
         elif not (path / INTERRUPTED).exists():
@@ -123,26 +158,28 @@ def _language(
     current, there = directory.current_name(language), directory.names(language)
     place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
-        yield Finding(place, f"not there; choose one: xclipt use {language} {complete[0]}")
+        yield Finding(place, f"not there; choose one: {recommended('use', language, complete[0])}")
     elif current is not None and current not in there:
-        remedy = f"choose one: xclipt use {language} {there[0]}" if there else "delete it"
+        remedy = f"choose one: {recommended('use', language, there[0])}" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
 
 
-def _first_problem(directory: ArtifactDirectory, folder: Path, tower: TextTower | None) -> str:
+def _first_problem(directory: ArtifactDirectory, folder: Path, outlines: "_Outlines") -> str:
     try:
         manifest = DeltaManifest.read(folder / MANIFEST)
         own = (manifest.language, manifest.name)
         if own != (folder.parent.name, folder.name):
             return f"its manifest is that of {'/'.join(own)}; move it there"
         stored = directory.delta(*own)
-        tensors = stored.tensors()
-        count = sum(tensor.numel() for tensor in tensors.values())
+        arrays = read_arrays(stored.checked())
+        count = sum(array.size for array in arrays.values())
         if count != manifest.weights.parameters:
             return f"holds {count:,} numbers, its manifest says {manifest.weights.parameters:,}"
-        spec = stored.spec
-        if tower:
-            require_fit(folder, tower, spec, tensors)
+        if wanted := outlines.of(stored.spec):
+            require_shapes(folder, wanted, {name: array.shape for name, array in arrays.items()})
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise not_finite(folder, name)
     except XcliptError as error:
         return str(error).removeprefix(f"{folder}: ")
     return ""

@@ -221,10 +221,33 @@ def open_workspace(
         progress,
         image_tower or _own_image_tower(root, backbone),
     )
-    directory, made = ArtifactDirectory.open_or_create(root, loaded.identity)
-    if made:
-        progress.note(f"Made {root} on backbone {loaded.identity.id}")
+    directory, _ = ArtifactDirectory.open_or_create(root, loaded.identity)
     return Workspace(directory, loaded, progress)
+
+
+def open_backbone(
+    name: str = BUILTIN,
+    progress: Progress | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> Backbone:
+    """Load a backbone by itself: its towers, tokenizer and preprocessing.
+
+    >>> import xclipt
+    >>> xclipt.open_backbone("builtin").encode_texts(["a black cat"]).shape
+    torch.Size([1, 512])
+
+    Args:
+        name: Name, hub id or folder.
+        progress: Told of what takes long.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        XcliptError: No such backbone or device.
+    """
+    return load_backbone(name, choose_device(device), choose_dtype(dtype), progress or Silent())
 
 
 def backbone_name(root: Path, asked: str | None) -> str:

@@ -1,11 +1,11 @@
-"""What makes a language worse than English: its captions, or how they are read.
+"""What makes a language worse than English: its captions, or how they are read; two minutes.
 
     python examples/studies/caption_origin.py --data-dir DATA
 
 xFlickrCO's German photographs are in Multi30K too. So the same photographs are found by English
 captions, by translations of one of them, by those translated back into English by machine, and by
 captions that people wrote in German and Japanese without any English before them; with the frozen
-base, and with the start that comes with xclipt. Nothing is trained. A minute or two on two cores.
+base, and with the start that comes with xclipt. Nothing is trained.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Compare the routines and losses on photographs that are at hand, and write one table.
+"""Compare the routines and losses on photographs that are at hand, in one table; an hour.
 
     python examples/studies/compare_routines.py STUDY --data-dir DATA
 

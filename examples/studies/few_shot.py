@@ -1,4 +1,4 @@
-"""How much few shots give: recipes side by side on photographs that no delta was trained on.
+"""How much few shots give: recipes side by side on unseen photographs; some five hours.
 
     python examples/studies/few_shot.py examples/studies/few_shot.yaml --data-dir DATA
 

@@ -1,4 +1,4 @@
-"""Run a grid like the paper's and write one table like the paper's.
+"""A grid like the paper's, and a table like the paper's; hours, which it estimates as it goes.
 
     python examples/studies/reproduce.py examples/studies/reproduce_xtd.yaml --data-dir DATA
 

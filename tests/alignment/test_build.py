@@ -104,9 +104,9 @@ def test_where_all_were_dropped_the_same_is_not_asked_for_again(workspace):
             build_alignment(workspace, dataset, request(2, shots=shots))
         assert str(refusal.value) == (
             f"given has 0 usable pairs in 'tr' of split 'train': all {12 if shots else 36} "
-            "translations look like Italian, not Turkish, and were dropped; take another engine or "
-            "file (`xclipt translate --lang tr --direction from-en --dataset given --file FILE`), "
-            "or keep them: run what made them again as `xclipt translate --on-bad keep`"
+            "translations look like Italian, not Turkish, and were dropped; translate by another "
+            "`engine` or from a `file`, or keep them: `xclipt translate --lang tr --direction "
+            "from-en --dataset given --engine file --file one --on-bad keep`"
         )
     good = store(workspace, {text: f"bir {text}" for text in english}, "en", "tr", "another")
     assert build_alignment(workspace, dataset, request(2, shots=6)).translator == good

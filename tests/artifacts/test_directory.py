@@ -9,7 +9,7 @@ import yaml
 from tests.factories.deltas import made_manifest, store
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import DeltaManifest
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import XcliptError
 

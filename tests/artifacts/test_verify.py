@@ -93,7 +93,7 @@ def test_every_fault_is_named(directory, tmp_path):
     only("deltas/fr/new/.delta.tmp", "nothing refers to it")
     (folder / ".delta.tmp").unlink()
     (folder.parent / "current").write_text("gone\n")
-    only("deltas/fr/current", "names 'gone', which is not there; choose one: xclipt use fr new")
+    only("deltas/fr/current", "names 'gone', which is not there; choose one: `xclipt use fr new`")
     (folder.parent / "current").unlink()
     only("deltas/fr/current", "not there; choose one")
     directory.set_current("fr", "new")

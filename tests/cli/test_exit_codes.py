@@ -51,7 +51,7 @@ WRONG_EVERYWHERE = {
 }
 
 WRONG_VALUES = [
-    ("translate", ("--lang", "klingon"), "--lang klingon"),
+    ("translate", ("--lang", "germn"), "--lang germn"),
     ("translate", ("--lang", "en"), "--lang en"),
     ("translate", ("--direction", "up"), "--direction up"),
     ("translate", ("--engine", "babel"), "--engine babel"),
@@ -102,7 +102,7 @@ WRONG_VALUES = [
     ("export-delta", ("--lang", "de"), "--lang de"),
     ("search", ("--images", "none"), "--images none"),
     ("search", ("--queries", "none.txt"), "--queries"),
-    ("search", ("--lang", "klingon"), "--lang klingon"),
+    ("search", ("--lang", "germn"), "--lang germn"),
 ]
 
 NOT_THERE = [

@@ -87,7 +87,7 @@ def test_remove_asks(artifacts, monkeypatch):
 
 def test_remove_the_current_one(artifacts):
     line = refused(artifacts, "remove", "fr", "new", "--yes")
-    assert "is the current delta of fr; first choose another: xclipt use fr old" in line
+    assert "is the current delta of fr; first choose another: `xclipt use fr old --artif" in line
     assert (artifacts / "deltas/fr/new/manifest.yaml").exists()
     document = said(artifacts, "remove", "fr", "old", "--yes", "--json").json()
     assert document["name"] == "old" and document["path"] == str(artifacts / "deltas/fr/old")
@@ -147,3 +147,15 @@ def test_merged_from_the_command_line(artifacts, tmp_path):
     line = refused(artifacts, "export-delta", "--format", "pickle", code=2)
     assert "choose native, peft, opendelta, merged, onnx, hub" in line
     assert "no such folder" in refused(artifacts, "import-delta", tmp_path / "none", code=2)
+
+
+def test_what_cannot_be_imported_makes_no_directory(tmp_path):
+    graph = tmp_path / "graph"
+    graph.mkdir()
+    (graph / "model.onnx").write_bytes(b"a graph")
+    run = run_xclipt("import-delta", graph, "--lang", "fr", "--artifacts", tmp_path / "new")
+    assert run.code == 2 and "ONNX cannot be imported" in run.err and "Made" not in run.err
+    assert not (tmp_path / "new").exists()
+    refused = ("train-delta", "--lang", "fr", "--shots", "9999", "--artifacts", tmp_path / "new")
+    run = run_xclipt(*refused)
+    assert run.code == 2 and "Made" not in run.err and not (tmp_path / "new").exists()

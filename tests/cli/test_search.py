@@ -73,7 +73,7 @@ def test_queries_from_a_file_and_a_page_that_needs_nothing_else(taught, photos, 
     [
         ((), ["query", "--queries"]),
         (("un chat", "--lang", "fr,de"), ["--lang fr,de", "2 languages for 1 queries"]),
-        (("un chat", "--lang", "french"), ["--lang french", "did you mean"]),
+        (("un chat", "--lang", "germn"), ["--lang germn", "did you mean"]),
         ((" ",), ["empty"]),
         (("un chat", "--queries", "q.txt"), ["either", "--queries"]),
         (("--queries", "none.txt"), ["none.txt", "cannot read"]),

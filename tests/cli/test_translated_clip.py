@@ -79,10 +79,10 @@ def test_without_the_translations_the_command_is_named(folder):
     missing = folder / "other-artifacts"
     common = ("--dataset", folder / "pics", "--lang", "de", "--artifacts", missing)
     run = run_xclipt("eval", *common, "--backbone", folder / "clip", "--text", "to-en")
-    assert run.code == 2 and "make it with xclipt translate" in run.err
+    assert run.code == 2 and "make it: `xclipt train-delta" in run.err
     run = run_xclipt("translate", *common, "--backbone", folder / "clip", "--file",
                      folder / "de-en.txt", "--limit", 2)  # fmt: skip
     assert run.code == 0
     run = run_xclipt("eval", *common, "--text", "to-en")
     assert run.code == 1 and "4 of 6 captions have no translation" in run.err
-    assert f"--direction to-en --dataset pics --artifacts {missing}`" in run.err
+    assert f"--direction to-en --dataset {folder / 'pics'} --artifacts {missing}`" in run.err

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xclipt.errors import XcliptError
-from xclipt.languages import ALIASES, is_right_to_left, name, resolve
+from xclipt.languages import ALIASES, COMMON, _resolve, is_right_to_left, name, resolve
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,8 @@ def test_names() -> None:
 def test_direction() -> None:
     assert all(map(is_right_to_left, ("ar", "fa", "he", "iw", "ur", "yi")))
     assert not any(map(is_right_to_left, ("de", "ja", "ru", "tr", "zh")))
+
+
+def test_codes_that_are_known_without_the_registry_stand_for_themselves_in_it():
+    assert {_resolve(code) for code in COMMON} == COMMON
+    assert not COMMON & ALIASES.keys()

@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import nn
-from transformers.models.distilbert import modeling_distilbert
 
 from tests.factories.deltas import made_manifest, shaken
 from tests.factories.dual_encoders import LENGTH
@@ -292,7 +291,11 @@ def test_a_pooler_that_is_read_is_trained(loaded, roberta):
 def test_opendelta_leaves_no_stand_ins_behind():
     assert import_opendelta().LoraModel.delta_type == "lora"
     assert not {"turtle", "DeltaCenter", "transformers.deepspeed"} & sys.modules.keys()
-    assert not hasattr(modeling_distilbert, "MultiHeadSelfAttention")
+    from transformers.models.t5 import T5ForConditionalGeneration
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    assert issubclass(T5ForConditionalGeneration, torch.nn.Module)
+    assert issubclass(T5Attention, torch.nn.Module)
 
 
 def test_a_soft_prompt_is_as_long_as_the_text_that_it_starts_from():

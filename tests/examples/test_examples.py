@@ -2,6 +2,9 @@
 
 import ast
 import csv
+import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +31,17 @@ def test_an_example_imports_nothing_deeper_than_xclipt(path):
             assert not (node.module or "").startswith("xclipt.")
         elif isinstance(node, ast.Import):
             assert not any(alias.name.startswith("xclipt.") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_answers_help_and_says_how_long_it_takes(path):
+    run = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=120
+    )
+    first = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
+    assert run.returncode == 0 and first in run.stdout
+    assert re.search(r"(second|minute)s?\b", first), first
+    assert "Lines()" in path.read_text(encoding="utf-8"), "it shows that it moves on"
 
 
 def test_quickstart(taught, capsys):

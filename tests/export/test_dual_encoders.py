@@ -44,7 +44,6 @@ def folder_of(tmp_path_factory):
 def run_card(export, text_tower):
     """The card's block of Python, with its two names put in: what it makes."""
     (code,) = re.findall(r"```python\n(.*?)```", (export.path / "README.md").read_text(), re.S)
-    code = code.replace("TEXT_TOWER", repr(str(text_tower)))
     made = {}
     exec(code.replace('"shaken', f'"{export.path}'), made)
     return made

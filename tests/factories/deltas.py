@@ -9,7 +9,8 @@ from torch import Tensor
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import DeltaManifest, TrainingData, WeightsFile
-from xclipt.backbones.backbone import Backbone, BackboneIdentity
+from xclipt.backbones.backbone import Backbone
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.lora import LoraSpec

@@ -1,6 +1,6 @@
 """Evaluations with figures of one's choice."""
 
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.evaluation.results import Evaluation, Gain, MeanGain, RecallRow
 from xclipt.metrics import Retrieval, disparity
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.factories.noting import Noting
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.parallel.sources import ParallelRequest
 from xclipt.parallel.store import StoredPairs, store_pairs
 

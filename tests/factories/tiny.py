@@ -14,7 +14,8 @@ from transformers import (
 
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones import mclip
-from xclipt.backbones.backbone import Backbone, BackboneIdentity, CaptionTokenizer
+from xclipt.backbones.backbone import Backbone, CaptionTokenizer
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import BERT_MODULES, TextTower
 from xclipt.progress import Progress, Silent
 from xclipt.workspace import Workspace

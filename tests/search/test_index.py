@@ -17,7 +17,8 @@ from tests.factories.tiny import tiny_backbone, workspace_in
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
 from xclipt.search import index as index_module
-from xclipt.search.index import PictureIndex, check_index, index_pictures
+from xclipt.search.index import PictureIndex, index_pictures
+from xclipt.search.stored import check_index
 
 
 @pytest.fixture

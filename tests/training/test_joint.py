@@ -161,7 +161,7 @@ def test_choosing_and_removing(workspace, cats):
     assert directory.current_name("fr") == own.name
     assert directory.names("fr") == [own.name, joint.reference]
     directory.set_current("fr", joint.reference)
-    with pytest.raises(XcliptError, match=f"current delta of fr; .* xclipt use fr {own.name}"):
+    with pytest.raises(XcliptError, match=f"current delta of fr; .* `xclipt use fr {own.name}`"):
         directory.removal("mul", joint.name)
     with pytest.raises(XcliptError, match=r"no delta 'mul/.*' for 'de'"):
         directory.set_current("de", joint.reference)

@@ -7,7 +7,7 @@ from tests.factories.datasets import make_xtd
 from tests.factories.noting import Noting
 from tests.factories.translation_models import SENTENCES, write_m2m100, write_marian
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
 from xclipt.errors import XcliptError
 from xclipt.translation.engines.choose import EngineRequest, open_engine

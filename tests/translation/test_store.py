@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.errors import XcliptError
 from xclipt.files import replacing, sweep
 from xclipt.translation.lookup import LookedUp, captions_translated, look_up
@@ -169,9 +169,9 @@ def test_what_was_dropped_is_not_absent(directory):
         captions_translated(directory, ["a", "b"], Direction("fr", "en"), "own")
     assert str(refusal.value) == (
         "own: no caption in 'fr' to use: all 2 translations have faults (empty 2), and were "
-        "dropped; take another engine or file (`xclipt translate --lang fr --direction to-en "
-        "--dataset own --file FILE`), or keep them: run what made them again as "
-        "`xclipt translate --on-bad keep`"
+        "dropped; translate by another `engine` or from a `file`, or keep them: `xclipt translate "
+        f"--lang fr --direction to-en --dataset own --engine {MARIAN.engine} --model "
+        f"{MARIAN.model} --on-bad keep`"
     )
     store.add([Translation("c", "a cat")])
     texts, translator, untranslated = captions_translated(

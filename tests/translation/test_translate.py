@@ -10,7 +10,7 @@ from tests.factories.datasets import Given, make_multi30k, make_xtd, many
 from tests.factories.noting import Noting
 from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
 from xclipt.data.splits import paper_order
 from xclipt.errors import XcliptError

@@ -14,7 +14,7 @@ from xclipt.alignment.similarity import (
     measure_similarity,
 )
 from xclipt.alignment.store import store_alignment
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.dataset import Dataset
 from xclipt.errors import XcliptError
 from xclipt.workspace import Workspace

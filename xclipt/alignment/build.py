@@ -1,6 +1,5 @@
 """The alignment set: which texts a delta is trained on, and which each one is pulled to."""
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -16,7 +15,7 @@ from xclipt.alignment.routines import (
 )
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.dataset import Dataset
-from xclipt.data.pairs import CaptionPair, caption_pairs, of, picture_order
+from xclipt.data.pairs import CaptionPair, caption_pairs, of, pairs_sha256, picture_order
 from xclipt.data.pictures import require_pictures
 from xclipt.data.splits import PAPER, PAPER_SEED, protocol
 from xclipt.errors import UsageError, XcliptError
@@ -150,14 +149,6 @@ class AlignmentSet:
     def sha256(self) -> str:
         """Over the pairs: :func:`pairs_sha256`."""
         return pairs_sha256(self.pairs)
-
-
-def pairs_sha256(pairs: Sequence[CaptionPair]) -> str:
-    """A hash over pictures' names, texts and partners, in order."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(f"{pair.image}\t{pair.text}\t{pair.partner or ''}\n".encode())
-    return digest.hexdigest()
 
 
 def build_joint(
@@ -297,7 +288,10 @@ def build_alignment(
         direction = translated_direction(request.routine, request.inference, request.language)
         assert direction is not None
         usable = f"{dataset.name} has {len(kept):,} usable pairs in '{request.language}'{of(named)}"
-        raise dropped_error(usable, direction, dataset.name, found.dropped, len(candidates))
+        assert found.translator is not None
+        raise dropped_error(
+            usable, direction, dataset.name, found.dropped, len(candidates), found.translator
+        )
     if len(kept) < enough:
         raise XcliptError(
             f"{dataset.name} has {len(kept):,} usable pairs in "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xclipt.alignment.similarity import PairSimilarity, measure_similarity
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.errors import UsageError
 from xclipt.parallel.sources import ParallelRequest
 from xclipt.parallel.store import StoredPairs, store_pairs

@@ -10,22 +10,26 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 import xclipt
-from xclipt.alignment.build import AlignmentSet, pairs_sha256
 from xclipt.alignment.routines import TO_EN
-from xclipt.alignment.similarity import PairSimilarity
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import MANIFEST
-from xclipt.data.pairs import CaptionPair
+from xclipt.data.pairs import CaptionPair, pairs_sha256
 from xclipt.files import write_text
 
+if TYPE_CHECKING:
+    from xclipt.alignment.build import AlignmentSet
+    from xclipt.alignment.similarity import PairSimilarity
+
 FORMAT = 1
+_REMEDY = "delete the folder, train-delta and align write it again"
 
 
-def alignment_name(alignment: AlignmentSet) -> str:
+def alignment_name(alignment: "AlignmentSet") -> str:
     """``multi30k-train-routine2-50shot-seed1``: what tells sets of one language apart."""
     request = alignment.request
     parts = [
@@ -42,7 +46,7 @@ def alignment_name(alignment: AlignmentSet) -> str:
 
 
 def store_alignment(
-    directory: ArtifactDirectory, alignment: AlignmentSet, similarity: PairSimilarity
+    directory: ArtifactDirectory, alignment: "AlignmentSet", similarity: "PairSimilarity"
 ) -> Path:
     """Write an alignment set, replacing one of the same name; returns its folder.
 
@@ -99,5 +103,5 @@ def check_alignment(folder: Path) -> str:
         pairs = tuple(CaptionPair(**json.loads(line)) for line in lines if line)
         whole = pairs_sha256(pairs) == recorded["sha256"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        return f"cannot be read ({str(error).splitlines()[0]}); make it again with xclipt align"
-    return "" if whole else "its pairs are not those that were written; make it again"
+        return f"cannot be read ({str(error).splitlines()[0]}); {_REMEDY}"
+    return "" if whole else f"its pairs are not those that were written; {_REMEDY}"

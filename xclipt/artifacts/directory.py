@@ -22,29 +22,29 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
 
-from xclipt.artifacts.features import FeatureStore
 from xclipt.artifacts.manifest import (
     MANIFEST,
     DeltaManifest,
     differences,
     repeated_facts,
 )
-from xclipt.backbones.backbone import Backbone, BackboneIdentity
-from xclipt.backbones.registry import load_backbone
-from xclipt.deltas.adapted import AdaptedTower
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
-from xclipt.errors import UsageError, XcliptError
+from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.files import content_hash, sweep, write_bytes, write_text
-from xclipt.languages import SEVERAL
+from xclipt.languages import SEVERAL, relatives
 from xclipt.progress import Silent
+
+if TYPE_CHECKING:  # what only looks, such as status, need not wait for torch
+    from torch import Tensor
+
+    from xclipt.artifacts.features import FeatureStore
+    from xclipt.backbones.backbone import Backbone
 
 FORMAT = 1
 MARK = "xclipt.yaml"
@@ -113,28 +113,53 @@ class StoredDelta:
                 "it back, or take the edit as it is with `xclipt verify --accept`"
             )
 
-    def load_backbone(self) -> Backbone:
+    def load_backbone(self) -> "Backbone":
         """The backbone that it was trained on, in float32 on the CPU.
 
         Raises:
             XcliptError: Its weights cannot be had or are damaged.
         """
+        import torch
+
+        from xclipt.backbones.registry import load_backbone
+
         name, images = self.manifest.backbone["id"], self.manifest.backbone.get("image_tower")
         return load_backbone(name, torch.device("cpu"), torch.float32, Silent(), images)
 
-    def within(self, backbone: Backbone) -> Backbone:
+    def within(self, backbone: "Backbone") -> "Backbone":
         """The backbone with this delta in its text tower, on the same frozen weights.
 
         Raises:
             XcliptError: The delta's file is damaged or does not fit the tower.
         """
+        from xclipt.deltas.adapted import AdaptedTower
+
         tensors = self.tensors()
         adapted = AdaptedTower(backbone.text_tower, self.spec, tokenizer=backbone.tokenizer)
         adapted.load(tensors)
         return adapted.within(backbone)
 
-    def tensors(self, *, edited: bool = False) -> dict[str, Tensor]:
+    def tensors(self, *, edited: bool = False) -> "dict[str, Tensor]":
         """The weights, after their hash was checked.
+
+        Args:
+            edited: Take a manifest that was edited since.
+
+        Raises:
+            XcliptError: As :meth:`checked`, or the file is none of tensors.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        data = self.checked(edited=edited)
+        try:
+            return load(data)
+        except SafetensorError as error:
+            path = self.folder / self.manifest.weights.file
+            raise XcliptError(f"{path}: not a safetensors file ({error})") from None
+
+    def checked(self, *, edited: bool = False) -> bytes:
+        """The file of the weights, if it is what was written.
 
         Args:
             edited: Take a manifest that was edited since.
@@ -151,10 +176,7 @@ class StoredDelta:
             raise XcliptError(f"{path}: its content is not what {MANIFEST} says; train it again")
         if not edited:
             self.require_facts()
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise XcliptError(f"{path}: not a safetensors file ({error})") from None
+        return data
 
 
 class ArtifactDirectory:
@@ -185,7 +207,8 @@ class ArtifactDirectory:
             made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
-                f"{root}: not an artifact directory (no {MARK}); `xclipt train-delta` makes one"
+                f"{root}: not an artifact directory (no {MARK}); "
+                "`xclipt train-delta --lang fr --shots 10` makes one"
             ) from None
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
@@ -235,8 +258,10 @@ class ArtifactDirectory:
                 f"({backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
             )
 
-    def features(self, space: str, dim: int) -> FeatureStore:
+    def features(self, space: str, dim: int) -> "FeatureStore":
         """The feature cache of one space, such as ``images`` or ``texts``, of this backbone."""
+        from xclipt.artifacts.features import FeatureStore
+
         return FeatureStore(
             self.root / "features" / f"{space}-{self.backbone.fingerprint[:12]}", dim
         )
@@ -333,7 +358,7 @@ class ArtifactDirectory:
             if others := [other for other in self.names(user) if other != reference]:
                 raise XcliptError(
                     f"{folder}: is the current delta of {user}; first choose another: "
-                    f"xclipt use {user} {others[0]}"
+                    + recommended("use", user, others[0])
                 )
         if folder.resolve() != self.root.resolve() / "deltas" / language / name:
             raise XcliptError(f"{folder}: is a link to elsewhere; delete it by hand")
@@ -431,6 +456,7 @@ class ArtifactDirectory:
         Raises:
             XcliptError: It is not there, is another backbone's, or its manifest was edited.
         """
+        language = self.home(language)
         name = self.current_name(language)
         if name is None:
             return None
@@ -440,6 +466,13 @@ class ArtifactDirectory:
             path = self.root / "deltas" / language / CURRENT
             raise XcliptError(f"{path}: {error}") from None
 
+    def home(self, language: str) -> str:
+        """The language whose deltas serve ``language``: itself, or a relative where it has none."""
+        others = relatives(language)
+        if not others or self.names(language):
+            return language
+        return next((code for code in others if self.names(code)), language)
+
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""
         try:
@@ -448,9 +481,10 @@ class ArtifactDirectory:
             return None
         except (OSError, UnicodeDecodeError) as error:
             path = self.root / "deltas" / language / CURRENT
+            there = self.names(language)
+            remedy = f", then choose one: {recommended('use', language, there[0])}" if there else ""
             raise XcliptError(
-                f"{path}: must be a file that names a delta ({error}); delete it, then choose one "
-                f"with xclipt use {language} NAME"
+                f"{path}: must be a file that names a delta ({error}); delete it{remedy}"
             ) from None
 
 

@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from xclipt.artifacts.shards import HASH, content_hash, read_shard
 from xclipt.errors import XcliptError
 from xclipt.files import write_with
 from xclipt.progress import Progress
-
-_HASH = "sha256"
 
 
 class FeatureStore:
@@ -41,7 +39,8 @@ class FeatureStore:
                 self.damaged[shard] = str(error)
                 continue
             if features.shape[1:] == (dim,):
-                read.append(([row.numpy().tobytes() for row in keys], features))
+                rows = [row.tobytes() for row in keys]
+                read.append((rows, torch.from_numpy(features.copy())))
         if read:
             self._remember(
                 [key for keys, _ in read for key in keys],
@@ -65,7 +64,7 @@ class FeatureStore:
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
         table = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, 32)
         tensors = {"keys": table, "features": features.contiguous()}
-        metadata = {_HASH: _content_hash(table, tensors["features"])}
+        metadata = {HASH: content_hash(table.numpy(), tensors["features"].numpy())}
         write_with(
             self.folder / f"{name}.safetensors", lambda path: save_file(tensors, path, metadata)
         )
@@ -74,35 +73,6 @@ class FeatureStore:
         start = len(self._features)
         self._row |= {key: start + i for i, key in enumerate(keys)}
         self._features = torch.cat([self._features, features])
-
-
-def read_shard(path: Path) -> tuple[Tensor, Tensor]:
-    """Keys ``(n, 32)`` and features ``(n, dim)`` of one shard.
-
-    Shards of earlier releases have no hash; they must be finite all the same.
-
-    Raises:
-        XcliptError: It is not what was written, or cannot be read. Says what is wrong.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            keys, features = file.get_tensor("keys"), file.get_tensor("features")
-            known = (file.metadata() or {}).get(_HASH)
-    except (SafetensorError, OSError) as error:
-        raise XcliptError(f"damaged ({str(error).splitlines()[0]})") from None
-    if keys.shape[1:] != (32,) or features.ndim != 2 or len(keys) != len(features):
-        raise XcliptError("holds no features")
-    if known not in (None, _content_hash(keys, features)):
-        raise XcliptError("its content is not what was written")
-    if not features.isfinite().all():
-        raise XcliptError("holds features that are not finite")
-    return keys, features
-
-
-def _content_hash(keys: Tensor, features: Tensor) -> str:
-    digest = hashlib.sha256(keys.contiguous().numpy().data)
-    digest.update(features.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def cached_features(

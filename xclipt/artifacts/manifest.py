@@ -4,16 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors import SafetensorError
 
+from xclipt.artifacts.arrays import read_metadata
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash
 from xclipt.languages import SEVERAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 2
 _READ = (1, 2)
@@ -35,7 +37,7 @@ class WeightsFile:
 
 
 def pack(
-    tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None
+    tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any] | None
 ) -> tuple[WeightsFile, bytes]:
     """A delta's tensors as the bytes of their file, and what a manifest says of it.
 
@@ -43,6 +45,8 @@ def pack(
         tensors: The delta's.
         facts: :meth:`DeltaManifest.facts`, repeated in the file; ``None`` in format 1.
     """
+    from safetensors.torch import save
+
     plain: dict[str, Tensor] = {}
     kept: set[int] = set()
     for name, tensor in tensors.items():
@@ -66,8 +70,7 @@ def pack(
 def repeated_facts(path: Path) -> dict[str, Any] | None:
     """The facts that a weights file repeats; ``None`` where it has none or cannot be read."""
     try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])
+        facts: dict[str, Any] = json.loads(read_metadata(path)[_FACTS])
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
     return facts
@@ -196,7 +199,13 @@ class DeltaManifest:
 
     @classmethod
     def of(
-        cls, tensors: Mapping[str, Tensor], *, name: str, seconds: float, created: str, **facts: Any
+        cls,
+        tensors: "Mapping[str, Tensor]",
+        *,
+        name: str,
+        seconds: float,
+        created: str,
+        **facts: Any,
     ) -> tuple["DeltaManifest", bytes]:
         """The manifest of a new delta, and the bytes of its weights file.
 
@@ -209,7 +218,7 @@ class DeltaManifest:
         described = cls(name=name, seconds=seconds, created=created, weights=blank, **facts)
         return described.packed(tensors)
 
-    def packed(self, tensors: Mapping[str, Tensor]) -> tuple["DeltaManifest", bytes]:
+    def packed(self, tensors: "Mapping[str, Tensor]") -> tuple["DeltaManifest", bytes]:
         """The manifest with ``tensors`` for its weights, and the bytes of their file."""
         weights, data = pack(tensors, self.facts() if self.format > 1 else None)
         return replace(self, weights=weights), data

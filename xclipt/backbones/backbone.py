@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.languages import flores_code
@@ -147,32 +148,6 @@ class CaptionTokenizer:
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         return ids.to(device), mask.to(device)
-
-
-@dataclass(frozen=True)
-class BackboneIdentity:
-    """Which backbone this is.
-
-    Attributes:
-        id: ``builtin``, a hub id or a directory.
-        revision: The version of what the weights came from.
-        fingerprint: SHA-256 over weights, tokenizer and preprocessing.
-        image_tower: The hub id or folder of the image tower, where one was named.
-    """
-
-    id: str
-    revision: str
-    fingerprint: str
-    image_tower: str | None = None
-
-    @property
-    def named(self) -> str:
-        """What the user called it by."""
-        return self.id + (f" with the images of {self.image_tower}" if self.image_tower else "")
-
-    def plain(self) -> dict[str, str]:
-        """What files say of it: nothing of what was not named."""
-        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

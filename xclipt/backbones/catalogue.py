@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xclipt.backbones.builtin import NAME as BUILTIN
+from xclipt.backbones.identity import BUILTIN
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,22 @@ _PUBLISHED = PublishedFormat(
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER).text_model",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoModel, AutoTokenizer
+
+import xclipt
 
 model = AutoModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
-features = model.get_text_features(**tokens).pooler_output
+with torch.inference_mode():
+    features = model.get_text_features(**tokens).pooler_output
+{pictures}
+{cosines}
 ```
 
-It is the whole model; the image side is unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the whole model; the image side is unchanged.
 """,
 )
 _CLIP = replace(
@@ -62,13 +70,23 @@ _CLIP = replace(
     'encoder = getattr(encoder, "text_model", encoder)  # transformers 4 has it one level deeper',
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoTokenizer, CLIPModel
 
+import xclipt
+
 model = CLIPModel.from_pretrained("{name}")
-features = model.get_text_features(**AutoTokenizer.from_pretrained("{name}")(["..."]))
+tokens = AutoTokenizer.from_pretrained("{name}")(["..."], padding=True, return_tensors="pt")
+with torch.inference_mode():
+    features = model.get_text_features(**tokens)
+features = getattr(features, "pooler_output", features)  # transformers 4 returns them alone
+{pictures}
+{cosines}
 ```
 
-It is the whole CLIP; the image side is unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the whole CLIP; the image side is unchanged.
 """,
 )
 _SIGLIP = replace(
@@ -79,18 +97,26 @@ _SIGLIP = replace(
     "tower, and\ngive it no attention mask.",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from transformers import AutoModel, AutoTokenizer
+
+import xclipt
 
 model = AutoModel.from_pretrained("{name}")
 tokens = AutoTokenizer.from_pretrained("{name}")(
     ["...".lower()], padding="max_length", padding_side="right", truncation=True,
     max_length={max_tokens}, return_tensors="pt",
 )
-features = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+with torch.inference_mode():
+    features = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+{pictures}
+{cosines}
 ```
 
-It is the whole model; the image side is unchanged. Texts are in lower case, and no attention mask
-goes in. Normalise features before comparing them.
+Run it beside this folder. It is the whole model; the image side is unchanged. Texts are in lower
+case, and no attention mask goes in.
 """,
 )
 

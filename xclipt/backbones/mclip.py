@@ -64,18 +64,27 @@ PUBLISHED = PublishedFormat(
     encoder_prefix="transformer.",
     head_prefix="LinearTransformation.",
     encoder_class="AutoModel",
-    load_encoder="AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)",
+    load_encoder="backbone.text_tower.encoder",
+    imports="import xclipt",
     usage="""
 ```python
-from multilingual_clip import pt_multilingual_clip
-from transformers import AutoTokenizer
+from pathlib import Path
 
-model = pt_multilingual_clip.MultilingualCLIP.from_pretrained("{name}")
-features = model.forward(["..."], AutoTokenizer.from_pretrained("{name}"))
+import torch
+
+import xclipt
+from xclipt.backbones.mclip import MCLIP
+
+tower, tokenizer = MCLIP.load_text(Path("{name}"))
+with torch.inference_mode():
+    features = tower.eval()(*tokenizer.pad(tokenizer(["..."]), torch.device("cpu")))
+{pictures}
+{cosines}
 ```
 
-It is the published text tower but for the delta, in Multilingual-CLIP's format; the image tower is
-the backbone's own, unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the published text tower but for the delta, in Multilingual-CLIP's
+format, and `MultilingualCLIP.from_pretrained("{name}")` of the package `multilingual_clip` loads it
+where that runs (not on transformers 5). The image tower is the backbone's own, unchanged.
 """,
 )
 

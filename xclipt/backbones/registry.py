@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from xclipt.backbones import builtin
-from xclipt.backbones.backbone import Backbone, BackboneIdentity, Blueprint, CaptionTokenizer
+from xclipt.backbones.backbone import Backbone, Blueprint, CaptionTokenizer
 from xclipt.backbones.catalogue import CATALOGUE
 from xclipt.backbones.clip import image_tower_source, load_image_side
 from xclipt.backbones.dual_encoder import DUAL_ENCODER
@@ -22,6 +22,7 @@ from xclipt.backbones.fingerprint import (
     tokenizer_definition,
     tower_weights,
 )
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.mclip import MCLIP
 from xclipt.backbones.model_files import (
     HUB_ID,

@@ -62,14 +62,22 @@ PUBLISHED = PublishedFormat(
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER)",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from sentence_transformers import SentenceTransformer
 
+import xclipt
+
 model = SentenceTransformer("{name}")
-features = model.encode(["..."], normalize_embeddings=True)
+features = model.encode(["..."], convert_to_tensor=True).cpu()
+{pictures}
+{cosines}
 ```
 
-The modules are a transformers checkpoint, the masked mean and the text head; the image tower is the
-backbone's own, unchanged.
+Run it beside this folder. sentence-transformers remarks that the default prompt is `caption`: that
+is meant. The modules are a transformers checkpoint, the masked mean and the text head; the image
+tower is the backbone's own, unchanged.
 """,
 )
 

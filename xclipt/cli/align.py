@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
     Caption,
     CommonOptions,
@@ -174,12 +174,12 @@ def _align_sentences(
         print_line(f"{row.language}: {row.pairs.folder}")
 
 
-def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("lang")
-    for column in ("pairs", "cosine", "MSE", "text to partner R@1", "partner to text R@1"):
-        table.add_column(column, justify="right")
-    table.add_column("mean R@1 [95 %]", justify="right", no_wrap=True)
+def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> Listing:
+    table = Listing(
+        f"{title}. R@1 of finding the partner by the text, the text by the partner, and their mean",
+        ("lang",),
+        numbers=("pairs", "cosine", "MSE", "partner", "text", "mean [95 %]"),
+    )
     for language, pairs in similarities:
         low, high = pairs.ci95
         table.add_row(
@@ -189,7 +189,7 @@ def _table(title: str, similarities: "Sequence[tuple[str, PairSimilarity]]") -> 
             f"{pairs.mse:.3g}",
             f"{pairs.forth.r1:.1f}",
             f"{pairs.back.r1:.1f}",
-            f"{pairs.mean_r1:.1f} \\[{low:.1f}, {high:.1f}]",
+            f"{pairs.mean_r1:.1f} [{low:.1f}, {high:.1f}]",
         )
     return table
 

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict
 
-from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.terminal import delta_table, print_json, print_line, print_table, size
+from xclipt.cli.listing import Listing
+from xclipt.cli.options import CommonOptions, common_options_but
+from xclipt.cli.terminal import print_json, print_line, print_table, size
 
 
-@common_options
+@common_options_but("artifacts", "backbone", "data_dir", "device", "dtype", "seed")
 def backbones_command(common: CommonOptions) -> None:
     """List published backbones by the name that --backbone takes, and what a delta of each weighs.
 
@@ -22,14 +23,17 @@ def backbones_command(common: CommonOptions) -> None:
             del row["config"]
         print_json({"command": "backbones", "backbones": rows})
         return
-    table = delta_table(
+    table = Listing(
         "Backbones, and a LoRA's default size on each",
         ("name",),
+        ("languages", "licence"),
         ("dim", "text", "delta"),
     )
     for one in CATALOGUE:
         table.add_row(
-            f"{one.name}\n  [dim]languages: {one.languages}; licence: {one.licence}[/]",
+            one.name,
+            one.languages,
+            one.licence,
             str(one.dim),
             f"{one.text_parameters / 1e6:,.0f} M",
             size(4 * one.delta_parameters),

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options, reading_options
+from xclipt.cli.listing import Listing
+from xclipt.cli.options import CommonOptions, common_options_but, reading_options
 from xclipt.cli.terminal import print_json, print_line, print_table
 from xclipt.data.formats.reading import Reading
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xclipt.data.survey import PictureSurvey, Survey, TooLong
 
 
-@common_options
+@common_options_but("device", "dtype", "seed")
 @reading_options
 def data_command(
     common: CommonOptions,
@@ -24,6 +24,7 @@ def data_command(
         str,
         typer.Argument(
             metavar="DATASET",
+            autocompletion=completion.datasets,
             help="A folder or file of captions, or any other data set that --dataset takes.",
         ),
     ],
@@ -59,17 +60,10 @@ def _too_long(run: Invocation, common: CommonOptions) -> "TooLong | None":
     return lambda texts: tokenizer.longer(texts, room)
 
 
-def _table(found: "Survey") -> Table:
-    table = Table(
-        title=f"{found.dataset}: {found.pictures.named:,} pictures",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("language", no_wrap=True)
+def _table(found: "Survey") -> Listing:
     columns = ("pictures", "with en", "captions", "repeated", "too long")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"{found.dataset}: {found.pictures.named:,} pictures"
+    table = Listing(title, ("language",), numbers=columns)
     for row in found.languages:
         cut = "-" if row.too_long is None else f"{row.too_long:,}"
         counts = (row.pictures, row.with_english, row.captions, row.repeated)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import (
     AllowMissing,
@@ -16,7 +17,7 @@ from xclipt.cli.options import (
     Languages,
     SplitSeed,
     TranslationsOf,
-    common_options,
+    common_options_but,
     reading_options,
 )
 from xclipt.cli.terminal import print_json, print_line, print_table, print_widest
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _FILES = "Files"
 
 
-@common_options
+@common_options_but("seed")
 @reading_options
 def eval_command(
     common: CommonOptions,
@@ -61,6 +62,7 @@ def eval_command(
         str | None,
         typer.Option(
             "--delta",
+            autocompletion=completion.deltas,
             help="Measure deltas of this name (default: the current ones). none: the base alone.",
         ),
     ] = None,
@@ -175,6 +177,8 @@ def eval_command(
         data = run.open_data(dataset, reading, download=download, caption=caption)
         languages = run.languages(lang, data.languages)
         banks = open_banks(hub_bank or [], languages)
+        for language in languages:
+            run.home(run.workspace.directory, language)
         request = EvaluationRequest(
             languages=languages,
             split=split,

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, Languages, common_options
-from xclipt.cli.terminal import print_json, print_table, size
+from xclipt.cli.listing import Listing
+from xclipt.cli.options import CommonOptions, Languages, common_options_but
+from xclipt.cli.terminal import print_json, print_line, print_table, size
 from xclipt.errors import UsageError, XcliptError
 
 
-@common_options
+@common_options_but("data_dir", "seed")
 def export_delta_command(
     common: CommonOptions,
     lang: Languages = "all",
@@ -27,7 +28,12 @@ def export_delta_command(
         ),
     ] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", help="Name of the delta (default: the current one).")
+        str | None,
+        typer.Option(
+            "--delta",
+            autocompletion=completion.deltas,
+            help="Name of the delta (default: the current one).",
+        ),
     ] = None,
 ) -> None:
     """Write deltas in a form to give away, or for another library to load.
@@ -46,9 +52,13 @@ def export_delta_command(
         directory = run.existing
         known = directory.languages()
         if not known:
-            raise XcliptError(f"{directory.root}: has no deltas; train one with xclipt train-delta")
+            raise XcliptError(
+                f"{directory.root}: has no deltas; train one: "
+                "`xclipt train-delta --lang fr --shots 10`"
+            )
         exports = []
-        for language in run.languages(lang, known):
+        for asked in run.languages(lang, known):
+            language = run.home(directory, asked)
             stored = directory.delta(language, delta) if delta else directory.current(language)
             if stored is None:
                 raise UsageError(
@@ -66,17 +76,10 @@ def export_delta_command(
     if common.json:
         print_json({"command": "export-delta", "exports": [export.as_json() for export in exports]})
         return
-    table = Table(title="Exported deltas", title_justify="left")
-    for column in ("language", "delta", "format", "path", "files"):
-        table.add_column(column, overflow="fold")
-    table.add_column("size", justify="right")
+    table = Listing(f"Exported as {format}", ("lang", "delta"), (), ("files", "size"))
     for export in exports:
-        table.add_row(
-            export.language,
-            export.delta,
-            export.format,
-            str(export.path),
-            ", ".join(export.files),
-            size(export.bytes),
-        )
+        count = f"{len(export.files):,}"
+        table.add_row(export.language, export.delta, count, size(export.bytes))
     print_table(table)
+    for export in exports:
+        print_line(f"{export.path}: {', '.join(export.files)}")

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line, size
-from xclipt.errors import UsageError
+from xclipt.cli.wording import worded
+from xclipt.errors import UsageError, recommended
 
 
-@common_options
+@common_options_but("data_dir", "dtype", "seed")
 def import_delta_command(
     common: CommonOptions,
     folder: Annotated[
@@ -24,7 +26,9 @@ def import_delta_command(
     lang: Annotated[
         str | None,
         typer.Option(
-            "--lang", help="Language of the delta; needed if xclipt did not write the folder."
+            "--lang",
+            autocompletion=completion.languages,
+            help="Language of the delta; needed if xclipt did not write the folder.",
         ),
     ] = None,
     name: Annotated[
@@ -53,11 +57,12 @@ def import_delta_command(
 
     Example: xclipt import-delta exported/fr/lora-10shot-seed1
     """
-    from xclipt.export.importing import import_delta
+    from xclipt.export.importing import import_delta, require_importable
 
     with Invocation(common, create=True) as run:
         if not folder.exists():
             raise UsageError(f"{folder}: no such folder; name the folder that holds the delta")
+        require_importable(folder)  # before an artifact directory is made for it
         if lang is not None:
             lang = run.language(lang)
         imported = import_delta(
@@ -85,4 +90,7 @@ def import_delta_command(
     if imported.delta.current:
         print_line(f"It is the current delta of {manifest.language}.")
     else:
-        print_line(f"To make it current: xclipt use {manifest.language} {manifest.name}")
+        for code in manifest.taught:
+            print_line(
+                worded(f"To make it current: {recommended('use', code, manifest.reference)}")
+            )

@@ -65,8 +65,14 @@ class Invocation:
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
-        if kind is not None and self._new and "workspace" in vars(self):
-            self.workspace.directory.discard_if_empty()
+        from xclipt.artifacts.directory import ArtifactDirectory
+
+        if self._new and "workspace" in vars(self):
+            made = self.workspace.directory
+            if kind is not None:
+                made.discard_if_empty()
+            if ArtifactDirectory.is_at(made.root):  # what does not stay is not told of
+                self._terminal.note(f"Made {made.root} on backbone {made.backbone.id}")
         self._pass_on_remarks()
         self._terminal.__exit__(kind, *exception)
 
@@ -152,19 +158,19 @@ class Invocation:
         return dataset
 
     def languages(self, asked: str, available: Sequence[str]) -> list[str]:
-        """ISO 639-1 codes from a code, a comma list or ``all``; aliases are shown as resolved.
+        """ISO 639-1 codes from a code or name, a comma list or ``all``; shown as resolved.
 
         Raises:
             XcliptError: No such language.
         """
-        from xclipt.languages import SEVERAL, name, resolve
+        from xclipt.languages import SEVERAL, find, name
 
         if asked == "all":
             return list(available)
         languages: list[str] = []
         for code in filter(None, (part.strip() for part in asked.split(","))):
             try:
-                language = code if code == SEVERAL else resolve(code)
+                language = code if code == SEVERAL else find(code)
             except XcliptError as error:
                 raise UsageError(f"--lang {code}: {error}") from None
             if language != code:
@@ -174,6 +180,18 @@ class Invocation:
         if not languages:
             raise UsageError("--lang: name a language, a comma list, or all")
         return languages
+
+    def home(self, directory: "ArtifactDirectory", language: str) -> str:
+        """The language whose deltas serve ``language``; another than itself is told."""
+        from xclipt.languages import name
+
+        home = directory.home(language)
+        if home != language:
+            self._terminal.note(
+                f"{language} ({name(language)}) has no delta of its own: those of {home} "
+                f"({name(home)}) are used"
+            )
+        return home
 
     def language(self, asked: str) -> str:
         """The ISO 639-1 code of one language; an alias is shown as resolved.
@@ -192,7 +210,7 @@ class Invocation:
         if not ArtifactDirectory.is_at(self._common.root):
             raise UsageError(
                 f"--artifacts {self._common.root}: no artifact directory is there (no {MARK}); "
-                "check its name, or make it with xclipt translate or xclipt train-delta"
+                "check its name, or make it: `xclipt train-delta --lang fr --shots 10`"
             )
 
     def _pass_on_remarks(self) -> None:

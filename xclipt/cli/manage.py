@@ -1,24 +1,31 @@
 """``xclipt verify``, ``xclipt use`` and ``xclipt remove``."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, common_options
-from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.options import CommonOptions, common_options_but
+from xclipt.cli.terminal import print_json, print_line
+from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, XcliptError
 
-if TYPE_CHECKING:
-    pass
+Language = Annotated[
+    str, typer.Argument(metavar="LANG", autocompletion=completion.languages, help="Language code.")
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=completion.deltas,
+        help="Name of the delta; `xclipt status` lists them.",
+    ),
+]
 
-Language = Annotated[str, typer.Argument(metavar="LANG", help="Language code.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the delta; see xclipt status.")]
 
-
-@common_options
+@common_options_but("backbone", "data_dir", "seed")
 def verify_command(
     common: CommonOptions,
     deep: Annotated[
@@ -67,20 +74,17 @@ def verify_command(
     else:
         for path in accepted:
             print_line(f"accepted as it is: {path}")
-        if findings:
-            table = Table()
-            for column in ("what", "state"):
-                table.add_column(column, overflow="fold")
-            for finding in findings:
-                state = f"[red]{_plain(finding.problem)}" if finding.problem else "[green]well"
-                table.add_row(_plain(finding.path), state)
-            print_table(table)
+        for finding in findings:
+            if finding.problem:
+                print_line(f"  {finding.path}: {worded(finding.problem)}", red="wrong")
+            else:
+                print_line(f"well   {finding.path}")
         print_line(f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}")
     if wrong:
         raise typer.Exit(1)
 
 
-@common_options
+@common_options_but("backbone", "data_dir", "device", "dtype", "seed")
 def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """Choose which of a language's deltas is used, for instance an older one.
 
@@ -88,8 +92,8 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """
     with Invocation(common) as run:
         directory = run.existing
-        code = run.language(language)
-    directory.delta(code, name).tensors()  # a damaged one is refused
+        code = run.home(directory, run.language(language))
+    directory.delta(code, name).checked()  # a damaged one is refused
     before = directory.current_name(code)
     directory.set_current(code, name)
     if common.json:
@@ -98,7 +102,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     print_line(f"{code}: {name} is current" + (f", before it {before}" if before else ""))
 
 
-@common_options
+@common_options_but("backbone", "data_dir", "device", "dtype", "seed")
 def remove_command(
     common: CommonOptions,
     language: Language,
@@ -114,7 +118,7 @@ def remove_command(
     """
     with Invocation(common) as run:
         directory = run.existing
-        code = run.language(language)
+        code = run.home(directory, run.language(language))
     folder = directory.removal(code, name)
     if not yes:
         _confirm(f"Delete {folder}?")
@@ -130,9 +134,3 @@ def _confirm(question: str) -> None:
         raise UsageError(f"{question} Nobody is there to answer; add --yes")
     if not typer.confirm(question, err=True):
         raise XcliptError("nothing was deleted")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -1,5 +1,6 @@
 """Options that several commands share, declared once, and how they get into a command."""
 
+import copy
 import functools
 import inspect
 import typing
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from xclipt.cli import completion
+from xclipt.cli.advice import begin
 from xclipt.data.formats.reading import Reading
 from xclipt.deltas.kinds import KINDS
 from xclipt.errors import UsageError
@@ -27,6 +30,7 @@ def _common(*names: str, help: str, **rest: Any) -> Any:
 
 
 def _take_config(context: typer.Context, path: Path | None) -> Path | None:
+    begin(context)  # it comes before all others, given or not
     if path is not None:
         known = {
             name.removeprefix("--").replace("-", "_"): parameter
@@ -42,13 +46,20 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 Languages = Annotated[
-    str, typer.Option("--lang", help="Language code, several with commas, or all.")
+    str,
+    typer.Option(
+        "--lang",
+        autocompletion=completion.languages,
+        help="Language code or name, several with commas, or all.",
+    ),
 ]
 DATASET_HELP = (
     "emoji, multi30k, multi30k-task2, xtd, a folder or file of captions (CSV, JSON, parquet, "
     "Excel, ...), or owner/name on the hub."
 )
-DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET_HELP)]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", autocompletion=completion.datasets, help=DATASET_HELP)
+]
 Caption = Annotated[
     int | None,
     typer.Option(
@@ -161,6 +172,7 @@ class CommonOptions:
         str | None,
         _common(
             "--backbone",
+            autocompletion=completion.backbones,
             help="builtin, mclip-l14 or another name of xclipt backbones, or a folder or hub id of "
             "such a model (default: the directory's own, else builtin).",
         ),
@@ -205,13 +217,29 @@ class CommonOptions:
         return self.artifacts or Path("xclipt-artifacts")
 
 
-def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``(common, ...)`` the parameters of :class:`CommonOptions` in its place."""
+def common_options(command: Callable[..., None], idle: Collection[str] = ()) -> Callable[..., None]:
+    """Give a command ``(common, ...)`` the parameters of :class:`CommonOptions` in its place.
+
+    Args:
+        command: The command.
+        idle: Those that change nothing in it: accepted, as everywhere, but not shown.
+    """
     hints = typing.get_type_hints(CommonOptions, include_extras=True)
-    parameters = [
-        _parameter(entry.name, hints[entry.name], entry.default) for entry in fields(CommonOptions)
-    ]
+    parameters = []
+    for entry in fields(CommonOptions):
+        hint = hints[entry.name]
+        if entry.name in idle:
+            kind, declared = typing.get_args(hint)
+            declared = copy.copy(declared)
+            declared.hidden = True
+            hint = Annotated[kind, declared]
+        parameters.append(_parameter(entry.name, hint, entry.default))
     return _spliced(command, "common", parameters, lambda given: CommonOptions(**given), last=True)
+
+
+def common_options_but(*idle: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As :func:`common_options`, for a command in which some of them change nothing."""
+    return functools.partial(common_options, idle=idle)
 
 
 _READING = {

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
-from xclipt.cli.options import CommonOptions, HubBanks, common_options
-from xclipt.cli.terminal import print_json, print_table
+from xclipt.cli.options import CommonOptions, HubBanks, common_options_but
+from xclipt.cli.terminal import print_json, print_line, print_link
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from xclipt.search.index import PictureIndex
 
 
-@common_options
+@common_options_but("data_dir", "seed")
 def search_command(
     common: CommonOptions,
     query: Annotated[
@@ -31,6 +30,7 @@ def search_command(
         str | None,
         typer.Option(
             "--lang",
+            autocompletion=completion.languages,
             help="Language of the queries: a code, one per query with commas, or auto (default: "
             "the frozen base).",
         ),
@@ -85,6 +85,9 @@ def search_command(
 
         languages = [query.language for query in asked if query.language != AUTO]
         banks = open_banks(hub_bank or [], languages, detected=len(languages) < len(asked))
+        for code in dict.fromkeys(query.language for query in asked):
+            if code not in (None, AUTO):
+                run.home(run.workspace.directory, code)
         model = Model(run.workspace)
         index = index_pictures(run.workspace, images)
         _note_index(run, index)
@@ -103,8 +106,9 @@ def search_command(
             }
         )
         return
+    print_line(f"rank  cosine  picture in {index.folder}")
     for answer in result.answers:
-        print_table(_table(index, answer))
+        _print_hits(index, answer)
 
 
 def _note_index(run: Invocation, index: "PictureIndex") -> None:
@@ -124,21 +128,14 @@ def _note_index(run: Invocation, index: "PictureIndex") -> None:
         )
 
 
-def _table(index: "PictureIndex", answer: "Answer") -> Table:
-    title = Text(answer.query, style="bold")
-    title.append(f"  {_how(answer)}", style="not bold")
-    table = Table(title=title, title_justify="left", title_style="")
-    table.add_column("", justify="right")
-    table.add_column(f"picture in {index.folder}", overflow="fold")
-    table.add_column("cosine", justify="right")
+def _print_hits(index: "PictureIndex", answer: "Answer") -> None:
+    print_line(f"{answer.query}  {_how(answer)}")
     for rank, hit in enumerate(answer.hits, 1):
-        path = index.folder / hit.name
         # Terminals that can, open it on a click.
-        name = Text(hit.name, style=f"link {path.resolve().as_uri()}")
-        if hit.name in answer.identical:
-            name.append("  (the same file)", style="not link dim")
-        table.add_row(str(rank), name, f"{hit.score:.3f}")
-    return table
+        link = (index.folder / hit.name).resolve().as_uri()
+        same = "  (the same file)" if hit.name in answer.identical else ""
+        print_link(f"  {rank:2}  {hit.score:.3f}  ", hit.name, link, same)
+    print_line("")
 
 
 def _how(answer: "Answer") -> str:

@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from xclipt.cli.invocation import Invocation, data_root
-from xclipt.cli.options import CommonOptions, common_options
+from xclipt.cli.listing import Listing
+from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import (
     delta_table,
     kept_cell,
@@ -15,12 +14,13 @@ from xclipt.cli.terminal import (
     size,
     validation_cells,
 )
+from xclipt.cli.wording import worded
 
 if TYPE_CHECKING:
     from xclipt.artifacts.directory import StoredDelta
 
 
-@common_options
+@common_options_but("backbone", "device", "dtype", "seed")
 def status_command(common: CommonOptions) -> None:
     """List the backbone, the data sets and the deltas with what they measured.
 
@@ -63,7 +63,9 @@ def status_command(common: CommonOptions) -> None:
     if deltas:
         print_table(_table(deltas))
     else:
-        print_line("deltas     none yet; train one with xclipt train-delta --lang fr --shots 10")
+        print_line(
+            worded("deltas     none yet; train one: `xclipt train-delta --lang fr --shots 10`")
+        )
 
 
 def _as_json(delta: "StoredDelta") -> dict[str, Any]:
@@ -90,7 +92,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     }
 
 
-def _table(deltas: list["StoredDelta"]) -> Table:
+def _table(deltas: list["StoredDelta"]) -> Listing:
     table = delta_table(
         "Deltas (* is current), their kept steps, and mean R@1 on validation",
         ("lang", "delta", "kind", "data"),

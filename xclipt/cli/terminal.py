@@ -2,11 +2,9 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,13 +19,12 @@ from rich.progress import Task as RichTask
 from rich.table import Table
 from rich.text import Text
 
+from xclipt.cli.listing import Listing
 from xclipt.cli.wording import worded
-from xclipt.progress import Silent, Task
+from xclipt.progress import Lines, Silent, Task, rate
 
 if TYPE_CHECKING:
     from xclipt.artifacts.manifest import DeltaManifest
-
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 class Terminal:
@@ -63,7 +60,7 @@ class Terminal:
         if not total:
             return Silent().start(description, total)
         if not self._quiet and not self._console.is_terminal:
-            return _Lines(self.note, description, total)
+            return Lines(self.note).start(description, total)
         return _Bar(self._bars, self._bars.add_task(description, total=total, detail=""))
 
     def note(self, message: str) -> None:
@@ -77,13 +74,6 @@ class _Rate(ProgressColumn):
 
     def render(self, task: RichTask) -> Text:
         return Text(rate(task.finished_speed or task.speed))
-
-
-def rate(a_second: float | None) -> str:
-    """``2.4/s``; empty where it is not known yet."""
-    if not a_second:
-        return ""
-    return f"{a_second:.1f}/s" if a_second < 10 else f"{a_second:,.0f}/s"
 
 
 class _Bar:
@@ -100,41 +90,22 @@ class _Bar:
         self._bars.remove_task(self._task)
 
 
-class _Lines:
-    def __init__(self, tell: Callable[[str], None], description: str, total: int) -> None:
-        self._tell = tell
-        self._description = description
-        self._total = total
-        self._done = 0
-        self._started = self._told = time.monotonic()
-
-    def advance(self, steps: int = 1, detail: str = "") -> None:
-        self._done += steps
-        now = time.monotonic()
-        if now - self._told >= _SECONDS_BETWEEN_LINES and self._done < self._total:
-            self._told = now
-            speed = self._done / (now - self._started)
-            left = (self._total - self._done) / speed
-            self._tell(
-                f"{self._description}: {self._done:,} of {self._total:,}"
-                f"{', ' if detail else ''}{detail}, {rate(speed)}, {left:.0f} s left"
-            )
-
-    def finish(self) -> None:
-        pass
-
-
 def print_json(document: Mapping[str, Any]) -> None:
     """The command's one JSON document, on stdout."""
     json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
     sys.stdout.write("\n")
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table | Listing) -> None:
     """A table on stdout, as wide as the terminal, or as it needs when there is none."""
     console = Console(highlight=False)
+    if isinstance(table, Listing):
+        for line in table.lines(console.width if console.is_terminal else None):
+            print_line(line)
+        return
     if not console.is_terminal:
-        console.width = 200
+        room = console.options.update(max_width=10_000)
+        console.width = max(200, console.measure(table, options=room).maximum)
     console.print(table)
 
 
@@ -150,21 +121,27 @@ def print_widest(*tables: Table) -> None:
     print_table((fitting or tables[-1:])[0])
 
 
-def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """A table of deltas that fits 80 columns: its columns of text, then those of figures."""
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    for column in texts:
-        table.add_column(column, overflow="fold")
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Listing:
+    """A table of deltas: its columns of text, the first two of which name it, and of figures."""
+    return Listing(title, texts[:2], texts[2:], numbers)
 
 
-def print_line(line: str) -> None:
-    """One line on stdout."""
+def print_line(line: str, red: str = "") -> None:
+    """One line on stdout; the terminal breaks it, so that what is copied from it is whole.
+
+    Args:
+        line: The text.
+        red: What stands before it, in red where there are colours.
+    """
+    if red:
+        Console(highlight=False).print(Text(red, "red"), end="")
     sys.stdout.write(f"{line}\n")
+
+
+def print_link(before: str, text: str, link: str, after: str = "") -> None:
+    """One line on stdout, in which ``text`` opens ``link`` on a click, in terminals that can."""
+    line = Text(before).append(text, style=f"link {link}").append(after)
+    Console(highlight=False).print(line, soft_wrap=True)
 
 
 def size(count: int) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
     ADVANCED,
     DATA,
@@ -543,7 +543,7 @@ def _as_json(delta: "StoredDelta") -> dict[str, Any]:
     }
 
 
-def _table(deltas: "Sequence[StoredDelta]") -> Table:
+def _table(deltas: "Sequence[StoredDelta]") -> Listing:
     table = delta_table(
         "Trained deltas, their kept steps, and mean R@1 on validation",
         ("lang", "delta"),

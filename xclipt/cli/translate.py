@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from xclipt.cli.invocation import Invocation, number_or_all
+from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
     Caption,
     CommonOptions,
@@ -14,7 +14,7 @@ from xclipt.cli.options import (
     Download,
     Languages,
     SplitSeed,
-    common_options,
+    common_options_but,
     reading_options,
 )
 from xclipt.cli.terminal import print_json, print_table
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xclipt.translation.translate import TranslationReport
 
 
-@common_options
+@common_options_but("seed")
 @reading_options
 def translate_command(
     common: CommonOptions,
@@ -188,27 +188,25 @@ def _as_json(report: "TranslationReport") -> dict[str, Any]:
     }
 
 
-def _table(reports: "list[TranslationReport]", *, dry_run: bool) -> Table:
+def _table(reports: "list[TranslationReport]", *, dry_run: bool) -> Listing:
     title = "Would be translated" if dry_run else "Translations"
-    table = Table(title=title, title_justify="left")
-    for column in ("language", "direction", "engine", "model"):
-        table.add_column(column, overflow="fold")
-    for column in ("texts", "new", "cached", "missing", "dropped"):
-        table.add_column(column, justify="right")
-    table.add_column("faults")
-    for column in ("chrF", "BLEU"):
-        table.add_column(column, justify="right")
+    table = Listing(
+        title,
+        ("lang", "way", "model"),
+        ("engine", "faults"),
+        ("texts", "new", "cached", "missing", "dropped", "chrF", "BLEU"),
+    )
     for report in reports:
         faults = ", ".join(f"{name} {count:,}" for name, count in report.flags.items())
         scores = report.scores
         table.add_row(
             report.language,
             report.direction,
-            report.translator.engine,
             report.translator.model,
+            report.translator.engine,
+            faults or "-",
             *(f"{n:,}" for n in (report.texts, report.translated, report.cached, report.missing)),
             f"{report.dropped:,}",
-            faults or "-",
             f"{scores.chrf:.1f}" if scores else "-",
             f"{scores.bleu:.1f}" if scores else "-",
         )

@@ -2,6 +2,7 @@
 
 import re
 
+from xclipt.cli.advice import completed
 from xclipt.errors import XcliptError
 
 _OPTIONS = {
@@ -23,12 +24,14 @@ def option(field: str) -> str:
 
 
 def worded(text: str) -> str:
-    """A message of the library with options where it speaks of fields in backquotes."""
+    """A message of the library with options where it speaks of fields in backquotes, and with
+    the commands that it recommends as they work here."""
 
     def setting(match: re.Match[str]) -> str:
         name, value = option(match[1]), match[2].strip("'\"")
         return name if value == "True" else f"{name} {value}"
 
+    text = completed(text)
     return _NAME.sub(lambda match: option(match[1]), _SETTING.sub(setting, text))
 
 

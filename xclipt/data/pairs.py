@@ -1,7 +1,7 @@
 """What a delta is trained on: a picture, a caption and the text that the caption is pulled to."""
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
@@ -92,3 +92,11 @@ def _with_partners(
 
 def _digest(seed: int, image: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{image}".encode()).digest())
+
+
+def pairs_sha256(pairs: Sequence[CaptionPair]) -> str:
+    """A hash over pictures' names, texts and partners, in order."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.image}\t{pair.text}\t{pair.partner or ''}\n".encode())
+    return digest.hexdigest()

@@ -1,13 +1,13 @@
 """One name to one data set: known ones, folders, tables and hub ids."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from xclipt.data.dataset import Dataset, KnownSet
-from xclipt.data.download import fetch
 from xclipt.data.formats.arrow import ArrowDataset, is_hub_id
-from xclipt.data.formats.folder import FolderDataset, caption_files
+from xclipt.data.formats.folder import FolderDataset, caption_files, caption_languages
 from xclipt.data.formats.known import SUFFIXES, TELLING, format_of
 from xclipt.data.formats.reading import Reading
 from xclipt.data.one_caption import OneCaption
@@ -60,6 +60,8 @@ def open_dataset(
     if download:
         if root is None:
             raise XcliptError("`data_dir` names the folder to fetch into", field="download")
+        from xclipt.data.download import fetch
+
         fetch(name, root)
     dataset = _open(name, root, Reading(caption_lang, encoding, columns or {}))
     return dataset if caption is None else OneCaption(dataset, caption)
@@ -100,17 +102,20 @@ class DataAtHand:
 
 
 def data_at_hand(data_dir: Path | None) -> list[DataAtHand]:
-    """What :func:`open_dataset` would open: the embedded set, and what lies in ``data_dir``."""
-    names = [known.name for known in KNOWN]
-    if data_dir is not None and data_dir.is_dir():
-        folders = (entry for entry in sorted(data_dir.iterdir()) if entry.is_dir())
-        names += [folder.name for folder in folders if caption_files(folder)]
+    """What :func:`open_dataset` would open: the embedded set, and what lies in ``data_dir``.
+
+    Captions are not read: a line of a folder's may yet be at fault.
+    """
     found = []
-    for name in names:
-        try:
-            found.append(DataAtHand(name, open_dataset(name, data_dir).languages))
-        except XcliptError:
-            continue
+    for known in KNOWN:
+        with suppress(XcliptError):
+            if dataset := known.open(data_dir):
+                found.append(DataAtHand(known.name, dataset.languages))
+    folders = sorted(data_dir.iterdir()) if data_dir is not None and data_dir.is_dir() else ()
+    for folder in folders:
+        with suppress(XcliptError):
+            if folder.is_dir() and (languages := caption_languages(folder)):
+                found.append(DataAtHand(folder.name, languages))
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xclipt.backbones.backbone import Backbone, CaptionTokenizer
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.kind import DeltaSpec
+from xclipt.deltas.outline import Shapes, not_finite, require_shapes
 from xclipt.errors import XcliptError
 
 _SHARES = ("dropout", "attention_dropout")
@@ -160,18 +161,14 @@ def require_fit(
     Raises:
         XcliptError: Names the first tensor that does not fit.
     """
-    wanted = {
-        name: tuple(parameter.shape)
-        for name, parameter in AdaptedTower(tower, spec).named_parameters().items()
-    }
     there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    differing = sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
-    if differing:
-        first = differing[0]
-        raise XcliptError(
-            f"{where}: {len(differing)} tensors do not fit this backbone, first {first}: "
-            f"{there.get(first, 'missing')}, the tower wants {wanted.get(first, 'none')}"
-        )
+    require_shapes(where, shapes(tower, spec), there)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise XcliptError(f"{where}: {name} holds values that are not finite; train it again")
+            raise not_finite(where, name)
+
+
+def shapes(tower: TextTower, spec: DeltaSpec) -> Shapes:
+    """Names and shapes of a delta's tensors in a tower, which may be on the meta device."""
+    named = AdaptedTower(tower, spec).named_parameters()
+    return {name: tuple(parameter.shape) for name, parameter in named.items()}

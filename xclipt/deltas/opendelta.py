@@ -1,8 +1,9 @@
 """OpenDelta 0.3.2, made to import on current transformers.
 
 OpenDelta is no longer maintained. It imports names that transformers has since moved or dropped,
-a client of a model hub that is gone, and ``turtle``, which needs Tk. None of them is used by what
-xclipt asks of it, so stand-ins are there while it is imported, and only then.
+a client of a model hub that is gone, and ``turtle``, which needs Tk; and models that its prefixes
+tell apart, which take a second to import. None of them is used by what xclipt asks of it, so
+stand-ins are there while it is imported, and only then.
 """
 
 import logging
@@ -10,9 +11,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+_MODELS = (
+    ("transformers.models.bart.modeling_bart", ["BartAttention"]),
+    ("transformers.models.distilbert.modeling_distilbert", ["MultiHeadSelfAttention"]),
+    ("transformers.models.gpt2.modeling_gpt2", ["GPT2Attention"]),
+    ("transformers.models.roberta.modeling_roberta", ["RobertaAttention"]),
+    ("transformers.models.t5", ["T5ForConditionalGeneration"]),
+    ("transformers.models.t5.modeling_t5", ["T5Attention", "T5LayerSelfAttention"]),
+)
 
 
 @cache
@@ -31,8 +40,8 @@ def import_opendelta() -> Any:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    distilbert: Any = import_module("transformers.models.distilbert.modeling_distilbert")
     modules: dict[str, dict[str, Any]] = {
+        **{module: {name: type(name, (), {}) for name in names} for module, names in _MODELS},
         "transformers.deepspeed": {
             "deepspeed_config": lambda: None,
             "is_deepspeed_zero3_enabled": lambda: False,
@@ -46,14 +55,9 @@ def _stand_ins() -> Iterator[None]:
         stand_in = ModuleType(name)
         vars(stand_in).update(attributes)
         sys.modules[name] = stand_in
-    renamed = not hasattr(distilbert, "MultiHeadSelfAttention")
-    if renamed:
-        distilbert.MultiHeadSelfAttention = distilbert.DistilBertSelfAttention
     try:
         yield
     finally:
-        if renamed:
-            del distilbert.MultiHeadSelfAttention
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

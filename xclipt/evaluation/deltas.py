@@ -73,6 +73,7 @@ class _LackingError(UsageError):
 def _named(
     directory: ArtifactDirectory, language: str, name: str | None, against: str | None
 ) -> tuple[StoredDelta, ...]:
+    language = directory.home(language)
     there = directory.names(language)
     current = directory.current(language)
     first = name or (current.manifest.reference if current else None)
@@ -89,6 +90,7 @@ def _named(
 def _siblings(
     directory: ArtifactDirectory, language: str, name: str | None
 ) -> tuple[StoredDelta, ...]:
+    language = directory.home(language)
     current = directory.current(language)
     common = stem(name or (current.manifest.reference if current else ""))
     siblings = [

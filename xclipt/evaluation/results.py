@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xclipt.alignment.routines import TARGET
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.metrics import Disparity, Retrieval
 from xclipt.translation.store import FROM_EN, TO_EN
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from xclipt.artifacts.directory import StoredDelta
+from xclipt.artifacts.manifest import MANIFEST
 from xclipt.backbones.backbone import Backbone
 from xclipt.errors import XcliptError
+from xclipt.export import opendelta, peft
 from xclipt.export.exchange import ExportJob
 from xclipt.export.merged import write_merged
 from xclipt.export.native import write_hub, write_native
@@ -58,6 +60,8 @@ def export_delta(
 ) -> Export:
     """Write a delta to ``out/LANG/NAME`` and return what was written.
 
+    Where that holds the delta in another format, ``out/LANG/NAME-FORMAT`` is taken.
+
     >>> import xclipt
     >>> workspace = xclipt.open_workspace("xclipt-artifacts")
     >>> delta = workspace.directory.current("fr")
@@ -78,6 +82,8 @@ def export_delta(
         raise XcliptError(f"choose {', '.join(FORMATS)}", field="format", value=format)
     out = Path(out)
     folder = out / delta.manifest.language / delta.manifest.name
+    if _format_of(folder) not in (None, format):
+        folder = folder.with_name(f"{folder.name}-{format}")
     if folder.resolve() == delta.folder.resolve():
         raise XcliptError(
             "that is where the delta itself is; name another folder", field="out", value=out
@@ -92,3 +98,19 @@ def export_delta(
         files=tuple(str(path.relative_to(folder)) for path in files),
         bytes=sum(path.stat().st_size for path in files),
     )
+
+
+_SIGNS = {
+    "peft": peft.CONFIG,
+    "opendelta": opendelta.WEIGHTS,
+    "onnx": "*.onnx",
+    "merged": "*model*.safetensors",
+    "hub": "README.md",
+    "native": MANIFEST,
+}
+"""A file that each format has, and that none has of those that come after it."""
+
+
+def _format_of(folder: Path) -> str | None:
+    """The format of the export in a folder; ``None`` where there is none."""
+    return next((name for name, sign in _SIGNS.items() if any(folder.glob(sign))), None)

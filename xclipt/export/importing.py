@@ -10,7 +10,7 @@ import xclipt
 from xclipt.alignment.routines import TARGET, TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.model_files import read_json
 from xclipt.backbones.registry import blueprint
 from xclipt.backbones.text_tower import TextTower
@@ -22,6 +22,7 @@ from xclipt.export.exchange import ReadDelta
 from xclipt.export.native import read_native
 from xclipt.export.opendelta import read_opendelta
 from xclipt.export.peft import read_peft
+from xclipt.files import SUMS
 from xclipt.languages import resolve
 
 
@@ -113,8 +114,7 @@ def import_delta(
         there = directory.delta(manifest.language, manifest.name)
         if there.manifest.weights.sha256 != manifest.weights.sha256:
             raise UsageError(
-                f"{where}: there is another delta of that name; give `name=NAME`, or remove it "
-                f"with xclipt remove {manifest.language} {manifest.name}"
+                f"{where}: there is another delta of that name; give this one another: `name=NAME`"
             )
     stored = directory.write_delta(manifest, data, make_current=make_current)
     for code in manifest.taught:
@@ -131,6 +131,7 @@ def _read(folder: Path, tower: TextTower, alpha: int | None) -> ReadDelta:
         raise XcliptError(f"{folder} says it itself; leave it out", field="alpha", value=alpha)
     if not folder.is_dir():
         raise XcliptError(f"{folder}: no such folder; name the folder that holds the delta")
+    require_importable(folder)
     readers: list[tuple[bool, Callable[[Path, TextTower], ReadDelta]]] = [
         ((folder / peft.CONFIG).is_file(), read_peft),
         (_is_opendelta(folder / opendelta.CONFIG), read_opendelta),
@@ -143,6 +144,25 @@ def _read(folder: Path, tower: TextTower, alpha: int | None) -> ReadDelta:
         f"{folder}: no delta; it has none of {MANIFEST}, {peft.CONFIG}, or a {opendelta.CONFIG} "
         f"with delta_type, and a {released.SUFFIX} is named itself"
     )
+
+
+def require_importable(folder: Path) -> None:
+    """Refuse exports that a delta cannot be had from again.
+
+    Raises:
+        UsageError: Says what they are.
+    """
+    beside = "import the native, hub, peft or opendelta export of the delta"
+    if any(folder.glob("*.onnx")):
+        raise UsageError(f"{folder}: ONNX cannot be imported, its graph is whole; {beside}")
+    sums = folder / SUMS
+    if sums.is_file() and not any(
+        name in sums.read_text("utf-8", "replace")
+        for name in ("  delta-", f"  {peft.CONFIG}", f"  {opendelta.WEIGHTS}")
+    ):
+        raise UsageError(
+            f"{folder}: a merged tower cannot be imported, the delta is folded in; {beside}"
+        )
 
 
 def _own_name(path: Path) -> str:

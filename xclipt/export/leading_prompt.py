@@ -8,25 +8,9 @@ position from another.
 import torch
 from torch import Tensor
 
-from xclipt.backbones.text_tower import Pooling, TextTower
-from xclipt.deltas.soft_prompt import SoftPromptSpec
+from xclipt.backbones.text_tower import TextTower
 from xclipt.errors import XcliptError
 from xclipt.export.exchange import ExportJob
-
-_USE = """
-The vectors begin with the one of `<s>`, so give the token ids without their first:
-`input_ids[:, 1:]` and `attention_mask[:, 1:]`.{pool}
-"""
-_POOL = {
-    True: " The mean over the last hidden states is over the vectors' positions too.",
-    False: " Of the vectors' positions only the first counts in the mean over the last hidden "
-    "states.",
-}
-
-
-def use(spec: SoftPromptSpec, tower: TextTower) -> str:
-    """What a user of such a prompt has to be told, for a card."""
-    return _USE.format(pool=_POOL[spec.pool_prompt] if tower.pooling is Pooling.MEAN else "")
 
 
 def vectors_name(tower: TextTower) -> str:

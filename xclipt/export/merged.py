@@ -22,7 +22,7 @@ from xclipt.backbones.registry import text_folder
 from xclipt.backbones.sentence_transformers import IDENTITY
 from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
-from xclipt.export.card import card_fields
+from xclipt.export.card import card_fields, search_fields
 from xclipt.export.exchange import ExportJob
 from xclipt.files import staged
 
@@ -91,7 +91,10 @@ def write_merged(job: ExportJob) -> list[Path]:
             prefix = backbone.tokenizer.prefix + spec.prompted("")
             activation = getattr(backbone.text_tower.head, "activation_name", IDENTITY)
             write_modules(aside, own_head, prefix, backbone.tokenizer.max_length, activation)
+            if not any("pooler." in name for name in weights):
+                _without_pooler(aside, str(config.get("model_type")))
         fields = card_fields(job) | {"max_tokens": backbone.tokenizer.max_length}
+        fields |= search_fields(manifest.backbone["id"])
         if layout.head_prefix is None:
             fields["prompt"] = ""  # sentence-transformers puts it there by itself
         card = (_CARD + layout.usage).format(**fields)
@@ -107,6 +110,16 @@ def _full_precision(tensor: Tensor) -> Tensor:
 
 def _float32(config: dict[str, Any]) -> dict[str, Any]:
     return config | {key: "float32" for key in ("dtype", "torch_dtype") if key in config}
+
+
+def _without_pooler(folder: Path, model_type: str) -> None:
+    """Spare whoever loads a BERT the remark that it has no pooler: nothing reads one."""
+    if model_type in ("bert", "roberta", "xlm-roberta"):
+        path = folder / "sentence_bert_config.json"
+        settings = json.loads(path.read_text("utf-8")) | {
+            "model_args": {"add_pooling_layer": False}
+        }
+        path.write_text(json.dumps(settings, indent=2), "utf-8")
 
 
 _POOLING, _DENSE = "1_Pooling", "2_Dense"

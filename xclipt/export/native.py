@@ -7,6 +7,7 @@ from typing import Any
 
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
+from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import hub_id
 from xclipt.backbones.text_tower import TextTower
 from xclipt.data.registry import KNOWN
@@ -64,8 +65,21 @@ before, and so is every other language.
 ## Use
 
 ```console
-$ xclipt import-delta THIS_FOLDER --artifacts my-artifacts
-$ xclipt status --artifacts my-artifacts
+{command}
+$ xclipt search "..." --lang {code} --images photos --artifacts my-artifacts
+```
+
+from the folder that this one lies in, or from Python:
+
+```python
+from pathlib import Path
+
+import xclipt
+
+model = xclipt.load("my-artifacts")
+texts = model.encode_text(["..."], language="{code}")
+pictures = model.encode_image([*Path("photos").glob("*.jpg")])
+print(texts @ pictures.T)  # cosines: a row for each text, a column for each picture
 ```
 
 It fits one backbone and no other: the one with the fingerprint
@@ -93,6 +107,8 @@ The full record is in `manifest.yaml`.
 {licence}
 """
 
+_IMPORT = "$ xclipt import-delta {name} --artifacts my-artifacts"
+_IMPORT_ON = "$ xclipt import-delta {name} --artifacts my-artifacts --backbone {backbone}"
 _KEPT = (
     " No step was better on the validation pictures than the start `{name}`: this delta is that "
     "start, unchanged."
@@ -134,7 +150,10 @@ def _card(job: ExportJob, shown: str) -> str:
     fields = card_fields(job)
     recipe = {"delta": manifest.kind} | manifest.setting | manifest.recipe
     return _CARD.format(
-        **fields | {"backbone": shown},
+        **fields | {"backbone": shown, "code": manifest.taught[0]},
+        command=(_IMPORT if shown == BUILTIN else _IMPORT_ON).format(
+            name=fields["name"], backbone=shown
+        ),
         front=_front_matter(job),
         parameters=manifest.weights.parameters,
         percent=manifest.percent,
@@ -214,4 +233,4 @@ def _licence(dataset: str) -> str:
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|") or "-"
+    return "-" if value is None else str(value).replace("|", "\\|") or "-"

@@ -17,7 +17,7 @@ from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import FailedError, XcliptError
-from xclipt.export.card import card_fields
+from xclipt.export.card import card_fields, search_fields
 from xclipt.export.exchange import ExportJob
 from xclipt.files import staged
 
@@ -42,15 +42,22 @@ _CARD = """\
 tower of {backbone} (fingerprint `{fingerprint}`).
 
 ```python
+from pathlib import Path
+
 import onnxruntime
+import torch
 from transformers import AutoTokenizer
+
+import xclipt
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 session = onnxruntime.InferenceSession("{name}/model.onnx")
 {tokens}
+{pictures}
+{cosines}
 ```
 
-{lengths} Put `{prefix}` before every caption (nothing, if that is
+Run it beside this folder. {lengths} Put `{prefix}` before every caption (nothing, if that is
 empty); it and the limit are in the model's metadata too. Features are `(batch, {dim})`, pooled,
 projected and not normalised.{translated} At export they were within {worst:.1e} of PyTorch's.
 """
@@ -138,6 +145,7 @@ def write_onnx(job: ExportJob) -> list[Path]:
         backbone.tokenizer.told(job.manifest.language).save_pretrained(aside)
         own = {"prefix": prefix, "max_tokens": limit}
         fields = card_fields(job) | own | {"dim": backbone.dim, "worst": worst}
+        fields |= search_fields(job.manifest.backbone["id"])
         fields["tokens"] = (_FIXED_TOKENS if fixed else _TOKENS).format(**own)
         lengths = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
         fields["lengths"] = lengths + backbone.text_tower.published.input_notes

@@ -21,11 +21,11 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
-from xclipt.export.leading_prompt import leading_prompt, use, without_start
+from xclipt.export.leading_prompt import leading_prompt, without_start
 from xclipt.files import staged
 
 CONFIG = "config.json"
-_WEIGHTS = "pytorch_model.bin"
+WEIGHTS = "pytorch_model.bin"
 _PROMPT = "soft_prompt_layer.soft_embeds"
 _COMPACTER = {
     "hypercomplex_division": 4,
@@ -45,22 +45,17 @@ _CARD = """\
 
 {origin}.
 
-```python
-from opendelta import AutoDeltaModel
-{imports}
+{code_block}
 
-encoder = {encoder}
-AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)
-```
+Run it beside this folder. OpenDelta 0.3.2 does not import on transformers 5 by itself; xclipt's
+`import_opendelta` mends that. `pytorch_model.bin` is a pickle because the format is; it holds
+tensors alone and loads with `torch.load(..., weights_only=True)`.
 
-OpenDelta 0.3.2 does not import on transformers 5; where xclipt is installed,
-`from xclipt.deltas.opendelta import import_opendelta; opendelta = import_opendelta()` mends that.
-`pytorch_model.bin` is a pickle because the format is; it holds tensors alone and loads with
-`torch.load(..., weights_only=True)`.
-
-`TEXT_TOWER` is {place}; the backbone's
-fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
-{use}"""
+The encoder is that of the text tower of `{backbone}`: {place}.
+The backbone's fingerprint was `{fingerprint}`. What it returns is
+pooled, and the backbone's own text head takes it to the space that it shares with the image
+tower.{notes}{prompt}{translated}
+"""
 
 
 def write_opendelta(job: ExportJob) -> list[Path]:
@@ -81,20 +76,21 @@ def write_opendelta(job: ExportJob) -> list[Path]:
         raise job.refused(
             "opendelta", f"OpenDelta wraps the encoder, and {manifest.name} has a text head"
         )
-    told = ""
     tensors = job.delta.tensors()
     if isinstance(spec, SoftPromptSpec):
         vectors = leading_prompt(job, "opendelta")
         tensors = {n: t for n, t in tensors.items() if not n.endswith(".soft_prompt.vectors")}
         tensors[_PROMPT] = vectors
-        told = use(spec, job.outline)
-    card = _CARD.format(use=told, **card_fields(job), **encoder_fields(job.outline))
+    wrap = 'import_opendelta().AutoDeltaModel.from_finetuned("{name}", backbone_model=encoder)'
+    imports = "from xclipt.deltas.opendelta import import_opendelta"
+    made = encoder_fields(job, imports, f"{wrap}\nencoder.eval()")
+    card = _CARD.format(**(card_fields(job) | made))
     with staged(job.folder) as aside:
-        torch.save(tensors, aside / _WEIGHTS)
+        torch.save(tensors, aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(config, indent=2))
         (aside / "README.md").write_text(card, "utf-8")
         (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
-    return [job.folder / name for name in (_WEIGHTS, CONFIG, "README.md", MANIFEST)]
+    return [job.folder / name for name in (WEIGHTS, CONFIG, "README.md", MANIFEST)]
 
 
 def _config(spec: DeltaSpec, tower: TextTower) -> dict[str, Any] | None:
@@ -145,7 +141,7 @@ def read_opendelta(folder: Path, tower: TextTower) -> ReadDelta:
     path = folder / CONFIG
     config = read_json(path)
     manifest = own_manifest(folder)
-    weights = folder / _WEIGHTS
+    weights = folder / WEIGHTS
     if not weights.is_file():
         raise XcliptError(f"{weights}: not there; copy the whole folder of save_finetuned")
     tensors = within_encoder(read_weights(weights), tower)

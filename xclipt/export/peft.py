@@ -17,7 +17,7 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
-from xclipt.export.leading_prompt import leading_prompt, use, without_start
+from xclipt.export.leading_prompt import leading_prompt, without_start
 from xclipt.files import write_bytes
 
 CONFIG = "adapter_config.json"
@@ -29,19 +29,15 @@ _CARD = """\
 
 {origin}.
 
-```python
-from peft import PeftModel
-{imports}
+{code_block}
 
-encoder = {encoder}
-encoder = PeftModel.from_pretrained(encoder, "{name}")
-```
+Run it beside this folder. {checked}: the features are the same.
 
-{checked}: the features are the same.
-
-`TEXT_TOWER` is {place}; the backbone's
-fingerprint was `{fingerprint}`. {pooling}{prompt}{translated}
-{use}"""
+The encoder is that of the text tower of `{backbone}`: {place}.
+The backbone's fingerprint was `{fingerprint}`. What PEFT's encoder
+returns is pooled, and the backbone's own text head, which the delta leaves as it is, takes it to
+the space that it shares with the image tower.{notes}{prompt}{translated}
+"""
 
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
@@ -104,13 +100,14 @@ def write_peft(job: ExportJob) -> list[Path]:
         raise job.refused(
             "peft", f"PEFT wraps the encoder, and {job.manifest.name} has a text head of its own"
         )
-    told = ""
     if isinstance(spec, LoraSpec):
         config, tensors = _lora(job, spec)
     else:
         config, tensors = _prompt_tuning(job, spec)
-        told = use(spec, job.outline)
-    card = _CARD.format(use=told, **card_fields(job), **encoder_fields(job.outline))
+    wrap = 'encoder = PeftModel.from_pretrained(encoder, "{name}").eval()'
+    made = encoder_fields(job, "from peft import PeftModel", wrap)
+    checked = job.outline.published.checked
+    card = _CARD.format(checked=checked, **(card_fields(job) | made))
     files = {
         _WEIGHTS: save(tensors, metadata={"format": "pt"}),
         CONFIG: json.dumps(config, indent=2).encode(),

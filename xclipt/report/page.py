@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import xclipt
-from xclipt.backbones.backbone import BackboneIdentity
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.pictures import load_picture
 from xclipt.languages import is_right_to_left
 from xclipt.languages import name as language_name

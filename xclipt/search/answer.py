@@ -15,7 +15,7 @@ from xclipt.backbones.backbone import NonFiniteError
 from xclipt.errors import FallbackWarning, UsageError, XcliptError
 from xclipt.files import file_key
 from xclipt.hubness import HubBank
-from xclipt.languages import resolve
+from xclipt.languages import find
 from xclipt.model import AUTO, Model, TextLanguage
 from xclipt.search.index import Hit, PictureIndex
 from xclipt.workspace import EncodedPictures, Workspace
@@ -238,6 +238,6 @@ def _code(typed: str | None) -> str | None:
     if typed is None or typed == AUTO:
         return typed
     try:
-        return resolve(typed)
+        return find(typed)
     except XcliptError as error:
         raise XcliptError(error.message, field="language", value=typed) from None

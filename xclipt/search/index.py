@@ -6,17 +6,15 @@ already (a picture that was moved, or trained on).
 """
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,16 +28,13 @@ from xclipt.data.pictures import (
     unread_remark,
 )
 from xclipt.errors import XcliptError
-from xclipt.files import file_key, write_with
+from xclipt.files import file_key
 from xclipt.progress import Progress
+from xclipt.search.stored import Stamp, StoredIndex, read_index, write_index
 from xclipt.workspace import Workspace
 
-_HASH = "sha256"
 _CHUNK = 256
 _QUERIES_AT_ONCE = 64
-
-Stamp = tuple[int, int]
-"""A file's size in bytes and time of change in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +105,6 @@ class PictureIndex:
         return found
 
 
-@dataclass(frozen=True)
-class _Stored:
-    stamps: Mapping[str, Stamp]
-    features: Tensor
-    broken: Mapping[str, tuple[Stamp, str]]
-
-
 def index_pictures(
     workspace: Workspace, folder: str | Path, progress: Progress | None = None
 ) -> PictureIndex:
@@ -152,13 +140,13 @@ def index_pictures(
         raise XcliptError(
             f"not one of its {len(broken):,} files is a picture", field="images", value=folder
         )
-    features = old.features
+    features = torch.from_numpy(old.features)
     if encoded or refused or list(old.stamps) != names:
-        row = known | {name: len(old.features) + i for i, name in enumerate(encoded)}
-        features = torch.cat([old.features, *encoded.values()])[[row[name] for name in names]]
-        kept = _Stored({name: stamps[name] for name in names}, features, broken)
+        row = known | {name: len(features) + i for i, name in enumerate(encoded)}
+        features = torch.cat([features, *encoded.values()])[[row[name] for name in names]]
+        kept = StoredIndex({name: stamps[name] for name in names}, features.numpy(), broken)
         try:
-            _write(path, folder, kept)
+            write_index(path, folder, kept)
         except XcliptError as error:
             progress.note(f"The index is not kept: {error}")
     return PictureIndex(
@@ -244,73 +232,14 @@ def _file(workspace: Workspace, folder: Path) -> Path:
     return workspace.directory.root / "indexes" / f"{where}-{fingerprint}.safetensors"
 
 
-def _write(path: Path, folder: Path, stored: _Stored) -> None:
-    tensors = {
-        "features": stored.features.contiguous(),
-        "stamps": torch.tensor(list(stored.stamps.values()), dtype=torch.int64),
-    }
-    metadata = {
-        "folder": json.dumps(str(folder.resolve())),
-        "names": json.dumps(list(stored.stamps)),
-        "broken": json.dumps(stored.broken),
-    }
-    metadata[_HASH] = _content_hash(tensors, metadata)
-    write_with(path, lambda aside: save_file(tensors, aside, metadata=metadata))
-
-
-def check_index(path: Path) -> str:
-    """What is wrong with an index file; empty where nothing is."""
-    try:
-        _load(path)
-    except XcliptError as error:
-        return str(error)
-    return ""
-
-
-def _read(path: Path, dim: int, progress: Progress) -> _Stored:
+def _read(path: Path, dim: int, progress: Progress) -> StoredIndex:
     # A damaged index is as good as none: the features of its pictures are in the cache.
-    empty = _Stored({}, torch.empty(0, dim), {})
+    empty = StoredIndex({}, np.empty((0, dim), "f4"), {})
     if not path.exists():
         return empty
     try:
-        stored = _load(path)
+        stored = read_index(path)
     except XcliptError as error:
         progress.note(f"{path}: {error}; the folder is indexed again")
         return empty
     return stored if stored.features.shape[1] == dim else empty
-
-
-def _load(path: Path) -> _Stored:
-    """The index in a file. Those of earlier releases have no hash; all must be finite.
-
-    Raises:
-        XcliptError: It is not what was written, or cannot be read. Says what is wrong.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("features", "stamps")}
-            metadata = file.metadata()
-        names: list[str] = json.loads(metadata["names"])
-        broken = {n: ((s[0], s[1]), why) for n, (s, why) in json.loads(metadata["broken"]).items()}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError):
-        raise XcliptError("no index that can be read") from None
-    features, stamps = tensors["features"], tensors["stamps"]
-    if features.ndim != 2 or not len(names) == len(features) == len(stamps):
-        raise XcliptError("names and features are not as many")
-    if stamps.shape[1:] != (2,):
-        raise XcliptError("no index that can be read")
-    if metadata.get(_HASH) not in (None, _content_hash(tensors, metadata)):
-        raise XcliptError("its content is not what was written")
-    if not features.isfinite().all():
-        raise XcliptError("holds features that are not finite")
-    pairs = ((size, changed) for size, changed in stamps.tolist())
-    return _Stored(dict(zip(names, pairs, strict=True)), features, broken)
-
-
-def _content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-    for name in ("names", "broken"):
-        digest.update(metadata[name].encode() + b"\n")
-    for name in ("stamps", "features"):
-        digest.update(tensors[name].numpy().data)
-    return digest.hexdigest()

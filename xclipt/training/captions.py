@@ -13,13 +13,12 @@ from xclipt.alignment.build import (
     AlignmentSet,
     build_alignment,
     build_joint,
-    pairs_sha256,
 )
 from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import TrainingData
 from xclipt.data.dataset import CaptionedPicture, Dataset
-from xclipt.data.pairs import picture_order
+from xclipt.data.pairs import pairs_sha256, picture_order
 from xclipt.data.pictures import require_pictures
 from xclipt.data.splits import PAPER, PAPER_SEED, PaperSplit
 from xclipt.deltas.kind import DeltaSpec

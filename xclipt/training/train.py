@@ -11,7 +11,8 @@ from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
-from xclipt.errors import UsageError, XcliptError
+from xclipt.deltas.outline import outline
+from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import Evaluated, Outcome, StepRecord, fit
@@ -180,9 +181,10 @@ def _record(
     )
     current = request.even_if_worse or outcome.beats_base(request.recipe)
     stored = workspace.directory.write_delta(manifest, data, make_current=current)
-    given, judged = (
-        ("captions", "pictures") if manifest.data.validation_pictures else ("pairs", "pairs")
-    )
+    fits = {name: tuple(tensor.shape) for name, tensor in outcome.tensors.items()}
+    outline(workspace.backbone.identity.fingerprint, stored.spec, lambda: fits)  # for verify
+    shown = bool(manifest.data.validation_pictures)
+    given, judged = ("captions", "pictures") if shown else ("pairs", "pairs")
     if manifest.kept_start:
         workspace.progress.note(
             f"{language}: your {given} did not improve on the start: kept the start"
@@ -190,9 +192,14 @@ def _record(
     if not current:
         workspace.progress.note(
             f"{language}: {name} does not beat the frozen base on the validation {judged} "
-            f"and is not made current; 'xclipt use {language} {name}' does that"
+            f"and is not made current; {_use(manifest)} does that"
         )
     return stored
+
+
+def _use(manifest: DeltaManifest) -> str:
+    commands = [recommended("use", code, manifest.reference) for code in manifest.taught]
+    return " and ".join(commands)
 
 
 def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from xclipt.detection import detect
-from xclipt.errors import XcliptError
+from xclipt.errors import XcliptError, recommended
 from xclipt.languages import name
-from xclipt.translation.store import Direction, Translation
+from xclipt.translation.store import FROM_FILE, Direction, Translation, Translator
 
 _SAMPLE = 100
 _SURE = 0.9
@@ -30,17 +30,32 @@ def look_of(dropped: Sequence[Translation], total: int, target: str) -> str:
 
 
 def dropped_error(
-    what: str, direction: Direction, dataset: str, dropped: Sequence[Translation], total: int
+    what: str,
+    direction: Direction,
+    dataset: str,
+    dropped: Sequence[Translation],
+    total: int,
+    translator: Translator,
 ) -> XcliptError:
     """The refusal where too few translations are left: ``what`` is lacking, and the two ways out.
 
     Translating again as before would drop the same ones.
     """
+    # Translations that lie beside the captions are found again by themselves.
+    beside = translator.engine == FROM_FILE and translator.model.startswith(f"{dataset}-")
+    made_by = {"file" if translator.engine == FROM_FILE else "model": translator.model}
+    again = recommended(
+        "translate",
+        lang=direction.language,
+        direction=direction.name,
+        dataset=dataset,
+        engine=translator.engine,
+        **({} if beside else made_by),
+        on_bad="keep",
+    )
     return XcliptError(
-        f"{what}: {look_of(dropped, total, direction.target)}, and were dropped; take another "
-        f"engine or file (`xclipt translate --lang {direction.language} --direction "
-        f"{direction.name} --dataset {dataset} --file FILE`), or keep them: run what made them "
-        "again as `xclipt translate --on-bad keep`"
+        f"{what}: {look_of(dropped, total, direction.target)}, and were dropped; translate by "
+        f"another `engine` or from a `file`, or keep them: {again}"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.errors import XcliptError
+from xclipt.errors import XcliptError, recommended
 from xclipt.translation.dropped import dropped_error
 from xclipt.translation.store import Direction, Translation, TranslationStore, Translator, stores
 
@@ -101,6 +101,7 @@ def captions_translated(
             dataset,
             found.dropped,
             found.missing,
+            found.translator,
         )
     pairs = zip(found.texts, captions, strict=True)
     texts = tuple(caption if text is None else text for text, caption in pairs)
@@ -123,13 +124,14 @@ def absent_error(
     """
     by = f" by '{translator}'" if translator else ""
     other = ", or name another: `translator=NAME`" if translator else ""
-    language, way = direction.language, direction.name
-    command = (
-        f"`xclipt translate --lang {language} --direction {way} --dataset {dataset} "
-        f"--artifacts {directory.root}`"
-        if paper_shots is None
-        else f"`xclipt translate --lang {language} --direction {way} --dataset {dataset} "
-        f"--split paper --shots {paper_shots} --artifacts {directory.root}`"
+    command = recommended(
+        "translate",
+        lang=direction.language,
+        direction=direction.name,
+        dataset=dataset,
+        split=None if paper_shots is None else "paper",
+        shots=paper_shots,
+        artifacts=directory.root,
     )
     return XcliptError(
         f"{dataset}: {what} have no translation{by} from '{direction.source}' into "

@@ -16,6 +16,8 @@ from xclipt.files import content_hash, sweep, text_key, write_bytes, write_text
 
 FORMAT = 1
 TO_EN, FROM_EN = "to-en", "from-en"
+FROM_FILE = "file"
+"""The engine of translations that somebody made elsewhere."""
 _CARD = "translator.yaml"
 _SUM = "sum"
 """Over text, flags and ``dropped``: what is edited by hand is noticed."""

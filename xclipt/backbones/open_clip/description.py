@@ -16,13 +16,21 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 USAGE = """
 ```python
+from pathlib import Path
+
 import open_clip
+import torch
+
+import xclipt
 
 model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{name}")
-features = model.encode_text(open_clip.get_tokenizer("local-dir:{name}")(["..."]))
+with torch.inference_mode():
+    features = model.encode_text(open_clip.get_tokenizer("local-dir:{name}")(["..."]))
+{pictures}
+{cosines}
 ```
 
-It is the whole model; the image side is unchanged. Normalise features before comparing them.
+Run it beside this folder. It is the whole model; the image side is unchanged.
 """
 """How a checkpoint in the folder ``{name}`` is used, for a card."""
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -208,6 +206,9 @@ def loading_errors(source: str, library: str = "datasets") -> Iterator[None]:
 
 def _probe(identifier: str, endpoint: str) -> None:
     """Ask the hub for anything at all: the library itself retries for half a minute and logs it."""
+    import urllib.error
+    import urllib.request  # with all of HTTP: looking at what is on disk need not wait for it
+
     request = urllib.request.Request(endpoint, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()

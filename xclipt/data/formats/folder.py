@@ -18,6 +18,16 @@ def caption_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("captions.*.jsonl") if path.is_file())
 
 
+def caption_languages(folder: Path) -> tuple[str, ...]:
+    """The languages of a folder's caption files, English first, without reading them.
+
+    Raises:
+        XcliptError: A file is of no language.
+    """
+    found = {_language(file) for file in caption_files(folder)}
+    return tuple(sorted(found, key=lambda code: (code != "en", code)))
+
+
 class FolderDataset(CollectedDataset):
     """Captions as JSON lines: ``{"image": "a.jpg", "captions": ["...", ...], "split": "train"}``.
 

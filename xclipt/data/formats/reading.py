@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xclipt.errors import UsageError, XcliptError
-from xclipt.languages import resolve
+from xclipt.languages import find
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Reading:
         if self.caption_lang is None:
             return None
         try:
-            return resolve(self.caption_lang)
+            return find(self.caption_lang)
         except XcliptError as error:
             raise UsageError(
                 error.message, field="caption_lang", value=self.caption_lang

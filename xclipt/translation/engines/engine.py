@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from xclipt.data.dataset import Dataset
 from xclipt.errors import XcliptError
-from xclipt.translation.store import Translator
+from xclipt.translation.store import FROM_FILE, Translator
 
-AUTO, FROM_FILE = "auto", "file"
+AUTO = "auto"
 """What ``engine`` may be beside a program: left to choose, or translations that exist."""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from xclipt.data.dataset import Dataset, TranslatedLines
 from xclipt.data.formats.lines import read_lines
 from xclipt.errors import XcliptError
-from xclipt.translation.engines.engine import FROM_FILE, EngineKind, EngineRequest, TranslationTask
-from xclipt.translation.store import Translator
+from xclipt.translation.engines.engine import EngineKind, EngineRequest, TranslationTask
+from xclipt.translation.store import FROM_FILE, Translator
 
 BATCH_SIZE = 5000
 _TABLES = (".tsv", ".tsv.gz")
