@@ -201,4 +201,4 @@ def test_too_many_shots_name_both_counts(workspace):
     with pytest.raises(XcliptError, match="shots '31': given has 30 pictures"):
         build_alignment(workspace, many(30), request(1, shots=31))
     with pytest.raises(XcliptError, match="shots '0': must be at least 1"):
-        request(1, shots=0)
+        build_alignment(workspace, many(30), request(1, shots=0))

@@ -87,7 +87,7 @@ def made_manifest(
         kind=spec.kind,
         setting=asdict(spec),
         weights=WeightsFile("", "", 0, 0),
-        backbone=dict(vars(backbone)),
+        backbone=backbone.plain(),
         backbone_parameters=1000,
         routine=1,
         text="target",

@@ -75,7 +75,7 @@ def test_text_alone_teaches_and_says_what_it_was(workspace, tmp_path):
     folder = workspace.directory.delta("fr", manifest.name).folder
     assert DeltaManifest.read(folder / "manifest.yaml") == manifest
     problems = {one.path: one.problem for one in verify(workspace.directory) if one.problem}
-    assert [*problems] == ["xclipt.yaml"], "the tiny backbone has no shapes to check by"
+    assert not problems
     chunk, *_ = sorted((workspace.directory.root / "features").glob("pairs-*/*.npy"))
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"!")
     place = str(chunk.relative_to(workspace.directory.root))

@@ -31,7 +31,8 @@ class AlignmentRequest:
 
     Attributes:
         language: ISO 639-1 code.
-        shots: Pictures with one caption each; ``None`` is every caption of every picture.
+        shots: Pictures with one caption each; ``None`` is every caption of every picture, and 0,
+            which has no pairs, is for trainings on sentences that pictures validate.
         routine: 1, 2, 3 or ``None``: :mod:`xclipt.alignment.routines`.
         text: What is embedded at inference, ``target`` or ``to-en``; ``None`` is the routine's own,
             ``target`` for ``None``.
@@ -231,6 +232,8 @@ def build_alignment(
             translated: the command that translates them is named.
     """
     check_language(request.routine, request.inference, request.language)
+    if request.shots == 0:
+        raise XcliptError("must be at least 1, or all", field="shots", value=0)
     named = request.split or ("train" if "train" in dataset.splits else None)
     view, split = protocol(dataset, named, request.shots, "train", request.split_seed)
     chosen = view.captions(request.language, split)

@@ -132,6 +132,7 @@ def translate_command(
         languages = run.languages(lang, [code for code in data.languages if code != "en"])
         if file is not None and len(languages) > 1:
             raise UsageError(f"--file {file}: holds one language; give one --lang")
+        there = run.directory_if_there  # a damaged one is told of before an engine is looked for
         reports = []
         for language in languages:
             captions = captions_to_translate(data, language, direction, split, shots, split_seed)
@@ -144,7 +145,7 @@ def translate_command(
                 fetch=not dry_run,
             )
             run.progress.note(f"{captions.source} to {captions.target} by {chosen.about}")
-            directory = run.directory_if_there if dry_run else run.directory
+            directory = there if dry_run else run.directory
             report = translate(
                 directory,
                 chosen,
