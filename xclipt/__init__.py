@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from xclipt.model import Model, load
     from xclipt.progress import Lines
     from xclipt.search.index import index_pictures
-    from xclipt.training.recipe import Recipe, recipe_with
+    from xclipt.training.recipe import SENTENCES, Recipe, recipe_with
     from xclipt.training.request import Parallel, TrainingRequest
     from xclipt.training.train import train_delta
     from xclipt.workspace import Workspace, open_backbone, open_workspace
@@ -69,6 +69,7 @@ _HOMES = {
     "load": "model",
     "Lines": "progress",
     "index_pictures": "search.index",
+    "SENTENCES": "training.recipe",
     "Recipe": "training.recipe",
     "recipe_with": "training.recipe",
     "Parallel": "training.request",
@@ -80,6 +81,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "SENTENCES",
     "AdapterSpec",
     "AlignmentRequest",
     "ArtifactDirectory",

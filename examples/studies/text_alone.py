@@ -46,7 +46,7 @@ from xclipt.deltas.kinds import PartialSpec
 from xclipt.files import write_text
 from xclipt.languages import names as language_names
 from xclipt.metrics import interval95, retrieval_ranks
-from xclipt.training.recipe import DEFAULT, Recipe, recipe_with
+from xclipt.training.recipe import SENTENCES, Recipe, recipe_with
 from xclipt.training.request import Parallel, TrainingRequest
 from xclipt.training.train import train_delta
 from xclipt.workspace import Workspace, open_workspace
@@ -67,7 +67,7 @@ class Row:
 
     pairs: list[int | None] = field(default_factory=list)
     shots: int = 0
-    recipe: Recipe = DEFAULT
+    recipe: Recipe = SENTENCES
     delta: PartialSpec = field(default_factory=PartialSpec)
     languages: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Row:
         """An entry of the study's ``rows``."""
         given: dict[str, Any] = dict(plain)
         if "recipe" in given:
-            given["recipe"] = recipe_with(**given["recipe"])
+            given["recipe"] = recipe_with(SENTENCES, **given["recipe"])
         if "delta" in given:
             given["delta"] = delta_of(**given["delta"])
         return cls(**given)

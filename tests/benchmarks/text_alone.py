@@ -21,7 +21,7 @@ from pathlib import Path
 
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.progress import Silent, Task
-from xclipt.training.recipe import DEFAULT
+from xclipt.training.recipe import SENTENCES
 from xclipt.training.request import Parallel, TrainingRequest
 from xclipt.training.train import train_delta
 from xclipt.workspace import open_workspace
@@ -104,7 +104,7 @@ def measure_one(folder: str, dtype: str, seconds: str) -> None:
     workspace = open_workspace(Path(folder) / "artifacts", watch, dtype=dtype, create=True)
     request = TrainingRequest(
         AlignmentRequest("fr", shots=0),
-        recipe=replace(DEFAULT, epochs=1000, max_steps=1_000_000, evaluations=1),
+        recipe=replace(SENTENCES, epochs=1000, max_steps=1_000_000, evaluations=1),
         parallel=Parallel((f"{folder}/en-fr.tsv",), held_out=0),
     )
     started = time.monotonic()
@@ -113,7 +113,7 @@ def measure_one(folder: str, dtype: str, seconds: str) -> None:
     took = watch.last - watch.began
     found = {
         "read": watch.began - started,
-        "rate": watch.steps * DEFAULT.batch_size / took,
+        "rate": watch.steps * SENTENCES.batch_size / took,
         "before": watch.before,
         "peak": peak(),
     }

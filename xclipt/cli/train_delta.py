@@ -391,7 +391,7 @@ def train_delta_command(
     spec = PartialSpec(kind, {**preset.settings(kind), **given})
     split = split or preset.split
     changed = recipe_with(
-        preset.recipe,
+        (preset.sentences if parallel else None) or preset.recipe,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

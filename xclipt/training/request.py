@@ -63,7 +63,8 @@ class TrainingRequest:
         joint: Languages that are taught together, in the place of the alignment's own.
         delta: Kind and settings: a whole specification, or only what is named of one, whose other
             settings are then those of what the training begins from.
-        recipe: The optimisation.
+        recipe: The optimisation; :data:`~xclipt.training.recipe.SENTENCES` is made for sentence
+            pairs.
         name: The delta's; ``None`` makes one from kind, shots, data set and seed.
         validation_pictures: At most so many of the split ``val``; of a data set without splits,
             so many are held out. ``None`` is 300, or 0 without splits.
