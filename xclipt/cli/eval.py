@@ -217,7 +217,9 @@ def eval_command(
             document["compared"] = [row.as_json() for row in compared]
         print_json(document)
         return
-    print_widest(eval_table.table(result), eval_table.narrow_table(result))
+    print_widest(
+        eval_table.table(result), eval_table.narrow_table(result), last=eval_table.listing(result)
+    )
     if corrected := eval_table.hub_table(result):
         print_table(corrected)
     if compared:
