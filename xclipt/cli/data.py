@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xclipt.data.survey import PictureSurvey, Survey, TooLong
 
 
-@common_options_but("device", "dtype", "seed")
+@common_options_but("image_tower", "device", "dtype", "seed")
 @reading_options
 def data_command(
     common: CommonOptions,
