@@ -73,7 +73,7 @@ def _table(found: "Survey") -> Listing:
 
 def _lines(found: "Survey") -> list[str]:
     splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items())
-    lines = [f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
+    lines = ["", f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
     for number, example in enumerate(found.examples):
         lines += ["" if number else "examples", f"  {example.image}"]
         lines[-1] += "" if example.path else " (no file)"

@@ -198,7 +198,6 @@ def eval_command(
             hub_banks=banks,
         )
         queries = select_queries(run.workspace, data, request)
-        run.progress.note(str(queries))
         result = measure(run.workspace, queries, over_seeds=seeds)
         compared = published_beside(result)
         if compare:
