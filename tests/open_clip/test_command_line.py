@@ -218,7 +218,8 @@ def test_peft_runs_as_its_card_says(trained, tmp_path, make_picture, monkeypatch
     monkeypatch.chdir(place)
     (code,) = re.findall(r"```python\n(.*?)```", (place / "lora/README.md").read_text(), re.S)
     exec(code, made)
-    expected = delta_of(artifacts, "lora").within(load(folder)).encode_texts(["..."], LANGUAGE)
+    adapted = delta_of(artifacts, "lora").within(load(folder))
+    expected = adapted.encode_texts(["..."], language=LANGUAGE)
     torch.testing.assert_close(made["features"], expected, atol=1e-5, rtol=1e-4)
 
 
