@@ -221,8 +221,10 @@ def eval_command(
     )
     if corrected := eval_table.hub_table(result):
         print_table(corrected)
+        print_line("")
     if compared:
         print_table(eval_table.compared_table(compared, result))
+        print_line("")
     for line in eval_table.summary(result):
         print_line(line)
 

@@ -118,6 +118,7 @@ def print_widest(*tables: Table, last: Listing) -> None:
             print_table(table)
             return
     print_table(last)
+    print_line("")
 
 
 def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Listing:
