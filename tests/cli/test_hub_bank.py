@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.factories.deltas import store_noise
-from tests.factories.running import run_xclipt
+from tests.factories.running import run_in_terminal, run_xclipt
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.data.sets.emoji import EmojiDataset
 from xclipt.hubness import SHARPNESS
@@ -85,17 +85,17 @@ def test_the_delta_and_the_prompt_of_the_queries_are_those_of_the_bank(workspace
     assert len(set(figures)) == 4
 
 
-def test_the_table_fits_80_columns(workspace, bank, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+def test_the_table_fits_80_columns(workspace, bank):
     root = workspace.directory.root
-    out = run_xclipt(
-        *("eval", "--lang", "fr,de", "--limit", 60, "--hub-bank", f"fr={bank}"),
+    out = run_in_terminal(
+        *(80, "eval", "--lang", "fr,de", "--limit", 60, "--hub-bank", f"fr={bank}"),
         *("--artifacts", root),
     ).out
     table = out[out.index("emoji, split test: with hub correction") :].splitlines()
     table = table[: next(i for i, line in enumerate(table) if line.startswith("disparity"))]
     assert max(map(len, table)) <= 80 and "…" not in "".join(table)
-    assert [line.split()[0] for line in table if " 260 " in line] == ["fr", "slight"]
+    named = [table[i - 1].split() for i, line in enumerate(table) if " 260 " in line]
+    assert named == [["fr", "base"], ["fr", "slight"]]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import contextlib
 import io
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pytest
 
 from xclipt.cli.app import main
 
@@ -23,9 +26,9 @@ class Run:
         return document
 
 
-def run_xclipt(*arguments: object) -> Run:
+def run_xclipt(*arguments: object, stdout: io.StringIO | None = None) -> Run:
     """Run ``xclipt`` with these arguments; its exit becomes a return."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = stdout or io.StringIO(), io.StringIO()
     code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -33,3 +36,21 @@ def run_xclipt(*arguments: object) -> Run:
         except SystemExit as exit:
             code = int(exit.code or 0)
     return Run(code, out.getvalue(), err.getvalue())
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+_CONTROLS = re.compile(r"\x1b\[[\d;]*m|\x1b\]8;[^\x1b]*\x1b\\")
+"""Colours, and where links begin and end."""
+
+
+def run_in_terminal(columns: int, *arguments: object) -> Run:
+    """As :func:`run_xclipt`, for a terminal of so many columns; colours and links are taken out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(columns))
+        patch.setenv("TERM", "xterm")
+        run = run_xclipt(*arguments, stdout=_Screen())
+    return replace(run, out=_CONTROLS.sub("", run.out))

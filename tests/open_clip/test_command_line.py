@@ -1,10 +1,12 @@
 """Every command on a small checkpoint of each type, and what other libraries make of exports."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import open_clip
 import pytest
 import torch
 from open_clip.tokenizer import get_clean_fn
@@ -207,6 +209,23 @@ def test_peft_puts_a_lora_into_the_encoder(trained, tmp_path, name):
     run("import-delta", export["path"], "--artifacts", again, "--backbone", folder)
     back = delta_of(again, name).tensors()
     assert all(torch.equal(back[n], t) for n, t in delta_of(artifacts, name).tensors().items())
+
+
+def test_peft_runs_as_its_card_says(trained, tmp_path, make_picture, monkeypatch):
+    kind, folder, _, artifacts = trained
+    (export,) = exported(artifacts, "lora", "peft", tmp_path)
+    if kind in ("xlm-roberta", "nllb"):  # whose encoder's configuration is not on the hub
+        model, _ = opened(folder, folder)
+        known = {f"local-dir:{folder}": model}
+        monkeypatch.setattr(open_clip, "create_model", known.__getitem__)
+    made, place = {}, Path(export["path"]).parent
+    make_picture(place / "photos" / "0.jpg")
+    monkeypatch.chdir(place)
+    (code,) = re.findall(r"```python\n(.*?)```", (place / "lora/README.md").read_text(), re.S)
+    exec(code, made)
+    adapted = delta_of(artifacts, "lora").within(load(folder))
+    expected = adapted.encode_texts(["..."], language=LANGUAGE)
+    torch.testing.assert_close(made["features"], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_peft_has_no_place_for_others(trained, tmp_path):

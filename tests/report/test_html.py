@@ -4,7 +4,15 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from tests.factories.evaluations import BETTER, UNCLEAR, WORSE, evaluation, row, three_verdicts
+from tests.factories.evaluations import (
+    BETTER,
+    UNCLEAR,
+    WORSE,
+    evaluation,
+    hub_corrected,
+    row,
+    three_verdicts,
+)
 from xclipt.evaluation.published import OtherRow
 from xclipt.evaluation.results import SeedSummary
 from xclipt.report.drawings import strip
@@ -121,6 +129,31 @@ def test_the_right_picture_is_marked_and_added_where_it_was_not_found():
     assert "base: the right one is number 37" in page
     assert sum(tag == "img" for tag, _ in elements(page)) == 11
     assert "win 3, loss 1, failure 9" in page
+
+
+def test_the_share_of_the_gap_has_its_interval():
+    shares = {"gap_closed": 20.2, "gap_closed_ci95": (9.6, 30.4)}
+    page = as_html(
+        evaluation(
+            *(row("en", 40.0), row("fr", 20.0), row("fr", 24.0, delta="a", gain=BETTER, **shares)),
+            row("fr", 24.0, delta="b", gain=BETTER, gap_closed=20.2),
+            row("fr", 24.0, delta="c", gain=BETTER),
+        )
+    )
+    table = part(page, "<h2>Deltas", "<h2>All metrics")
+    cells = re.findall(r"<td>(-|\d+ %[^<]*)</td>", table)
+    assert cells == ["20 % [10, 30]", "20 % (no clear gap)", "-"]
+
+
+def test_hub_correction_has_a_table_where_it_was_measured():
+    rows = (row("fr", 30.0, hub_corrected=hub_corrected(34.0, BETTER)), row("fr", 31.0, delta="d"))
+    page = as_html(evaluation(*rows))
+    table = part(page, "<h2>With hub correction", "<footer")
+    assert re.findall(r"<td[^>]*>([^<]+)</td>", table) == [
+        *("French", "base", "260", "34.0", "70.5", "80.5", "34.0 [32.0, 36.0]"),
+        *("+4.0 [+2.0, +6.0]", "better", "1.25", "3.75"),
+    ]
+    assert "hub correction" not in as_html(three_verdicts())
 
 
 def test_text_mode_says_so():

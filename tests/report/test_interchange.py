@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.factories.evaluations import evaluation, row, three_verdicts
+from tests.factories.evaluations import BETTER, evaluation, hub_corrected, row, three_verdicts
 from xclipt.errors import XcliptError
 from xclipt.report.interchange import as_clip_benchmark, as_csv, as_markdown, as_mteb
 from xclipt.report.plots import write_plot
@@ -17,6 +17,23 @@ def test_csv_has_every_metric_and_the_gain():
     assert [r["delta"] for r in rows] == ["", "", "good", "", "unclear", "", "bad"]
     assert rows[2]["t2i median_rank"] == "4.0000" and rows[2]["gain"] == "4.0000"
     assert rows[0]["gain"] == "" and rows[0]["protocol"] == "zero-shot"
+
+
+def test_csv_has_the_share_of_the_gap_and_hub_correction_where_they_are():
+    shares = {"gap_closed": 20.0, "gap_closed_ci95": (10.0, 30.0)}
+    corrected = hub_corrected(25.0, BETTER)
+    text = as_csv(
+        evaluation(row("fr", 20.0, hub_corrected=corrected), row("fr", 24.0, delta="d", **shares))
+    )
+    base, delta = csv.DictReader(io.StringIO(text))
+    assert [float(delta[n]) for n in ("gap closed", "gap closed low", "gap closed high")] == [
+        *(20, 10, 30)
+    ]
+    assert {float(base[name]) for name in base if name.startswith("hub change")} == {4, 2, 6}
+    assert float(base["hub texts"]) == 260 and float(base["hub mean R@1"]) == 25
+    assert float(base["hub t2i R@5"]) == 70.5 and float(base["hub t2i median_rank"]) == 1
+    assert float(base["hub N10 skew"]) == 1.25 and float(base["plain N10 skew"]) == 3.75
+    assert base["gap closed low"] == "" and delta["hub texts"] == delta["hub change"] == ""
 
 
 def test_markdown_is_a_table_of_equal_columns():

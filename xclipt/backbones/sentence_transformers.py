@@ -75,9 +75,9 @@ features = model.encode(["..."], convert_to_tensor=True).cpu()
 {cosines}
 ```
 
-Run it beside this folder. sentence-transformers remarks that the default prompt is `caption`: that
-is meant. The modules are a transformers checkpoint, the masked mean and the text head; the image
-tower is the backbone's own, unchanged.
+Run it beside this folder, with `pip install sentence-transformers`, which remarks that the default
+prompt is `caption`: that is meant. The modules are a transformers checkpoint, the masked mean and
+the text head; the image tower is the backbone's own, unchanged.
 """,
 )
 

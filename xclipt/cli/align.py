@@ -9,6 +9,7 @@ import typer
 from xclipt.cli.invocation import Invocation, number_or_all
 from xclipt.cli.listing import Listing
 from xclipt.cli.options import (
+    DATA,
     Caption,
     CommonOptions,
     DatasetName,
@@ -75,6 +76,7 @@ def align_command(
         typer.Option(
             "--allow-missing",
             help="Only pictures whose files are here: the pairs of train-delta with this option.",
+            rich_help_panel=DATA,
         ),
     ] = False,
     caption: Caption = None,

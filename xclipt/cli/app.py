@@ -1,8 +1,10 @@
 """The ``xclipt`` program: its commands, and how errors reach the user."""
 
+import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -31,19 +33,38 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("data")(data_command)
-app.command("translate")(translate_command)
-app.command("align")(align_command)
-app.command("train-delta")(train_delta_command)
-app.command("eval")(eval_command)
-app.command("export-delta")(export_delta_command)
-app.command("search")(search_command)
-app.command("import-delta")(import_delta_command)
-app.command("status")(status_command)
-app.command("backbones")(backbones_command)
-app.command("verify")(verify_command)
-app.command("use")(use_command)
-app.command("remove")(remove_command)
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Teach a language": {
+        "data": data_command,
+        "translate": translate_command,
+        "align": align_command,
+        "train-delta": train_delta_command,
+        "eval": eval_command,
+    },
+    "Use what was taught": {
+        "search": search_command,
+        "export-delta": export_delta_command,
+        "import-delta": import_delta_command,
+    },
+    "Keep it in order": {
+        "status": status_command,
+        "backbones": backbones_command,
+        "verify": verify_command,
+        "use": use_command,
+        "remove": remove_command,
+    },
+}
+
+
+def _flowing(docstring: str | None) -> str:
+    # A paragraph is one line, so that it is the terminal that breaks it.
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, help=_flowing(_command.__doc__), rich_help_panel=_panel)(_command)
 
 
 def _print_version(asked: bool) -> None:

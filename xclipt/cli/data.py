@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xclipt.data.survey import PictureSurvey, Survey, TooLong
 
 
-@common_options_but("device", "dtype", "seed")
+@common_options_but("image_tower", "device", "dtype", "seed")
 @reading_options
 def data_command(
     common: CommonOptions,
@@ -73,7 +73,7 @@ def _table(found: "Survey") -> Listing:
 
 def _lines(found: "Survey") -> list[str]:
     splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items())
-    lines = [f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
+    lines = ["", f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
     for number, example in enumerate(found.examples):
         lines += ["" if number else "examples", f"  {example.image}"]
         lines[-1] += "" if example.path else " (no file)"

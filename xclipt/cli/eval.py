@@ -198,7 +198,6 @@ def eval_command(
             hub_banks=banks,
         )
         queries = select_queries(run.workspace, data, request)
-        run.progress.note(str(queries))
         result = measure(run.workspace, queries, over_seeds=seeds)
         compared = published_beside(result)
         if compare:
@@ -217,11 +216,15 @@ def eval_command(
             document["compared"] = [row.as_json() for row in compared]
         print_json(document)
         return
-    print_widest(eval_table.table(result), eval_table.narrow_table(result))
+    print_widest(
+        eval_table.table(result), eval_table.narrow_table(result), last=eval_table.listing(result)
+    )
     if corrected := eval_table.hub_table(result):
         print_table(corrected)
+        print_line("")
     if compared:
         print_table(eval_table.compared_table(compared, result))
+        print_line("")
     for line in eval_table.summary(result):
         print_line(line)
 

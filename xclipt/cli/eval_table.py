@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from xclipt.alignment.routines import TARGET
+from xclipt.cli.listing import Listing
 from xclipt.evaluation.published import OtherRow, ours_beside
 from xclipt.evaluation.results import EnglishOriginals, Evaluation, Gain, RecallRow
 from xclipt.metrics import Retrieval
-from xclipt.report.interchange import figure_text, gain_text
+from xclipt.report.interchange import figure_text, gain_text, share_text
 from xclipt.translation.store import FROM_EN
 
 _COLOURS = {"better": "green", "worse": "red"}
@@ -33,7 +34,7 @@ def table(result: Evaluation) -> Table:
             *(_recalls(one) for one in both),
             " ".join(f"{one.mrr:.3f}" for one in both),
             " ".join(f"{one.median:g}" for one in both),
-            _mean(row),
+            escape(_mean(row)),
             _coloured(row.gain) if row.gain else "",
         )
     return drawn
@@ -59,9 +60,31 @@ def narrow_table(result: Evaluation) -> Table:
             "\n".join(map(_recalls, both)),
             "\n".join(f"{one.mrr:.3f}" for one in both),
             "\n".join(f"{one.median:g}" for one in both),
-            "\n".join([_mean(row), *([_coloured(row.gain)] if row.gain else [])]),
+            "\n".join([escape(_mean(row)), *([_coloured(row.gain)] if row.gain else [])]),
         )
     return drawn
+
+
+def listing(result: Evaluation) -> Listing:
+    """What matters most, where names are too long for a column: they have lines of their own."""
+    sizes = {row.n for row in result.rows}
+    one_size = f"{sizes.pop():,} " if len(sizes) == 1 else ""
+    made = Listing(
+        f"{result.data}: ranking {one_size}{_ranked(result)}",
+        ("language", "system"),
+        numbers=(
+            *(() if one_size else ("n",)),
+            *("t2i R@1/5/10", "i2t R@1/5/10", "mean R@1 [95 %]", "gain [95 %]"),
+        ),
+    )
+    for row in result.rows:
+        made.add_row(
+            *(row.language, row.system),
+            *(() if one_size else (str(row.n),)),
+            *(_recalls(row.t2i), _recalls(row.i2t), _mean(row)),
+            gain_text(row.gain) if row.gain else "",
+        )
+    return made
 
 
 def _table(result: Evaluation, what: str) -> Table:
@@ -94,44 +117,39 @@ def _recalls(one: Retrieval) -> str:
 
 
 def _mean(row: RecallRow) -> str:
-    return escape(f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]")
+    return f"{row.mean_r1:.1f} [{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]"
 
 
-def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Table:
+def compared_table(compared: Sequence[OtherRow], result: Evaluation) -> Listing:
     """Other systems' figures with ours of the same metrics."""
-    drawn = Table(title="Beside other systems", title_justify="left")
     metrics = list(dict.fromkeys(metric for row in compared for metric in row.figures))
-    for column in ("system", "language"):
-        drawn.add_column(column)
-    for metric in metrics:
-        drawn.add_column(metric, justify="right")
-    drawn.add_column("source")
+    made = Listing("Beside other systems", ("language", "system"), ("source",), metrics)
     for row in (*ours_beside(result, compared), *compared):
-        drawn.add_row(
-            escape(row.system),
-            row.language,
-            *(figure_text(m, row.figures[m]) if m in row.figures else "" for m in metrics),
-            escape(row.source or "not stated")
-            + ("" if row.stated else "; data and protocol not stated"),
+        made.add_row(
+            *(row.language, row.system),
+            (row.source or "not stated") + ("" if row.stated else "; data and protocol not stated"),
+            *(figure_text(m, row.figures[m]) if m in row.figures else "-" for m in metrics),
         )
-    return drawn
+    return made
 
 
-def hub_table(result: Evaluation) -> Table | None:
-    """The rows with hub correction, in 80 characters; ``None`` where no bank was given."""
+def hub_table(result: Evaluation) -> Listing | None:
+    """The rows with hub correction; ``None`` where no bank was given."""
     rows = [(row, row.hub_corrected) for row in result.rows if row.hub_corrected]
     if not rows:
         return None
-    drawn = _table(result, "with hub correction; i2t stays as it is")
-    for column in ("texts", "t2i R@1/5/10", "mean R@1\nchange [95 %]", "N10 skew"):
-        drawn.add_column(column, justify="right", no_wrap=True)
+    made = Listing(
+        f"{result.data}: with hub correction; i2t stays as it is",
+        ("language", "system"),
+        numbers=("texts", "t2i R@1/5/10", "mean R@1", "change [95 %]", "N10 skew", "without"),
+    )
     for row, corrected in rows:
-        drawn.add_row(
-            *(_name(row), f"{corrected.texts:,}", _recalls(corrected.t2i)),
-            f"{corrected.mean_r1:.1f}\n{_coloured(corrected.change)}",
-            f"{corrected.skew:.2f}\nfrom {corrected.plain_skew:.2f}",
+        made.add_row(
+            *(row.language, row.system, f"{corrected.texts:,}", _recalls(corrected.t2i)),
+            *(f"{corrected.mean_r1:.1f}", gain_text(corrected.change)),
+            *(f"{corrected.skew:.2f}", f"{corrected.plain_skew:.2f}"),
         )
-    return drawn
+    return made
 
 
 def summary(result: Evaluation) -> list[str]:
@@ -149,7 +167,8 @@ def summary(result: Evaluation) -> list[str]:
     if closed:
         several = len({row.language for row in closed}) < len(closed)
         shares = ", ".join(
-            f"{row.language} {f'{row.delta} ' if several else ''}{_share(row)}" for row in closed
+            f"{row.language} {f'{row.delta} ' if several else ''}{share_text(row)}"
+            for row in closed
         )
         lines.append(f"share of the gap to English that the deltas closed: {shares}")
     lines += map(_english, result.english)
@@ -187,14 +206,6 @@ def summary(result: Evaluation) -> list[str]:
             "larger; --same-pictures measures all on those that they share"
         )
     return lines
-
-
-def _share(row: RecallRow) -> str:
-    """How much of its gap to English a delta closed, ``42 % [30, 55]``."""
-    if row.gap_closed_ci95 is None:
-        return f"{row.gap_closed:.0f} % (no clear gap)"
-    low, high = row.gap_closed_ci95
-    return f"{row.gap_closed:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def _english(one: EnglishOriginals) -> str:

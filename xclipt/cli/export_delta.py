@@ -39,10 +39,15 @@ def export_delta_command(
     """Write deltas in a form to give away, or for another library to load.
 
     native: xclipt's own, for import-delta. hub: the same with a model card, ready to upload.
+
     peft: for Hugging Face PEFT (LoRA, soft prompt). opendelta: for OpenDelta (a pickle of tensors).
-    merged: the whole text tower with a LoRA folded in, in the backbone's published format
-    (Multilingual-CLIP or CLIP; builtin: sentence-transformers). onnx: the text tower with the
-    delta as one graph, checked in onnxruntime.
+
+    merged: the whole text tower with a LoRA folded in, in the backbone's published format (builtin:
+    sentence-transformers).
+
+    onnx: the text tower with the delta as one graph, checked in onnxruntime.
+
+    Each folder has a card that says how it is loaded.
 
     Example: xclipt export-delta --lang fr --format peft --out exported
     """

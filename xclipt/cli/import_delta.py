@@ -49,7 +49,7 @@ def import_delta_command(
         bool, typer.Option("--use", help="Make it current even where the language has another.")
     ] = False,
 ) -> None:
-    """Take a delta into the artifact directory, if it is one for its backbone.
+    """Take an exported delta into the artifact directory; it has to fit the backbone.
 
     Folders that xclipt exported carry their manifest: backbone, weights and settings are checked
     against it. If PEFT or OpenDelta wrote the folder, only names and shapes can be checked; --lang

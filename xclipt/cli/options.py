@@ -95,8 +95,8 @@ HubBanks = Annotated[
     typer.Option(
         "--hub-bank",
         metavar="[CODE=]FILE",
-        help="Rank pictures with hub correction by these texts, 200 or more as people ask these "
-        "pictures for: one a line, or a file of captions. CODE=FILE for each of several languages.",
+        help="Rank pictures with hub correction by these texts: 200 or more such as people ask, "
+        "one a line, or a file of captions. CODE=FILE for each of several languages.",
     ),
 ]
 TrainingSplit = Annotated[
@@ -131,9 +131,10 @@ ParallelSources = Annotated[
     list[str] | None,
     typer.Option(
         "--parallel",
-        help="Parallel sentences, without pictures: TSV or CSV, one of two files of lines "
-        "(corpus.en beside corpus.te), TMX, JSON lines, parquet, .gz, or owner/name on the hub; "
-        "may be repeated. de=FILE is for German alone.",
+        metavar="FILE",
+        help="Sentences and their translations, without pictures: TSV, CSV, TMX, JSON lines, "
+        "parquet, one of two files of lines (corpus.en beside corpus.te), or owner/name on the "
+        "hub. Repeat it for several; de=FILE is for German alone.",
     ),
 ]
 
@@ -245,9 +246,8 @@ def common_options_but(*idle: str) -> Callable[[Callable[..., None]], Callable[.
 _READING = {
     "caption_lang": "The language of captions in own data that does not name it.",
     "encoding": "Encoding of own text files that are not Unicode, such as cp1252.",
-    "columns": "Which column is what, where a table leaves it open: image=NAME,caption=NAME, also "
-    "language, split, or a language's code (of parallel sentences: en=NAME,te=NAME, or their "
-    "numbers).",
+    "columns": "Which column is what, where a table leaves it open: image=NAME,caption=NAME; also "
+    "language, split, or a language's code (fr=NAME).",
 }
 
 

@@ -45,7 +45,9 @@ def search_command(
     ] = None,
     like: Annotated[
         list[Path] | None,
-        typer.Option("--like", help="Find pictures like this one; repeat it for several."),
+        typer.Option(
+            "--like", metavar="FILE", help="Find pictures like this one; repeat it for several."
+        ),
     ] = None,
     hub_bank: HubBanks = None,
     html: Annotated[
@@ -56,8 +58,9 @@ def search_command(
     """Find pictures in a folder by what they show, asked in any language, or like another one.
 
     The first search encodes every picture; later ones only those that are new or have changed.
-    Some pictures are near to whatever is asked for: --hub-bank ranks them further down, for texts
-    in a language that is named, and the cosines that are shown stay what they are.
+
+    Some pictures are near to whatever is asked for. --hub-bank ranks them further down; the cosines
+    that are shown stay what they are.
 
     Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
     """

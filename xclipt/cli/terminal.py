@@ -109,16 +109,16 @@ def print_table(table: Table | Listing) -> None:
     console.print(table)
 
 
-def print_widest(*tables: Table) -> None:
+def print_widest(*tables: Table, last: Listing) -> None:
     """Of tables that say the same, the first that the terminal is wide enough for, or the last."""
     console = Console(highlight=False)
     room = console.options.update(max_width=10_000)
-    fitting = [
-        table
-        for table in tables
-        if not console.is_terminal or console.measure(table, options=room).maximum <= console.width
-    ]
-    print_table((fitting or tables[-1:])[0])
+    for table in tables:
+        if not console.is_terminal or console.measure(table, options=room).maximum <= console.width:
+            print_table(table)
+            return
+    print_table(last)
+    print_line("")
 
 
 def delta_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Listing:

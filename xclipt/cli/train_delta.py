@@ -137,7 +137,7 @@ def train_delta_command(
         str,
         typer.Option(
             "--pairs",
-            help="Of --parallel beside --dataset: so many sentence pairs, or all.",
+            help="With --parallel and --dataset: so many sentence pairs, or all.",
             rich_help_panel=DATA,
         ),
     ] = "all",
@@ -309,7 +309,7 @@ def train_delta_command(
             "--temperature",
             help="With --joint and --parallel: 1 draws languages by their sizes, higher ones more "
             "evenly (2).",
-            rich_help_panel=ADVANCED,
+            rich_help_panel=OPTIMISATION,
         ),
     ] = None,
     sentence_weight: Annotated[
@@ -318,7 +318,7 @@ def train_delta_command(
             "--sentence-weight",
             help="With --parallel and --dataset: weight of the sentences' loss beside that of the "
             "captions (1).",
-            rich_help_panel=ADVANCED,
+            rich_help_panel=OPTIMISATION,
         ),
     ] = None,
     split_seed: SplitSeed = 42,

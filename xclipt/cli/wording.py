@@ -10,6 +10,7 @@ _OPTIONS = {
     "language": "--lang",
     "sources": "--parallel",
     "translator": "--translations",
+    "tune_head": "--tune",
     "validation_pictures": "--validate-on",
 }
 """Fields that the command line calls something else than their own name with dashes."""

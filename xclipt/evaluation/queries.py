@@ -206,16 +206,6 @@ class Queries:
     languages: tuple[LanguageQueries, ...]
     caption: int | None = None
 
-    def __str__(self) -> str:
-        pictures = len({image for one in self.languages for image in one.images})
-        captions = sum(len(one.captions) for one in self.languages)
-        deltas = sum(len(one.deltas) for one in self.languages)
-        what = "pictures" if self.mode == "image" else "English captions"
-        return (
-            f"{self.dataset}: {pictures:,} {what}, {captions:,} captions, languages: "
-            f"{len(self.languages)}, deltas: {deltas}"
-        )
-
 
 def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRequest) -> Queries:
     """Choose pictures and captions, and encode what is ranked.
@@ -299,6 +289,11 @@ def select_queries(workspace: Workspace, dataset: Dataset, request: EvaluationRe
                 bank.require_apart(texts.captions)
 
     ranked = list({p.image: None for part in kept.values() for p in part})
+    asked = sum(len(picture.captions) for part in kept.values() for picture in part)
+    workspace.progress.note(
+        f"{dataset.name}: {len(ranked):,} {'pictures' if mode == 'image' else 'English captions'}, "
+        f"{asked:,} captions, languages: {len(kept)}, deltas: {sum(map(len, deltas.values()))}"
+    )
     if mode == "image":
         encoded = workspace.encode_pictures([dataset.picture_path(i) for i in ranked])
         features = encoded.features

@@ -57,9 +57,10 @@ session = onnxruntime.InferenceSession("{name}/model.onnx")
 {cosines}
 ```
 
-Run it beside this folder. {lengths} Put `{prefix}` before every caption (nothing, if that is
-empty); it and the limit are in the model's metadata too. Features are `(batch, {dim})`, pooled,
-projected and not normalised.{translated} At export they were within {worst:.1e} of PyTorch's.
+Run it beside this folder, with `pip install onnxruntime`. {lengths} Put `{prefix}` before every
+caption (nothing, if that is empty); it and the limit are in the model's metadata too. Features are
+`(batch, {dim})`, pooled, projected and not normalised.{translated} At export they were within
+{worst:.1e} of PyTorch's.
 """
 _TOKENS = """\
 tokens = tokenizer(["{prefix}..."], padding=True, truncation=True, max_length={max_tokens},

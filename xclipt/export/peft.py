@@ -31,7 +31,7 @@ _CARD = """\
 
 {code_block}
 
-Run it beside this folder. {checked}: the features are the same.
+Run it beside this folder, with `pip install peft`. {checked}: the features are the same.
 
 The encoder is that of the text tower of `{backbone}`: {place}.
 The backbone's fingerprint was `{fingerprint}`. What PEFT's encoder

@@ -11,7 +11,7 @@ from xclipt.evaluation.results import Evaluation, Gain, RecallRow
 from xclipt.languages import name as language_name
 from xclipt.report.drawings import HEIGHT, WIDTH, learning_curve, strip
 from xclipt.report.gallery import LanguageGallery
-from xclipt.report.interchange import figure_text, gain_text
+from xclipt.report.interchange import figure_text, gain_text, share_text
 from xclipt.report.page import page_environment
 
 HEAT = (
@@ -41,6 +41,7 @@ def as_html(
     environment.filters["percent"] = _percent
     environment.globals |= {
         "gain_text": gain_text,
+        "share_text": share_text,
         "figure_text": figure_text,
         "gain_class": lambda gain: _CLASSES[gain.verdict],
     }
@@ -57,6 +58,7 @@ def as_html(
         strips=_strips(evaluation, top),
         heat=_heat(evaluation),
         heat_columns=HEAT,
+        hub_corrected=[(row, row.hub_corrected) for row in evaluation.rows if row.hub_corrected],
         curves=curves,
         curve_size=(WIDTH, HEIGHT),
         gallery=gallery,

@@ -45,11 +45,16 @@ def as_csv(evaluation: Evaluation) -> str:
     )
     figures = tuple(evaluation.rows[0].figures())
     writer.writerow(
-        [*about, *figures, "ci95 low", "ci95 high", "gain", "gain low", "gain high", "gap closed"]
+        [
+            *(*about, *figures, "ci95 low", "ci95 high", "gain", "gain low", "gain high"),
+            *("gap closed", "gap closed low", "gap closed high", *_HUB_COLUMNS),
+        ]
     )
     for row in evaluation.rows:
-        gain = (row.gain.mean_r1, *row.gain.ci95) if row.gain else (None,) * 3
-        numbers = [*row.figures().values(), *row.ci95, *gain, row.gap_closed]
+        numbers = [
+            *(*row.figures().values(), *row.ci95, *_gain_numbers(row.gain)),
+            *(row.gap_closed, *(row.gap_closed_ci95 or (None, None)), *_hub_numbers(row)),
+        ]
         writer.writerow(
             [
                 *(evaluation.dataset, evaluation.split or "", evaluation.mode),
@@ -59,6 +64,25 @@ def as_csv(evaluation: Evaluation) -> str:
             ]
         )
     return text.getvalue()
+
+
+_HUB_COLUMNS = (
+    *("hub texts", "hub t2i R@1", "hub t2i R@5", "hub t2i R@10", "hub t2i MRR"),
+    *("hub t2i median_rank", "hub mean R@1", "hub ci95 low", "hub ci95 high"),
+    *("hub change", "hub change low", "hub change high", "hub N10 skew", "plain N10 skew"),
+)
+
+
+def _gain_numbers(gain: Gain | None) -> tuple[float | None, ...]:
+    return (gain.mean_r1, *gain.ci95) if gain else (None,) * 3
+
+
+def _hub_numbers(row: RecallRow) -> tuple[float | None, ...]:
+    hub = row.hub_corrected
+    if hub is None:
+        return (None,) * len(_HUB_COLUMNS)
+    figures = (*hub.t2i.as_json().values(), hub.mean_r1, *hub.ci95)
+    return (hub.texts, *figures, *_gain_numbers(hub.change), hub.skew, hub.plain_skew)
 
 
 def as_markdown(evaluation: Evaluation) -> str:
@@ -107,6 +131,16 @@ def gain_text(gain: Gain) -> str:
     """``+2.3 [+0.4, +4.1]``."""
     low, high = gain.ci95
     return f"{gain.mean_r1:+z.1f} [{low:+z.1f}, {high:+z.1f}]"  # z: no minus before 0.0
+
+
+def share_text(row: RecallRow) -> str:
+    """How much of its gap to English a delta closed: ``42 % [30, 55]``, or ``-``."""
+    if row.gap_closed is None:
+        return "-"
+    if row.gap_closed_ci95 is None:
+        return f"{row.gap_closed:.0f} % (no clear gap)"
+    low, high = row.gap_closed_ci95
+    return f"{row.gap_closed:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def figure_text(metric: str, value: float) -> str:

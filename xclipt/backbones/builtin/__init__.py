@@ -62,9 +62,9 @@ features = model.encode(["..."], convert_to_tensor=True).cpu()
 {cosines}
 ```
 
-Run it beside this folder. sentence-transformers remarks that the default prompt is `caption`: that
-is meant, it goes before every text by itself. The modules are a transformers checkpoint, the masked
-mean and the text head; `AutoModel` loads the first.
+Run it beside this folder, with `pip install sentence-transformers`, which remarks that the default
+prompt is `caption`: that is meant, it goes before every text by itself. The modules are a
+transformers checkpoint, the masked mean and the text head; `AutoModel` loads the first.
 """,
 )
 

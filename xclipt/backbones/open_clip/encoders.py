@@ -234,7 +234,7 @@ def _tower(described: Description, encoder: Any, pooler: bool, similarity: Simil
             encoder_prefix=ENCODER,
             head_prefix=HEAD,
             encoder_class="AutoModel",
-            load_encoder='open_clip.create_model("local-dir:TEXT_TOWER").text.transformer',
+            load_encoder='open_clip.create_model("local-dir:" + str(TEXT_TOWER)).text.transformer',
             usage=USAGE + (_NLLB_USAGE if told else ""),
             imports="import open_clip",
             place=PLACE,

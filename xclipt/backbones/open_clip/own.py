@@ -27,8 +27,8 @@ from xclipt.backbones.text_tower import Pooling, PublishedFormat, Similarity, Te
 
 _NOTE = """
 
-The encoder is xclipt's, from an artifact directory `ARTIFACTS` on this backbone: open_clip's own
-holds query, key and value as one matrix, in which other libraries find no place for them."""
+The encoder is xclipt's: open_clip's own holds query, key and value as one matrix, in which other
+libraries find no place for them."""
 
 _NESTED = "text."
 """What the weights' names start with where ``custom_text`` is set; else nothing."""
@@ -94,7 +94,7 @@ def _tower(described: Description, begins: int, prefix: str, similarity: Similar
             encoder_prefix=prefix,
             head_prefix=f"{prefix}{PROJECTION}.",
             encoder_class="AutoModel",
-            load_encoder='xclipt.load("ARTIFACTS").workspace.backbone.text_tower.encoder',
+            load_encoder="backbone.text_tower.encoder",
             usage=USAGE,
             imports="import xclipt",
             place=PLACE,
