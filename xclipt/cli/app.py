@@ -22,6 +22,7 @@ from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
 from xclipt.cli.wording import worded_error
 from xclipt.errors import FailedError, UsageError, XcliptError
+from xclipt.printable import visible, visible_lines
 
 app = typer.Typer(
     name="xclipt",
@@ -96,8 +97,8 @@ def _exit_code(error: XcliptError) -> int:
 
 def _fail(message: str, code: int, error: BaseException | None, given: list[str]) -> int:
     if error is not None and {"-v", "--verbose"} & set(given):
-        traceback.print_exception(error)
-    sys.stderr.write(f"xclipt: {' '.join(message.split())}\n")
+        sys.stderr.write(visible_lines("".join(traceback.format_exception(error))))
+    sys.stderr.write(f"xclipt: {visible(' '.join(message.split()))}\n")
     return code
 
 

@@ -11,6 +11,7 @@ from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line
 from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, XcliptError
+from xclipt.printable import visible
 
 Language = Annotated[
     str, typer.Argument(metavar="LANG", autocompletion=completion.languages, help="Language code.")
@@ -132,5 +133,5 @@ def remove_command(
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"{question} Nobody is there to answer; add --yes")
-    if not typer.confirm(question, err=True):
+    if not typer.confirm(visible(question), err=True):
         raise XcliptError("nothing was deleted")
