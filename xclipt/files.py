@@ -1,11 +1,14 @@
 """Files: the one way to write them, what their content is known by, and the user's cache."""
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -17,6 +20,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
 SUMS = "SHA256SUMS"
 """The file that lists what an export consists of."""
@@ -130,6 +135,35 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
         write(aside)
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes; pipes and devices are never waited for.
+
+    Raises:
+        OSError: It is no regular file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes")
+        return file.read()
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A file opened for reading, if it is a regular one or a link to one.
+
+    Raises:
+        OSError: It is a pipe, a device or a folder, or cannot be opened.
+    """
+    # Without O_NONBLOCK a pipe would be waited for before it can be asked what it is.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of ``folder/name`` left aside there; the living are spared.
 
@@ -208,7 +242,7 @@ def text_key(text: str) -> bytes:
 
 def file_key(path: Path) -> bytes:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 

@@ -35,6 +35,7 @@ from xclipt.artifacts.manifest import (
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
+from xclipt.documents import read_yaml, record
 from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.languages import SEVERAL, relatives
@@ -203,14 +204,14 @@ class ArtifactDirectory:
         """
         mark = root / MARK
         try:
-            plain = yaml.safe_load(mark.read_text(encoding="utf-8"))
-            made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
+            plain = read_yaml(mark)
+            made_by, identity = plain["format"], record(BackboneIdentity, plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
                 f"{root}: not an artifact directory (no {MARK}); "
                 "`xclipt train-delta --lang fr --shots 10` makes one"
             ) from None
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
         if made_by != FORMAT:
             raise XcliptError(f"{mark}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
