@@ -104,6 +104,8 @@ def test_remove_never_leaves_the_directory(artifacts, tmp_path):
     assert "is a link to elsewhere" in refused(artifacts, "remove", "fr", "link", "--yes")
     (artifacts / "deltas/de").symlink_to(tmp_path)
     assert "is a link to elsewhere" in refused(artifacts, "remove", "de", "precious", "--yes")
+    (artifacts / "deltas/fr/link").unlink()
+    (artifacts / "deltas/de").unlink()
     for name in ("../../../precious", "..", "/etc"):
         assert "cannot name a delta" in refused(artifacts, "remove", "fr", name, "--yes", code=2)
     assert (precious / "manifest.yaml").read_text() == "thesis"

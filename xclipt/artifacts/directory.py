@@ -18,6 +18,7 @@
     exports/                             where export-delta writes unless told otherwise
 """
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ INTERRUPTED = "training.safetensors"
 """Where a delta's training that was cut off goes on from."""
 CURRENT = "current"
 """The file that names a language's current delta."""
+
+_FOLDERS = (
+    *("deltas", "translations", "alignments", "parallel", "features", "indexes"),
+    "exports",
+)
+_LEVELS = 3  # kind, language and name
 
 _JOINT = f"{SEVERAL}/"
 
@@ -200,7 +207,7 @@ class ArtifactDirectory:
         """Open an existing directory.
 
         Raises:
-            XcliptError: It is not one, or is of a newer format.
+            XcliptError: It is not one, is of a newer format, or a link leads out of it.
         """
         mark = root / MARK
         try:
@@ -215,6 +222,7 @@ class ArtifactDirectory:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
         if made_by != FORMAT:
             raise XcliptError(f"{mark}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
+        _require_within(root)
         return cls(root, identity)
 
     @classmethod
@@ -487,6 +495,27 @@ class ArtifactDirectory:
             raise XcliptError(
                 f"{path}: must be a file that names a delta ({error}); delete it{remedy}"
             ) from None
+
+
+def _require_within(root: Path) -> None:
+    """Refuse folders that are links to elsewhere: whatever is done here must stay here."""
+    folders = [root / kind for kind in _FOLDERS]
+    for _ in range(_LEVELS):
+        for folder in folders:
+            if folder.is_symlink() and not folder.resolve().is_relative_to(root.resolve()):
+                raise XcliptError(
+                    f"{folder}: is a link to elsewhere, {folder.readlink()}; put the folder itself "
+                    "in its place, or delete the link"
+                )
+        folders = [path for folder in folders for path in _folders_of(folder)]
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry) for entry in entries if entry.is_symlink() or entry.is_dir()]
+    except OSError:
+        return []
 
 
 def _not_the_mark(root: Path) -> list[Path]:
