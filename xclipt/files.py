@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -12,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 
 from xclipt.errors import XcliptError
 
@@ -42,13 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise XcliptError(f"{path}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        _flush(aside)
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-        _flush(path.parent)
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
+        with _blaming(path):
+            yield aside
+            _flush(aside)
+            aside.chmod(0o666 & ~_umask())
+            aside.replace(path)
+            _flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
         if lock is not None:
@@ -71,11 +72,10 @@ def staged(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        for path in sorted(path for path in aside.rglob("*") if path.is_file()):
-            write_with(folder / path.relative_to(aside), path.replace)
-    except OSError as error:
-        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+        with _blaming(folder):
+            yield aside
+            for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+                write_with(folder / path.relative_to(aside), path.replace)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -96,18 +96,28 @@ def placing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        for path in aside.iterdir():
-            _flush(path)
-        aside.chmod(0o777 & ~_umask())
-        _rename_unless_there(aside, folder)
-        _flush(folder.parent)
-    except OSError as error:
-        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+        with _blaming(folder):
+            yield aside
+            for path in aside.iterdir():
+                _flush(path)
+            aside.chmod(0o777 & ~_umask())
+            _rename_unless_there(aside, folder)
+            _flush(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
+    except SafetensorError as error:  # safetensors wraps what the system says
+        said = re.search(r"I/O error: (.+?) \(os error", str(error))
+        raise XcliptError(f"{path}: cannot write ({said[1] if said else error})") from error
 
 
 def _rename_unless_there(aside: Path, folder: Path) -> None:

@@ -254,6 +254,18 @@ class ArtifactDirectory:
             (self.root / MARK).unlink()
             self.root.rmdir()
 
+    def require_there(self) -> None:
+        """Refuse to write where the directory has been deleted meanwhile.
+
+        Raises:
+            XcliptError: The mark is gone.
+        """
+        if not self.is_at(self.root):
+            raise XcliptError(
+                f"{self.root}: has been deleted or moved meanwhile (no {MARK}); nothing is stored: "
+                "put it back, and run the same command"
+            )
+
     def require_backbone(self, backbone: BackboneIdentity) -> None:
         """Refuse any backbone but the directory's own.
 
@@ -330,7 +342,11 @@ class ArtifactDirectory:
             manifest: Everything about it.
             data: The file of its weights, as :func:`~xclipt.artifacts.manifest.pack` made it.
             make_current: Make it the current one of its languages.
+
+        Raises:
+            XcliptError: The directory is gone, or cannot be written to.
         """
+        self.require_there()
         folder = self.delta_folder(manifest.language, manifest.name)
         weights = manifest.weights
         write_bytes(folder / weights.file, data)
