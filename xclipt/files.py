@@ -68,7 +68,8 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        sweep(folder.parent, folder.name)
+        aside, lock = _make_folder_aside(folder)
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
@@ -78,6 +79,8 @@ def staged(folder: Path) -> Iterator[Path]:
                 write_with(folder / path.relative_to(aside), path.replace)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 @contextmanager
@@ -197,6 +200,11 @@ def sweep(folder: Path, name: str = "*") -> None:
             continue
         finally:
             os.close(lock)
+
+
+def is_aside(path: Path) -> bool:
+    """Whether a file or folder is what a writer had aside, by its name."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def _make_aside(path: Path) -> tuple[Path, int | None]:

@@ -237,6 +237,7 @@ class ArtifactDirectory:
         if cls.is_at(root):
             directory = cls.open(root)
             directory.require_backbone(backbone)
+            directory.sweep()
             return directory, False
         sweep(root, MARK)  # a kill at this very point would else leave a folder that is refused
         if root.exists() and (not root.is_dir() or _not_the_mark(root)):
@@ -253,6 +254,15 @@ class ArtifactDirectory:
         if [path.name for path in self.root.iterdir()] == [MARK]:
             (self.root / MARK).unlink()
             self.root.rmdir()
+
+    def sweep(self) -> None:
+        """Remove what killed commands left aside, anywhere in it; those that run are spared.
+
+        Whatever writes here does so first.
+        """
+        for where, folders, _ in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            sweep(Path(where))
 
     def require_there(self) -> None:
         """Refuse to write where the directory has been deleted meanwhile.

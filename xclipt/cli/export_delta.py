@@ -50,6 +50,7 @@ def export_delta_command(
 
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         known = directory.languages()
         if not known:
             raise XcliptError(

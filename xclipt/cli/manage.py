@@ -78,6 +78,8 @@ def verify_command(
         for finding in findings:
             if finding.problem:
                 print_line(f"  {finding.path}: {worded(finding.problem)}", red="wrong")
+            elif finding.unfinished:
+                print_line(f"unfinished {finding.path}: {worded(finding.unfinished)}")
             else:
                 print_line(f"well   {finding.path}")
         print_line(f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}")
@@ -93,6 +95,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         code = run.home(directory, run.language(language))
     directory.delta(code, name).checked()  # a damaged one is refused
     before = directory.current_name(code)
@@ -119,6 +122,7 @@ def remove_command(
     """
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         code = run.home(directory, run.language(language))
     folder = directory.removal(code, name)
     if not yes:
