@@ -25,6 +25,7 @@ MANIFEST = "manifest.yaml"
 
 _FACTS = "facts"
 _BRIEF = 60
+_HUGE = 1e15  # no figure of a validation is as large
 
 
 @dataclass(frozen=True)
@@ -299,11 +300,32 @@ class DeltaManifest:
             manifest = record(cls, plain)
             if lacking := {"id", "fingerprint"} - manifest.backbone.keys():
                 raise ValueError(f"backbone lacks {', '.join(sorted(lacking))}")
+            _check_validation(manifest.validation)
         except ValueError as error:
             raise XcliptError(f"{path}: not a complete delta manifest ({error})") from None
         if Path(manifest.weights.file).name != manifest.weights.file:
             raise XcliptError(f"{path}: weights file '{manifest.weights.file}' is not a plain name")
         return manifest
+
+
+_FIGURES = ("step", "mean_R@1", "MRR", "base_mean_R@1", "base_MRR")
+
+
+def _check_validation(figures: Mapping[str, Any]) -> None:
+    plain = {name: value for name, value in figures.items() if name != "history"}
+    if plain.keys() & {*_FIGURES} and (lacking := {*_FIGURES} - plain.keys()):
+        raise ValueError(f"validation lacks {', '.join(sorted(lacking))}")
+    history = figures.get("history", [])
+    if not isinstance(history, list) or not all(isinstance(one, dict) for one in history):
+        raise ValueError("validation.history is no list of evaluations")
+    for where, one in (("validation", plain), *(("validation.history", one) for one in history)):
+        for name in ("step", "mean_R@1", "MRR") if where.endswith("history") else ():
+            if name not in one:
+                raise ValueError(f"{where} lacks {name}")
+        for name, value in one.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not -_HUGE < value < _HUGE:
+                raise ValueError(f"{where}.{name} is {str(value)[:40]!r}, which is no figure")
 
 
 def differences(one: Mapping[str, Any], another: Mapping[str, Any]) -> str:

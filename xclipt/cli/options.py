@@ -383,7 +383,7 @@ def read_config(
                 f"--config {path}: unknown option '{key}'; this command has "
                 f"{', '.join(sorted(known))}"
             )
-        if isinstance(value, dict):
+        if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value])):
             raise UsageError(f"--config {path}: '{key}' must be one value or a list")
         text = ",".join(value) if isinstance(value, list) else value
         if text not in ("", "null", "~"):
