@@ -1,11 +1,15 @@
 """Files are there whole or not at all."""
 
 import os
+import subprocess
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from xclipt.errors import XcliptError
-from xclipt.files import placing, replacing, sweep, write_text
+from xclipt.files import placing, replacing, staged, sweep, write_text, write_with
 
 
 def test_writes_and_replaces(tmp_path):
@@ -77,3 +81,30 @@ def test_a_folder_where_a_file_is_cannot_be_placed(tmp_path):
     with pytest.raises(XcliptError, match="folder: cannot write"), placing(tmp_path / "folder"):
         pass
     assert (tmp_path / "folder").read_text() == "a file"
+
+
+FULL = "Error while serializing: I/O error: No space left (os error 28)"
+
+
+@pytest.mark.parametrize("write", [replacing, staged, placing])
+@pytest.mark.parametrize("error", [SafetensorError(FULL), OSError(28, "No space left")])
+def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path, write, error):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(XcliptError) as caught, write(path):
+        raise error
+    assert str(caught.value) == f"{path}: cannot write (No space left)"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_that_is_really_full(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        path = tmp_path / "a.safetensors"
+        with pytest.raises(XcliptError) as caught:
+            write_with(path, lambda aside: save_file({"a": torch.zeros(100_000)}, aside))
+        assert str(caught.value).startswith(f"{path}: cannot write (No space left")
+        assert not any(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

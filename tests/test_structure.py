@@ -8,7 +8,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "xclipt"
 
 LAYERS = (
-    *("errors", "progress", "files", "languages", "metrics", "detection"),
+    *(
+        "errors",
+        "printable",
+        "interruption",
+        "progress",
+        "files",
+        "documents",
+        "languages",
+        "metrics",
+        "detection",
+    ),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),
     *("search", "export", "verify", "report", "cli"),

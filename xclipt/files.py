@@ -1,14 +1,19 @@
 """Files: the one way to write them, what their content is known by, and the user's cache."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 
 from xclipt.errors import XcliptError
 
@@ -17,6 +22,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
 SUMS = "SHA256SUMS"
 """The file that lists what an export consists of."""
@@ -37,13 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise XcliptError(f"{path}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        _flush(aside)
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-        _flush(path.parent)
-    except OSError as error:
-        raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
+        with _blaming(path):
+            yield aside
+            _flush(aside)
+            aside.chmod(0o666 & ~_umask())
+            aside.replace(path)
+            _flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
         if lock is not None:
@@ -62,17 +68,19 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        sweep(folder.parent, folder.name)
+        aside, lock = _make_folder_aside(folder)
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        for path in sorted(path for path in aside.rglob("*") if path.is_file()):
-            write_with(folder / path.relative_to(aside), path.replace)
-    except OSError as error:
-        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+        with _blaming(folder):
+            yield aside
+            for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+                write_with(folder / path.relative_to(aside), path.replace)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 @contextmanager
@@ -91,18 +99,28 @@ def placing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
-        yield aside
-        for path in aside.iterdir():
-            _flush(path)
-        aside.chmod(0o777 & ~_umask())
-        _rename_unless_there(aside, folder)
-        _flush(folder.parent)
-    except OSError as error:
-        raise XcliptError(f"{folder}: cannot write ({error.strerror or error})") from error
+        with _blaming(folder):
+            yield aside
+            for path in aside.iterdir():
+                _flush(path)
+            aside.chmod(0o777 & ~_umask())
+            _rename_unless_there(aside, folder)
+            _flush(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot write ({error.strerror or error})") from error
+    except SafetensorError as error:  # safetensors wraps what the system says
+        said = re.search(r"I/O error: (.+?) \(os error", str(error))
+        raise XcliptError(f"{path}: cannot write ({said[1] if said else error})") from error
 
 
 def _rename_unless_there(aside: Path, folder: Path) -> None:
@@ -130,6 +148,35 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
         write(aside)
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes; pipes and devices are never waited for.
+
+    Raises:
+        OSError: It is no regular file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes")
+        return file.read()
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A file opened for reading, if it is a regular one or a link to one.
+
+    Raises:
+        OSError: It is a pipe, a device or a folder, or cannot be opened.
+    """
+    # Without O_NONBLOCK a pipe would be waited for before it can be asked what it is.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of ``folder/name`` left aside there; the living are spared.
 
@@ -153,6 +200,11 @@ def sweep(folder: Path, name: str = "*") -> None:
             continue
         finally:
             os.close(lock)
+
+
+def is_aside(path: Path) -> bool:
+    """Whether a file or folder is what a writer had aside, by its name."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def _make_aside(path: Path) -> tuple[Path, int | None]:
@@ -208,7 +260,7 @@ def text_key(text: str) -> bytes:
 
 def file_key(path: Path) -> bytes:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 

@@ -18,7 +18,7 @@ from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.outline import Shapes, not_finite, outline, require_shapes
 from xclipt.errors import XcliptError, recommended
-from xclipt.files import SUMS, check_sums
+from xclipt.files import SUMS, check_sums, is_aside
 from xclipt.languages import SEVERAL
 from xclipt.parallel.store import CARDS, check_pairs
 from xclipt.search.stored import check_index
@@ -26,6 +26,9 @@ from xclipt.translation.store import accept_lines, damaged_lines
 
 if TYPE_CHECKING:
     from xclipt.backbones.text_tower import TextTower
+
+_ASIDE = "left by a command that was killed, or still runs; the next one that writes removes it"
+_STARTED = "no delta yet; the command that began it goes on, or delete it"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,13 @@ class Finding:
     Attributes:
         path: Within the artifact directory.
         problem: What is wrong with it and the remedy, in one line; empty where it is well.
+        unfinished: What a command that was killed or runs still has left to do with it, which is
+            no fault; empty where it is done.
     """
 
     path: str
     problem: str = ""
+    unfinished: str = ""
 
 
 def verify(directory: ArtifactDirectory) -> list[Finding]:
@@ -54,7 +60,7 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
             that is a finding, and names and shapes are not checked.
 
     Returns:
-        A finding for each delta and each damaged or dangling file, by path.
+        A finding for each delta and each damaged, dangling or unfinished file, by path.
     """
     root = directory.root
     findings = []
@@ -72,7 +78,9 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         (f"exports/*/*/*/{SUMS}", lambda path: check_sums(path.parent)),
     ):
         for path in sorted(root.glob(pattern)):
-            if problem := check(path):
+            if is_aside(path):
+                findings.append(Finding(str(path.relative_to(root)), unfinished=_ASIDE))
+            elif problem := check(path):
                 findings.append(Finding(str(path.relative_to(root)), problem))
     return findings
 
@@ -149,8 +157,14 @@ def _language(
             complete.append(path.name)
             yield Finding(place, _first_problem(directory, path, outlines))
             for file in _dangling(path):
-                yield Finding(str(file.relative_to(root)), "nothing refers to it; delete it")
-        elif not (path / INTERRUPTED).exists():
+                where = str(file.relative_to(root))
+                if is_aside(file):
+                    yield Finding(where, unfinished=_ASIDE)
+                else:
+                    yield Finding(where, "nothing refers to it; delete it")
+        elif all(map(_is_of_a_start, path.iterdir())):
+            yield Finding(place, unfinished=_STARTED)
+        else:
             yield Finding(place, f"no {MANIFEST}, so no delta; delete it")
     language = folder.name
     if language == SEVERAL:
@@ -162,6 +176,12 @@ def _language(
     elif current is not None and current not in there:
         remedy = f"choose one: {recommended('use', language, there[0])}" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a file is one that is written before the manifest is."""
+    weights = path.name.startswith("delta-") and path.suffix == ".safetensors"
+    return weights or path.name == INTERRUPTED or is_aside(path)
 
 
 def _first_problem(directory: ArtifactDirectory, folder: Path, outlines: "_Outlines") -> str:

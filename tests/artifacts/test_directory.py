@@ -39,6 +39,25 @@ def test_a_delta_comes_back_as_it_was(directory):
     assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in TENSORS.items())
 
 
+@pytest.mark.parametrize("kind", ["deltas", "exports", "features", "parallel", "deltas/de"])
+def test_a_folder_that_leads_out_is_not_followed(directory, tmp_path, kind):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (directory.root / kind).parent.mkdir(exist_ok=True)
+    (directory.root / kind).symlink_to(elsewhere)
+    with pytest.raises(XcliptError, match="is a link to elsewhere") as caught:
+        ArtifactDirectory.open(directory.root)
+    assert str(directory.root / kind) in str(caught.value) and "\n" not in str(caught.value)
+    assert not any(elsewhere.iterdir())
+
+
+def test_links_within_the_directory_and_to_it_are_followed(directory, tmp_path):
+    (directory.root / "all").mkdir()
+    (directory.root / "deltas").symlink_to("all")
+    (tmp_path / "link").symlink_to(directory.root)
+    assert ArtifactDirectory.open(tmp_path / "link").deltas() == []
+
+
 def test_replacing_a_delta_leaves_no_old_weights(directory):
     store(directory, manifest(), TENSORS)
     stored = store(directory, manifest(), {"layer.lora_A": torch.ones(1)})

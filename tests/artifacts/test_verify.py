@@ -13,6 +13,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
+from xclipt.files import replacing, staged
 from xclipt.verify import verify
 
 
@@ -89,9 +90,9 @@ def test_every_fault_is_named(directory, tmp_path):
     manifest.write_text("{")
     only("deltas/fr/new", "cannot read the manifest")
     manifest.write_text(described)
-    (folder / ".delta.tmp").write_bytes(b"left by a kill")
-    only("deltas/fr/new/.delta.tmp", "nothing refers to it")
-    (folder / ".delta.tmp").unlink()
+    (folder / "delta.old").write_bytes(b"left by somebody")
+    only("deltas/fr/new/delta.old", "nothing refers to it")
+    (folder / "delta.old").unlink()
     (folder.parent / "current").write_text("gone\n")
     only("deltas/fr/current", "names 'gone', which is not there; choose one: `xclipt use fr new`")
     (folder.parent / "current").unlink()
@@ -103,11 +104,60 @@ def test_every_fault_is_named(directory, tmp_path):
     only(str(shard.relative_to(directory.root)), "damaged")
     shard.write_bytes(data)
     (directory.root / "deltas/fr/half").mkdir()
+    (directory.root / "deltas/fr/half/notes").write_text("mine")
     only("deltas/fr/half", "no manifest.yaml")
+    (directory.root / "deltas/fr/half/notes").unlink()
     (directory.root / "deltas/fr/half/training.safetensors").write_bytes(b"")
     assert problems(directory) == {}, "an interrupted training is no fault"
     (directory.root / "deltas/fr/away").symlink_to(tmp_path)
     only("deltas/fr/away", "nothing refers to it")
+
+
+LITTER = (
+    *("deltas/fr/new/.delta-1.safetensors.x.tmp", "deltas/de/half/.manifest.yaml.x.tmp"),
+    *("features/images/.1.safetensors.x.tmp", "exports/peft/fr/.new.x.tmp/adapter.bin"),
+    *("parallel/te/.key.x.tmp/pairs.tsv", ".xclipt.yaml.x.tmp"),
+)
+
+
+@pytest.fixture
+def killed(directory):
+    """The directory after kills at every place."""
+    for name in LITTER:
+        path = directory.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left by a kill")
+    (directory.root / "deltas/de/half/delta-0123456789ab.safetensors").write_bytes(b"weights")
+    return directory
+
+
+def test_what_a_kill_leaves_is_unfinished_and_no_fault(killed):
+    assert problems(killed) == {}
+    unfinished = {finding.path for finding in verify(killed) if finding.unfinished}
+    assert unfinished == {LITTER[0], "deltas/de/half", LITTER[2]}
+
+
+def test_the_next_command_that_writes_sweeps_and_spares_the_living(killed):
+    living = killed.root / "features/images/2.safetensors"
+    with replacing(living) as aside, staged(killed.root / "exports/onnx/fr/new") as folder:
+        (folder / "model.onnx").write_bytes(b"half")
+        again, _ = ArtifactDirectory.open_or_create(killed.root, killed.backbone)
+        left = [*again.root.rglob(".*.tmp")]
+        assert sorted(left) == sorted([aside, folder])
+        aside.write_bytes(b"whole")
+    assert not [*again.root.rglob(".*.tmp")] and living.read_bytes() == b"whole"
+
+
+def test_an_import_that_was_killed_is_finished_by_the_rerun(killed, tmp_path):
+    stored = killed.delta("fr", "new")
+    manifest = replace(stored.manifest, language="de", name="half")
+    tensors = stored.tensors()
+    manifest, data = manifest.packed(tensors)
+    killed.write_delta(manifest, data)
+    assert problems(killed) == {}
+    assert sorted(path.name for path in (killed.root / "deltas/de/half").glob("delta*")) == [
+        manifest.weights.file
+    ]
 
 
 def test_values_that_are_not_finite(directory):

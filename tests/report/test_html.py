@@ -1,5 +1,7 @@
 """The report: what it says, and that it needs and runs nothing from elsewhere."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -92,7 +94,7 @@ def test_nothing_is_fetched_and_nothing_runs():
             if name in attributes:
                 within = ("data:image/jpeg;base64,", "#")
                 assert (attributes[name] or "").startswith(within)
-    assert "url(" not in page and "@import" not in page and "http" not in page
+    assert "url(" not in page and "@import" not in page and "://" not in page
 
 
 def test_text_from_data_is_text():
@@ -205,3 +207,23 @@ def test_it_follows_the_readers_colours_and_screen():
     page = as_html(three_verdicts())
     assert "prefers-color-scheme: dark" in page and "@media (max-width" in page
     assert '<meta name="viewport" content="width=device-width' in page
+
+
+def test_the_policy_allows_the_styles_of_the_page_and_nothing_else():
+    hostile = gallery(query='<b style="color: red">', text="{{ the policy }}")
+    page = as_html(three_verdicts(), gallery=hostile)
+    found = elements(page)
+    metas = [attrs for tag, attrs in found if tag == "meta" and "http-equiv" in attrs]
+    assert [meta["http-equiv"] for meta in metas] == ["Content-Security-Policy"]
+    policy = dict(part.strip().split(" ", 1) for part in metas[0]["content"].split(";"))
+    assert policy.pop("img-src") == "data:"
+    sources = policy.pop("style-src").split()
+    assert policy == dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
+    assert sources.pop(0) == "'unsafe-hashes'" and "'unsafe-inline'" not in sources
+    sheets = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    attributes = [attrs["style"] for _, attrs in found if "style" in attrs]
+    hashes = {
+        f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+        for style in (*sheets, *attributes)
+    }
+    assert len(attributes) > 20 and set(sources) == hashes

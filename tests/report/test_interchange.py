@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from tests.factories.evaluations import BETTER, evaluation, hub_corrected, row, three_verdicts
+from tests.factories.evaluations import (
+    BETTER,
+    WORSE,
+    evaluation,
+    hub_corrected,
+    row,
+    three_verdicts,
+)
 from xclipt.errors import XcliptError
 from xclipt.report.interchange import as_clip_benchmark, as_csv, as_markdown, as_mteb
 from xclipt.report.plots import write_plot
@@ -34,6 +41,24 @@ def test_csv_has_the_share_of_the_gap_and_hub_correction_where_they_are():
     assert float(base["hub t2i R@5"]) == 70.5 and float(base["hub t2i median_rank"]) == 1
     assert float(base["hub N10 skew"]) == 1.25 and float(base["plain N10 skew"]) == 3.75
     assert base["gap closed low"] == "" and delta["hub texts"] == delta["hub change"] == ""
+
+
+@pytest.mark.parametrize("sign", [*"=+-@", " =", "\uff1d", "\uff0b"])
+def test_text_in_csv_is_no_formula_and_numbers_stay_numbers(sign):
+    formula = f"{sign}cmd|' /C calc'!A0"
+    worse = row("fr", 20.0, delta=formula, prompt=formula, gain=WORSE)
+    text = as_csv(evaluation(row("fr", 29.0), worse, dataset=formula))
+    found = list(csv.DictReader(io.StringIO(text, newline="")))[1]
+    assert [found[name] for name in ("dataset", "delta", "prompt")] == [f"'{formula}"] * 3
+    assert found["system"] == f"'{formula}" or found["system"][0].isalpha()
+    assert float(found["gain"]) == -9.0 and float(found["gain low"]) == -12.0
+    assert found["language"] == "fr" and found["split"] == "test"
+
+
+@pytest.mark.parametrize("sign", ["\t", "\r", "\n", "\r\n"])
+def test_cells_of_csv_are_of_one_line(sign):
+    text = as_csv(evaluation(row("fr", 29.0), dataset=f"{sign}=1+1{sign}x"))
+    assert len(text.splitlines()) == 2 and text.splitlines()[1].startswith("\\")
 
 
 def test_markdown_is_a_table_of_equal_columns():

@@ -120,6 +120,18 @@ def test_broken_files_are_left_out_named_and_not_tried_again(workspace, photos, 
     assert again.broken == index.broken and not tried
 
 
+def test_pipes_and_devices_are_named_and_never_waited_for(workspace, photos):
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "zero.png").symlink_to("/dev/zero")
+    index = index_pictures(workspace, photos)
+    assert len(index.names) == 3
+    assert [(b.path.name, b.reason) for b in index.broken] == [
+        (name, "cannot read (not a regular file)") for name in ("pipe.jpg", "zero.png")
+    ]
+    with pytest.raises(XcliptError, match=r"pipe\.jpg: .*not a regular file"):
+        load_picture(photos / "pipe.jpg")
+
+
 def test_a_damaged_index_is_made_again_from_the_features(workspace, photos, encoded):
     first = index_pictures(workspace, photos)
     encoded.clear()

@@ -112,7 +112,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
     artifacts = tmp_path / "killed"
     for moment in (
         ("xclipt.files", "_flush", 1),  # while the directory is made
-        ("xclipt.training.loop", "_batch", 3),
+        ("xclipt.training.loop", "losses_of", 3),
         ("xclipt.training.checkpoint", "write_with", 2),
         ("xclipt.files", "_flush", 1),  # while a checkpoint is written
         ("xclipt.artifacts.directory", "write_text", 1),  # the weights are there, no manifest

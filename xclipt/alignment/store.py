@@ -19,6 +19,7 @@ from xclipt.alignment.routines import TO_EN
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import MANIFEST
 from xclipt.data.pairs import CaptionPair, pairs_sha256
+from xclipt.documents import parse_json, read_yaml
 from xclipt.files import write_text
 
 if TYPE_CHECKING:
@@ -97,11 +98,11 @@ def store_alignment(
 def check_alignment(folder: Path) -> str:
     """What is wrong with a stored alignment set; empty where it is well."""
     try:
-        plain = yaml.safe_load((folder / MANIFEST).read_text(encoding="utf-8"))
+        plain = read_yaml(folder / MANIFEST)
         recorded = plain["pairs"]
         lines = (folder / Path(recorded["file"]).name).read_text(encoding="utf-8").split("\n")
-        pairs = tuple(CaptionPair(**json.loads(line)) for line in lines if line)
+        pairs = tuple(CaptionPair(**parse_json(line)) for line in lines if line)
         whole = pairs_sha256(pairs) == recorded["sha256"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"cannot be read ({str(error).splitlines()[0]}); {_REMEDY}"
     return "" if whole else f"its pairs are not those that were written; {_REMEDY}"

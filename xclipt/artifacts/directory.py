@@ -18,6 +18,7 @@
     exports/                             where export-delta writes unless told otherwise
 """
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from xclipt.artifacts.manifest import (
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
+from xclipt.documents import read_yaml, record
 from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.files import content_hash, sweep, write_bytes, write_text
 from xclipt.languages import SEVERAL, relatives
@@ -52,6 +54,12 @@ INTERRUPTED = "training.safetensors"
 """Where a delta's training that was cut off goes on from."""
 CURRENT = "current"
 """The file that names a language's current delta."""
+
+_FOLDERS = (
+    *("deltas", "translations", "alignments", "parallel", "features", "indexes"),
+    "exports",
+)
+_LEVELS = 3  # kind, language and name
 
 _JOINT = f"{SEVERAL}/"
 
@@ -199,21 +207,22 @@ class ArtifactDirectory:
         """Open an existing directory.
 
         Raises:
-            XcliptError: It is not one, or is of a newer format.
+            XcliptError: It is not one, is of a newer format, or a link leads out of it.
         """
         mark = root / MARK
         try:
-            plain = yaml.safe_load(mark.read_text(encoding="utf-8"))
-            made_by, identity = plain["format"], BackboneIdentity(**plain["backbone"])
+            plain = read_yaml(mark)
+            made_by, identity = plain["format"], record(BackboneIdentity, plain["backbone"])
         except FileNotFoundError:
             raise XcliptError(
                 f"{root}: not an artifact directory (no {MARK}); "
                 "`xclipt train-delta --lang fr --shots 10` makes one"
             ) from None
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise XcliptError(f"{mark}: cannot read ({str(error).splitlines()[0]})") from None
         if made_by != FORMAT:
             raise XcliptError(f"{mark}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
+        _require_within(root)
         return cls(root, identity)
 
     @classmethod
@@ -228,6 +237,7 @@ class ArtifactDirectory:
         if cls.is_at(root):
             directory = cls.open(root)
             directory.require_backbone(backbone)
+            directory.sweep()
             return directory, False
         sweep(root, MARK)  # a kill at this very point would else leave a folder that is refused
         if root.exists() and (not root.is_dir() or _not_the_mark(root)):
@@ -244,6 +254,27 @@ class ArtifactDirectory:
         if [path.name for path in self.root.iterdir()] == [MARK]:
             (self.root / MARK).unlink()
             self.root.rmdir()
+
+    def sweep(self) -> None:
+        """Remove what killed commands left aside, anywhere in it; those that run are spared.
+
+        Whatever writes here does so first.
+        """
+        for where, folders, _ in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            sweep(Path(where))
+
+    def require_there(self) -> None:
+        """Refuse to write where the directory has been deleted meanwhile.
+
+        Raises:
+            XcliptError: The mark is gone.
+        """
+        if not self.is_at(self.root):
+            raise XcliptError(
+                f"{self.root}: has been deleted or moved meanwhile (no {MARK}); nothing is stored: "
+                "put it back, and run the same command"
+            )
 
     def require_backbone(self, backbone: BackboneIdentity) -> None:
         """Refuse any backbone but the directory's own.
@@ -321,7 +352,11 @@ class ArtifactDirectory:
             manifest: Everything about it.
             data: The file of its weights, as :func:`~xclipt.artifacts.manifest.pack` made it.
             make_current: Make it the current one of its languages.
+
+        Raises:
+            XcliptError: The directory is gone, or cannot be written to.
         """
+        self.require_there()
         folder = self.delta_folder(manifest.language, manifest.name)
         weights = manifest.weights
         write_bytes(folder / weights.file, data)
@@ -486,6 +521,27 @@ class ArtifactDirectory:
             raise XcliptError(
                 f"{path}: must be a file that names a delta ({error}); delete it{remedy}"
             ) from None
+
+
+def _require_within(root: Path) -> None:
+    """Refuse folders that are links to elsewhere: whatever is done here must stay here."""
+    folders = [root / kind for kind in _FOLDERS]
+    for _ in range(_LEVELS):
+        for folder in folders:
+            if folder.is_symlink() and not folder.resolve().is_relative_to(root.resolve()):
+                raise XcliptError(
+                    f"{folder}: is a link to elsewhere, {folder.readlink()}; put the folder itself "
+                    "in its place, or delete the link"
+                )
+        folders = [path for folder in folders for path in _folders_of(folder)]
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry) for entry in entries if entry.is_symlink() or entry.is_dir()]
+    except OSError:
+        return []
 
 
 def _not_the_mark(root: Path) -> list[Path]:

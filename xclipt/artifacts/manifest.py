@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import yaml
 from safetensors import SafetensorError
 
 from xclipt.artifacts.arrays import read_metadata
+from xclipt.documents import parse_json, read_yaml, record
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash
 from xclipt.languages import SEVERAL
@@ -24,6 +25,7 @@ MANIFEST = "manifest.yaml"
 
 _FACTS = "facts"
 _BRIEF = 60
+_HUGE = 1e15  # no figure of a validation is as large
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def pack(
 def repeated_facts(path: Path) -> dict[str, Any] | None:
     """The facts that a weights file repeats; ``None`` where it has none or cannot be read."""
     try:
-        facts: dict[str, Any] = json.loads(read_metadata(path)[_FACTS])
+        facts = parse_json(read_metadata(path)[_FACTS])
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    return facts
+    return facts if isinstance(facts, dict) else None
 
 
 @dataclass(frozen=True)
@@ -281,8 +283,8 @@ class DeltaManifest:
             XcliptError: The file is missing, is not a manifest, or is of a newer format.
         """
         try:
-            plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            plain = read_yaml(path)
+        except (OSError, ValueError) as error:
             raise XcliptError(f"{path}: cannot read the manifest ({_first_line(error)})") from None
         if not isinstance(plain, dict) or "format" not in plain:
             raise XcliptError(f"{path}: not a delta manifest")
@@ -291,22 +293,39 @@ class DeltaManifest:
                 f"{path}: manifest format {plain['format']}; this xclipt reads "
                 f"{' and '.join(map(str, _READ))}: upgrade xclipt"
             )
-        unknown = plain.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise XcliptError(f"{path}: unknown entries {', '.join(sorted(unknown))}")
         try:
-            plain["weights"] = WeightsFile(**plain["weights"])
-            plain["data"]["pictures"] = tuple(plain["data"]["pictures"].split())
-            if plain["data"].get("sentences"):
-                plain["data"]["sentences"] = SentenceData(**plain["data"]["sentences"])
-            plain["data"] = TrainingData(**plain["data"])
-            plain["languages"] = tuple(map(str, plain.get("languages", ())))
-            manifest = cls(**plain)
-        except (TypeError, KeyError, AttributeError) as error:
+            data = plain.get("data")
+            if isinstance(data, dict) and isinstance(data.get("pictures"), str):
+                data["pictures"] = data["pictures"].split()
+            manifest = record(cls, plain)
+            if lacking := {"id", "fingerprint"} - manifest.backbone.keys():
+                raise ValueError(f"backbone lacks {', '.join(sorted(lacking))}")
+            _check_validation(manifest.validation)
+        except ValueError as error:
             raise XcliptError(f"{path}: not a complete delta manifest ({error})") from None
         if Path(manifest.weights.file).name != manifest.weights.file:
             raise XcliptError(f"{path}: weights file '{manifest.weights.file}' is not a plain name")
         return manifest
+
+
+_FIGURES = ("step", "mean_R@1", "MRR", "base_mean_R@1", "base_MRR")
+
+
+def _check_validation(figures: Mapping[str, Any]) -> None:
+    plain = {name: value for name, value in figures.items() if name != "history"}
+    if plain.keys() & {*_FIGURES} and (lacking := {*_FIGURES} - plain.keys()):
+        raise ValueError(f"validation lacks {', '.join(sorted(lacking))}")
+    history = figures.get("history", [])
+    if not isinstance(history, list) or not all(isinstance(one, dict) for one in history):
+        raise ValueError("validation.history is no list of evaluations")
+    for where, one in (("validation", plain), *(("validation.history", one) for one in history)):
+        for name in ("step", "mean_R@1", "MRR") if where.endswith("history") else ():
+            if name not in one:
+                raise ValueError(f"{where} lacks {name}")
+        for name, value in one.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not -_HUGE < value < _HUGE:
+                raise ValueError(f"{where}.{name} is {str(value)[:40]!r}, which is no figure")
 
 
 def differences(one: Mapping[str, Any], another: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xclipt.documents import read_json
 from xclipt.files import write_text
 
 _PART = 1 << 24
@@ -89,7 +90,7 @@ def remembered(memory: Path, files: Sequence[Path], measure: Callable[[], str]) 
         for status in [path.stat()]
     ]
     try:
-        known = json.loads(memory.read_text())
+        known = read_json(memory)
         if known["stamps"] == stamps:
             return str(known["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,6 +1,5 @@
 """Files of published models: from a folder, the hub's cache or the hub, and what is in them."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xclipt import documents
 from xclipt.errors import XcliptError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -148,7 +148,7 @@ def read_any_json(path: Path) -> Any:
         XcliptError: It cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return documents.read_json(path)
     except OSError as error:
         raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
     except ValueError:

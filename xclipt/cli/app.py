@@ -24,6 +24,8 @@ from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
 from xclipt.cli.wording import worded_error
 from xclipt.errors import FailedError, UsageError, XcliptError
+from xclipt.interruption import Stopped, stopping
+from xclipt.printable import visible, visible_lines
 
 app = typer.Typer(
     name="xclipt",
@@ -86,14 +88,17 @@ def program(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
 
     Whatever goes wrong is one line on stderr; ``-v`` adds where it arose.
     """
     given = sys.argv[1:] if arguments is None else arguments
     _quiet_libraries()
     try:
-        code = app(given, prog_name="xclipt", standalone_mode=False)
+        with stopping():
+            code = app(given, prog_name="xclipt", standalone_mode=False)
+    except Stopped as stopped:
+        code = _fail("interrupted; run the same command to go on", stopped.exit_code, None, given)
     except XcliptError as error:
         code = _fail(worded_error(error), _exit_code(error), error, given)
     except TyperException as error:
@@ -117,8 +122,8 @@ def _exit_code(error: XcliptError) -> int:
 
 def _fail(message: str, code: int, error: BaseException | None, given: list[str]) -> int:
     if error is not None and {"-v", "--verbose"} & set(given):
-        traceback.print_exception(error)
-    sys.stderr.write(f"xclipt: {' '.join(message.split())}\n")
+        sys.stderr.write(visible_lines("".join(traceback.format_exception(error))))
+    sys.stderr.write(f"xclipt: {visible(' '.join(message.split()))}\n")
     return code
 
 

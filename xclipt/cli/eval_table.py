@@ -6,13 +6,13 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from xclipt.alignment.routines import TARGET
 from xclipt.cli.listing import Listing
 from xclipt.evaluation.published import OtherRow, ours_beside
 from xclipt.evaluation.results import EnglishOriginals, Evaluation, Gain, RecallRow
 from xclipt.metrics import Retrieval
+from xclipt.printable import visible
 from xclipt.report.interchange import figure_text, gain_text, share_text
 from xclipt.translation.store import FROM_EN
 
@@ -89,7 +89,7 @@ def listing(result: Evaluation) -> Listing:
 
 def _table(result: Evaluation, what: str) -> Table:
     drawn = Table(
-        title=f"{result.data}: {what}",
+        title=_plain(f"{result.data}: {what}"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -106,10 +106,15 @@ def _ranked(result: Evaluation) -> str:
 def _name(row: RecallRow) -> Padding:
     # What has a prompt of the request stands below the same without, a step further in.
     if row.system == "base":
-        return Padding(row.language, 0)
+        return Padding(_plain(row.language), 0)
     below = row.reprompted and bool(row.delta or row.text != TARGET)
     text = row.quoted_prompt if row.reprompted else row.system
-    return Padding(Text(text), (0, 0, 0, 4 if below else 2))
+    return Padding(_plain(text), (0, 0, 0, 4 if below else 2))
+
+
+def _plain(text: str) -> str:
+    # Spelt out before the columns are measured, and with no markup in it.
+    return escape(visible(text))
 
 
 def _recalls(one: Retrieval) -> str:

@@ -55,6 +55,7 @@ def export_delta_command(
 
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         known = directory.languages()
         if not known:
             raise XcliptError(

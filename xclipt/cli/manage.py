@@ -11,6 +11,7 @@ from xclipt.cli.options import CommonOptions, common_options_but
 from xclipt.cli.terminal import print_json, print_line
 from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, XcliptError
+from xclipt.printable import visible
 
 Language = Annotated[
     str, typer.Argument(metavar="LANG", autocompletion=completion.languages, help="Language code.")
@@ -77,6 +78,8 @@ def verify_command(
         for finding in findings:
             if finding.problem:
                 print_line(f"  {finding.path}: {worded(finding.problem)}", red="wrong")
+            elif finding.unfinished:
+                print_line(f"unfinished {finding.path}: {worded(finding.unfinished)}")
             else:
                 print_line(f"well   {finding.path}")
         print_line(f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}")
@@ -92,6 +95,7 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
     """
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         code = run.home(directory, run.language(language))
     directory.delta(code, name).checked()  # a damaged one is refused
     before = directory.current_name(code)
@@ -118,6 +122,7 @@ def remove_command(
     """
     with Invocation(common) as run:
         directory = run.existing
+        directory.sweep()
         code = run.home(directory, run.language(language))
     folder = directory.removal(code, name)
     if not yes:
@@ -132,5 +137,5 @@ def remove_command(
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"{question} Nobody is there to answer; add --yes")
-    if not typer.confirm(question, err=True):
+    if not typer.confirm(visible(question), err=True):
         raise XcliptError("nothing was deleted")

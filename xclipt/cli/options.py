@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from xclipt.cli import completion
 from xclipt.cli.advice import begin
 from xclipt.data.formats.reading import Reading
 from xclipt.deltas.kinds import KINDS
+from xclipt.documents import read_yaml
 from xclipt.errors import UsageError
 
 DATA, METHOD, DELTA, OPTIMISATION, OUTPUT = "Data", "Method", "Delta", "Optimisation", "Output"
@@ -366,13 +366,11 @@ def read_config(
         XcliptError: The file is not a mapping, or names an option that the command does not have.
     """
     try:
-        # Everything as text: YAML's own ideas would make the language `no` a false, and 1e-3 a
-        # string.
-        plain = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        plain = read_yaml(path, as_text=True)
     except OSError as error:
         raise UsageError(f"--config {path}: cannot read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from None
+    except ValueError as error:
+        raise UsageError(f"--config {path}: not YAML ({error})") from None
     if not plain:
         return {}
     if not isinstance(plain, dict):
@@ -385,7 +383,7 @@ def read_config(
                 f"--config {path}: unknown option '{key}'; this command has "
                 f"{', '.join(sorted(known))}"
             )
-        if isinstance(value, dict):
+        if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value])):
             raise UsageError(f"--config {path}: '{key}' must be one value or a list")
         text = ",".join(value) if isinstance(value, list) else value
         if text not in ("", "null", "~"):

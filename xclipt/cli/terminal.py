@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,15 +16,28 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.progress import Task as RichTask
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from xclipt.cli.listing import Listing
 from xclipt.cli.wording import worded
+from xclipt.printable import visible, visible_lines
 from xclipt.progress import Lines, Silent, Task, rate
 
 if TYPE_CHECKING:
     from xclipt.artifacts.manifest import DeltaManifest
+
+
+class _Console(Console):
+    """Whatever is drawn on it, what steers a terminal is spelt out."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(visible_lines(text), style)
 
 
 class Terminal:
@@ -35,14 +48,14 @@ class Terminal:
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = _Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=14),
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
             console=self._console,
             transient=True,
             disable=quiet or not self._console.is_terminal,
@@ -66,7 +79,7 @@ class Terminal:
     def note(self, message: str) -> None:
         """One line on stderr."""
         if not self._quiet:
-            self._console.print(worded(message), markup=False)
+            self._console.print(visible(worded(message)), markup=False)
 
 
 class _Rate(ProgressColumn):
@@ -92,13 +105,15 @@ class _Bar:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """The command's one JSON document, on stdout."""
-    json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    # A name that is no UTF-8 can't be written; JSON has an escape for it.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    sys.stdout.write(f"{text}\n")
 
 
 def print_table(table: Table | Listing) -> None:
     """A table on stdout, as wide as the terminal, or as it needs when there is none."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if isinstance(table, Listing):
         for line in table.lines(console.width if console.is_terminal else None):
             print_line(line)
@@ -111,7 +126,7 @@ def print_table(table: Table | Listing) -> None:
 
 def print_widest(*tables: Table, last: Listing) -> None:
     """Of tables that say the same, the first that the terminal is wide enough for, or the last."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     room = console.options.update(max_width=10_000)
     for table in tables:
         if not console.is_terminal or console.measure(table, options=room).maximum <= console.width:
@@ -134,14 +149,14 @@ def print_line(line: str, red: str = "") -> None:
         red: What stands before it, in red where there are colours.
     """
     if red:
-        Console(highlight=False).print(Text(red, "red"), end="")
-    sys.stdout.write(f"{line}\n")
+        _Console(highlight=False).print(Text(red, "red"), end="")
+    sys.stdout.write(f"{visible(line)}\n")
 
 
 def print_link(before: str, text: str, link: str, after: str = "") -> None:
     """One line on stdout, in which ``text`` opens ``link`` on a click, in terminals that can."""
-    line = Text(before).append(text, style=f"link {link}").append(after)
-    Console(highlight=False).print(line, soft_wrap=True)
+    line = Text(before).append(visible(text), style=f"link {link}").append(after)
+    _Console(highlight=False).print(line, soft_wrap=True)
 
 
 def size(count: int) -> str:

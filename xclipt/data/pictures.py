@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.errors import XcliptError
+from xclipt.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -129,7 +130,7 @@ def _register_plugins() -> None:
 
 def _unread_kind(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(16)
     except OSError:
         return None
@@ -193,7 +194,7 @@ def load_picture(path: Path) -> "Image.Image":
     # Ours is the limit that Pillow only warns at. `catch_warnings` is not safe between threads.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        with Image.open(path) as opened:
+        with open_regular(path) as file, Image.open(file) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             opened.load()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import xclipt
 from xclipt.deltas.kind import DeltaSpec
+from xclipt.documents import read_json
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir, content_hash, write_text
 
@@ -31,7 +32,7 @@ def outline(
     name = content_hash(json.dumps(facts, sort_keys=True).encode())[:32]
     memory = cache_dir() / "outlines" / f"{name}.json"
     try:
-        return {name: tuple(shape) for name, shape in json.loads(memory.read_text()).items()}
+        return {name: tuple(shape) for name, shape in read_json(memory).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         pass
     shapes = work_out()

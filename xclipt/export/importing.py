@@ -84,6 +84,7 @@ def import_delta(
         XcliptError: The folder holds no delta, a damaged one, another backbone's, or one that does
             not fit the tower; or there is another delta of that name.
     """
+    directory.sweep()
     outline = blueprint(directory.backbone.id)
     code = resolve(language) if language else None
     with blaming_what_was_named():

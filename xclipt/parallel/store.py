@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.documents import read_yaml
 from xclipt.errors import XcliptError, blaming_what_was_named
 from xclipt.files import content_hash, file_key, placing, sweep
 from xclipt.parallel.buckets import Buckets
@@ -321,10 +322,10 @@ class _Offsets:
 def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     try:
-        card: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card: dict[str, Any] = read_yaml(path)
         made_by, _ = card["format"], (card["language"] + card["source"] + card["sha256"])
         _ = (card["offsets"], card["pairs"] + 0, dict(card["left_out"]))
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise XcliptError(f"{path}: cannot read ({str(error).splitlines()[0]})") from None
     if made_by != FORMAT:
         raise XcliptError(f"{path}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")

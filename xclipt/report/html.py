@@ -12,7 +12,7 @@ from xclipt.languages import name as language_name
 from xclipt.report.drawings import HEIGHT, WIDTH, learning_curve, strip
 from xclipt.report.gallery import LanguageGallery
 from xclipt.report.interchange import figure_text, gain_text, share_text
-from xclipt.report.page import page_environment
+from xclipt.report.page import page_environment, render
 
 HEAT = (
     *(("t2i R@1", "t2i R@5", "t2i R@10", "t2i MRR")),
@@ -47,8 +47,9 @@ def as_html(
     }
     curves = [curve for curve in map(learning_curve, deltas) if curve]
     top = _scale(evaluation)
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    return render(
+        environment,
+        "report.html.j2",
         evaluation=evaluation,
         title=evaluation.data,
         headline=_headline(evaluation),

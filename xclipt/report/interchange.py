@@ -26,17 +26,22 @@ import csv
 import io
 import json
 import re
+import unicodedata
 
 import xclipt
 from xclipt.evaluation.results import Evaluation, Gain, RecallRow
 from xclipt.files import content_hash
 from xclipt.metrics import Retrieval
+from xclipt.printable import visible
 
 _RECALLS = (1, 5, 10)
 
 
 def as_csv(evaluation: Evaluation) -> str:
-    """One line a row, every metric a column; recalls in per cent."""
+    """One line a row, every metric a column; recalls in per cent.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it, as OWASP advises.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     about = (
@@ -57,9 +62,10 @@ def as_csv(evaluation: Evaluation) -> str:
         ]
         writer.writerow(
             [
-                *(evaluation.dataset, evaluation.split or "", evaluation.mode),
-                *(row.language, row.system, row.delta or "", row.text, row.prompt),
-                *(row.protocol, row.n),
+                *map(_plain, (evaluation.dataset, evaluation.split or "", evaluation.mode)),
+                *map(_plain, (row.language, row.system, row.delta or "", row.text)),
+                *map(_plain, (row.prompt, row.protocol)),
+                row.n,
                 *("" if number is None else f"{number:.4f}" for number in numbers),
             ]
         )
@@ -83,6 +89,14 @@ def _hub_numbers(row: RecallRow) -> tuple[float | None, ...]:
         return (None,) * len(_HUB_COLUMNS)
     figures = (*hub.t2i.as_json().values(), hub.mean_r1, *hub.ci95)
     return (hub.texts, *figures, *_gain_numbers(hub.change), hub.skew, hub.plain_skew)
+
+
+def _plain(cell: str) -> str:
+    """A cell of text that is of one line, and that no spreadsheet calculates."""
+    text = visible(cell)
+    # Spreadsheets pass over blanks before a formula, and take fullwidth signs for theirs.
+    begins = unicodedata.normalize("NFKC", text.lstrip(" ")[:1])
+    return f"'{text}" if begins and begins in "=+-@" else text
 
 
 def as_markdown(evaluation: Evaluation) -> str:

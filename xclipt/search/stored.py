@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xclipt.artifacts.arrays import read_array_file
 from xclipt.artifacts.shards import require_finite_features
+from xclipt.documents import parse_json
 from xclipt.errors import XcliptError
 from xclipt.files import write_with
 
@@ -74,8 +75,8 @@ def read_index(path: Path) -> StoredIndex:
     try:
         arrays, metadata = read_array_file(path)
         features, stamps = arrays["features"], arrays["stamps"]
-        names: list[str] = json.loads(metadata["names"])
-        broken = {n: ((s[0], s[1]), why) for n, (s, why) in json.loads(metadata["broken"]).items()}
+        names: list[str] = parse_json(metadata["names"])
+        broken = {n: ((s[0], s[1]), why) for n, (s, why) in parse_json(metadata["broken"]).items()}
     except (XcliptError, KeyError, ValueError, TypeError, IndexError):
         raise XcliptError("no index that can be read") from None
     if features.ndim != 2 or not len(names) == len(features) == len(stamps):

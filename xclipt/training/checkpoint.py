@@ -1,16 +1,26 @@
 """An interrupted training on disk: one safetensors file that is taken up by the same request."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from xclipt.documents import parse_json, record
 from xclipt.files import write_with
 from xclipt.training.loop import Evaluated, TrainingState
 
 _PARTS = ("optimiser", "weights", "best")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the file says beside its tensors."""
+
+    step: int
+    history: tuple[Evaluated, ...]
+    losses: tuple[float, ...]
 
 
 class Checkpoint:
@@ -32,8 +42,9 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 if metadata.get("key") != self.key:
                     return TrainingState()
-                plain = json.loads(metadata["state"])
+                plain = parse_json(metadata["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told = record(_Told, plain)
         except (OSError, SafetensorError, ValueError, KeyError):
             return TrainingState()
         parts = {
@@ -45,9 +56,9 @@ class Checkpoint:
             for part in _PARTS
         }
         return TrainingState(
-            step=plain["step"],
-            history=[Evaluated(**evaluated) for evaluated in plain["history"]],
-            losses=plain["losses"],
+            step=told.step,
+            history=[*told.history],
+            losses=[*told.losses],
             **parts,
         )
 

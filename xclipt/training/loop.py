@@ -15,6 +15,7 @@ from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
+from xclipt.interruption import Halted
 from xclipt.metrics import mean_r1, retrieval_ranks, summarise
 from xclipt.progress import Task
 from xclipt.training.pairs import Pairs
@@ -133,6 +134,7 @@ def fit(
     started: bool = False,
     sentences: Sequence[Pairs] = (),
     listen: Callable[[StepRecord], None] = lambda record: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Minimise the loss of :mod:`xclipt.training.losses` over the delta's parameters.
 
@@ -146,8 +148,10 @@ def fit(
     saved ``state`` ends in the same bytes as one that was not.
     Step 0's evaluation is the frozen backbone's; a second one follows where the delta was
     ``started`` from trained weights, which may be the best that there are.
+    ``stop`` is asked between steps; where it says so, the state is saved and the training halts.
 
     Raises:
+        Halted: It was stopped.
         XcliptError: Loss, gradient, weights or features are not finite any more; what ``save`` was
             given last is sound.
     """
@@ -203,7 +207,8 @@ def fit(
                 raise _diverged(found, state.step, parts, recipe, backbone)
             if validation and _best(state.history[1:], recipe) is state.history[-1]:
                 state.best = delta.tensors()
-        if state.step in evaluate_at and state.step < total:
+        halt = stop()
+        if (halt or state.step in evaluate_at) and state.step < total:
             state.weights = delta.tensors()
             state.optimiser = _optimiser_tensors(optimiser, names)
             save(state)
@@ -211,6 +216,8 @@ def fit(
         seen = state.history[-1] if looked else None
         listen(StepRecord(state.step, figures, gradient, rate, seen))
         task.advance(1, _detail(state, figures))
+        if halt and state.step < total:
+            raise Halted
     trained = state.history[1:]
     return Outcome(
         tensors=state.best if trained else delta.tensors(),

@@ -13,9 +13,10 @@ from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.outline import outline
 from xclipt.errors import UsageError, XcliptError, recommended
+from xclipt.interruption import deferred
 from xclipt.languages import names as language_names
 from xclipt.training.checkpoint import Checkpoint
-from xclipt.training.loop import Evaluated, Outcome, StepRecord, fit
+from xclipt.training.loop import Evaluated, Outcome, StepRecord, TrainingState, fit
 from xclipt.training.prepare import Prepared, prepare
 from xclipt.training.recipe import stored_recipe
 from xclipt.training.request import TrainingRequest
@@ -136,22 +137,30 @@ def _fit(
             f"{whole:,}"
         )
     workspace.progress.note(_intended(prepared, steps))
+
+    def save(state: TrainingState) -> None:
+        workspace.directory.require_there()
+        checkpoint.save(state)
+
     task = workspace.progress.start(f"Training {language_names(request.languages)}", steps)
     try:
-        return fit(
-            backbone,
-            delta,
-            prepared.pairs,
-            recipe,
-            request.seed,
-            prepared.validation,
-            checkpoint.load(),
-            checkpoint.save,
-            task,
-            started=prepared.start is not None,
-            sentences=prepared.sentences,
-            listen=listen,
-        )
+        with deferred() as stop:
+            return fit(
+                backbone,
+                delta,
+                prepared.pairs,
+                recipe,
+                request.seed,
+                prepared.validation,
+                checkpoint.load(),
+                save,
+                task,
+                started=prepared.start is not None,
+                sentences=prepared.sentences,
+                listen=listen,
+                stop=stop,
+            )
+        raise KeyboardInterrupt  # never reached: the signal that halted it has been raised
     finally:
         task.finish()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import spec_from
+from xclipt.documents import parse_json
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash, write_with
 from xclipt.languages import SEVERAL, resolve
@@ -195,7 +196,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _fits(file: Any) -> dict[str, Any]:
-    fits: dict[str, Any] = json.loads(file.metadata()[_FITS])
+    fits: dict[str, Any] = parse_json(file.metadata()[_FITS])
     return fits
 
 

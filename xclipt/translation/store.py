@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.documents import parse_json, read_yaml
 from xclipt.errors import XcliptError
 from xclipt.files import content_hash, sweep, text_key, write_bytes, write_text
 
@@ -198,7 +199,7 @@ def _read_shard(path: Path) -> list[Translation]:
 
 def _read_line(line: bytes, *, accept: bool = False) -> Translation | None:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         source, text = entry["source"], entry["text"]
         flags, dropped = tuple(entry.get("flags", ())), entry.get("dropped", False)
         if entry["sha256"] != text_key(source).hex():
@@ -246,12 +247,12 @@ def _lines(path: Path) -> list[bytes]:
 
 def _read_card(path: Path) -> Translator:
     try:
-        card = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card = read_yaml(path)
         made_by = card.pop("format")
         translator = Translator(
             *(str(card[key]) for key in ("engine", "model", "revision", "setting"))
         )
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise XcliptError(f"{path}: cannot read ({str(error).splitlines()[0]})") from None
     if made_by != FORMAT:
         raise XcliptError(f"{path}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")

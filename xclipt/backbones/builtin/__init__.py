@@ -28,6 +28,7 @@ from xclipt.backbones.fingerprint import (
 from xclipt.backbones.identity import BUILTIN, BackboneIdentity
 from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
+from xclipt.documents import read_json
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir, write_text, write_with
 from xclipt.progress import Progress, Silent
@@ -281,7 +282,7 @@ def _load_encoder(folder: Path) -> tuple[Any, Any]:
             folder, add_pooling_layer=False, local_files_only=True, attn_implementation="sdpa"
         )
         # from_pretrained reads these nine megabytes of JSON four times.
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = read_json(folder / "tokenizer_config.json")
         file = str(folder / "tokenizer.json")
         tokenizer = make(tokenizer_file=file, name_or_path=str(folder), **settings)
     except Exception as error:

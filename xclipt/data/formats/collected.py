@@ -11,6 +11,10 @@ from xclipt.data.formats.places import Places, plain_name
 from xclipt.data.pictures import check_picture_name
 from xclipt.errors import XcliptError
 
+MAX_CAPTION = 10_000
+"""Characters of a caption that are kept: more is a file that was taken for a caption, and any text
+tower reads less."""
+
 _USUAL_SPLITS = ("train", "val", "test")
 
 
@@ -55,6 +59,7 @@ class CollectedDataset(Dataset):
         self._captions: dict[str, dict[str, tuple[str, ...]]] = {}
         self._split_of: dict[str, tuple[str, str]] = {}
         self._empty: dict[Path | str, list[str]] = {}
+        self._long: dict[Path | str, list[str]] = {}
 
     def captions(self, language: str, split: str | None) -> list[CaptionedPicture]:
         self._require(language, split)
@@ -83,7 +88,10 @@ class CollectedDataset(Dataset):
                     f"{row.where}: {image} is in split '{row.split}' here and in '{known}' "
                     f"in {place}; give it one"
                 )
-        kept = tuple(text for text in map(str.strip, row.captions) if text)
+        whole = tuple(text for text in map(str.strip, row.captions) if text)
+        kept = tuple(text[:MAX_CAPTION].rstrip() for text in whole)
+        if cut := sum(len(text) > MAX_CAPTION for text in whole):
+            self._long.setdefault(row.source, []).extend([row.place] * cut)
         for text in kept:
             try:
                 text.encode()
@@ -107,6 +115,12 @@ class CollectedDataset(Dataset):
         """
         for source, places in self._empty.items():
             self._note(empty_remark(source, len(places), places[0]))
+        for source, places in self._long.items():
+            what = "caption is" if len(places) == 1 else "captions are"
+            self._note(
+                f"{source}: {len(places):,} {what} longer than {MAX_CAPTION:,} characters and cut "
+                f"there, first {places[0]}; check whether it is one"
+            )
         for language, pictures in self._captions.items():
             if not pictures:
                 raise XcliptError(f"{self.name}: no caption in '{language}'; add some or remove it")

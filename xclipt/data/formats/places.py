@@ -32,7 +32,8 @@ class Places:
     """Folders to look for pictures in, in this order.
 
     A name is found as it is, or in the other of Unicode's two spellings of an accented letter
-    (NFC and NFD: file systems and programs differ). Where a path leads nowhere, as after moving
+    (NFC and NFD: file systems and programs differ), or with its ending in the other case (``.JPG``
+    of cameras). Where a path leads nowhere, as after moving
     the pictures or from another computer, its end is looked for, as long as it means one picture.
 
     Args:
@@ -86,8 +87,6 @@ class Places:
         try:
             if path.is_file():
                 return path
-            if name.isascii():
-                return None
             for part in PurePosixPath(name).parts:
                 step = folder / part
                 folder = step if step.exists() else self._spelt_alike(folder, part)
@@ -97,10 +96,8 @@ class Places:
 
     def _spelt_alike(self, folder: Path, part: str) -> Path:
         if folder not in self._listed:
-            self._listed[folder] = {
-                unicodedata.normalize("NFC", path.name): path for path in folder.iterdir()
-            }
-        return self._listed[folder][unicodedata.normalize("NFC", part)]
+            self._listed[folder] = {_spelling(path.name): path for path in sorted(folder.iterdir())}
+        return self._listed[folder][_spelling(part)]
 
     @cached_property
     def _below_first(self) -> tuple[Path, ...]:
@@ -115,6 +112,11 @@ class Places:
     def _meant(self) -> Counter[str]:
         """How many pictures each end of a path may mean."""
         return Counter(tail for name in self._names for tail in (name, *_ends(name)))
+
+
+def _spelling(name: str) -> str:
+    path = PurePosixPath(unicodedata.normalize("NFC", name))
+    return path.stem + path.suffix.lower()
 
 
 def _ends(name: str) -> Iterator[str]:
