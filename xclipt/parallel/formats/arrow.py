@@ -143,7 +143,7 @@ class _Table:
     rows: Iterable[Mapping[str, Any]]
     count: int
     size: int
-    library: str
+    package: str
 
     def understood(
         self, language: str, reading: Reading
@@ -163,5 +163,5 @@ class _Table:
         return sides.layout, pairs, sides.exchange(language)
 
     def _read(self) -> Iterator[Mapping[str, Any]]:
-        with loading_errors(self.where, self.library):
+        with loading_errors(self.where, self.package):
             yield from self.rows
