@@ -169,7 +169,8 @@ def _intended(prepared: Prepared, steps: int) -> str:
     """What is about to be done, in one line."""
     data: TrainingData = prepared.facts["data"]
     judged = f"validated on {data.validated_on}" if data.validated_on else "not validated"
-    size = prepared.request.recipe.batch_size
+    there = largest(prepared.pairs, prepared.sentences)
+    size = min(prepared.request.recipe.batch_size, there)
     plain = f"{data.what}: at most {steps:,} steps of {size}, {judged}".replace("`", "")
     return f"{prepared.request.language}: {plain}"
 

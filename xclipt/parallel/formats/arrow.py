@@ -136,7 +136,7 @@ class _Table:
         rows: Its rows, from the first whenever they are iterated over.
         count: How many; 0 where that is not known before.
         size: Its bytes.
-        library: What reads it.
+        package: What reads it.
     """
 
     where: str
