@@ -58,12 +58,13 @@ def step_of_each_kind(folder: Path, write: Callable[[Path], None], parameters: i
     notes = [f"written in {time.perf_counter() - started:.0f} s"]
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    before = _peak_gigabytes()  # other tests of this process are in it
     started = time.perf_counter()
     backbone = load(folder)
     loaded = _peak_gigabytes()
     notes.append(f"loaded in {time.perf_counter() - started:.0f} s, peak {loaded:.1f} GB")
-    # The file in bfloat16, the tower in float32, and Python and torch themselves.
-    assert loaded < 6 * parameters / 1e9 + 2
+    # The file in bfloat16 and the tower in float32.
+    assert loaded - before < 6 * parameters / 1e9 + 1
     assert backbone.text_parameters == parameters
     base, rows = backbone.encode_texts(CAPTIONS), backbone.tokenizer(CAPTIONS)
     pairs = TrainingPairs(torch.randn(5, backbone.dim), rows, rows[::-1])
