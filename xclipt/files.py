@@ -66,21 +66,10 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         XcliptError: The directory cannot be written to, or the disk is full.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent, folder.name)
-        aside, lock = _make_folder_aside(folder)
-    except OSError as error:
-        raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
-    try:
-        with _blaming(folder):
-            yield aside
-            for path in sorted(path for path in aside.rglob("*") if path.is_file()):
-                write_with(folder / path.relative_to(aside), path.replace)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+    with _folder_beside(folder) as aside:
+        yield aside
+        for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+            write_with(folder / path.relative_to(aside), path.replace)
 
 
 @contextmanager
@@ -93,19 +82,27 @@ def placing(folder: Path) -> Iterator[Path]:
     Raises:
         XcliptError: The directory cannot be written to, or the disk is full.
     """
+    with _folder_beside(folder) as aside:
+        yield aside
+        for path in aside.iterdir():
+            _flush(path)
+        aside.chmod(0o777 & ~_umask())
+        _rename_unless_there(aside, folder)
+        _flush(folder.parent)
+
+
+@contextmanager
+def _folder_beside(folder: Path) -> Iterator[Path]:
+    """An empty folder beside one that is to be written, gone when the block ends."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent, folder.name)
         aside, lock = _make_folder_aside(folder)
     except OSError as error:
         raise XcliptError(f"{folder}: cannot write ({error.strerror})") from error
     try:
         with _blaming(folder):
             yield aside
-            for path in aside.iterdir():
-                _flush(path)
-            aside.chmod(0o777 & ~_umask())
-            _rename_unless_there(aside, folder)
-            _flush(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         if lock is not None:
