@@ -14,7 +14,7 @@ import hashlib
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from study import (
     write_figures,
 )
 from xclipt.alignment.build import AlignmentRequest
+from xclipt.artifacts.directory import StoredDelta
 from xclipt.cli.terminal import Terminal
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
@@ -52,6 +53,8 @@ from xclipt.training.train import train_delta
 from xclipt.workspace import Workspace, open_workspace
 
 BASE, ENGLISH = "base", "English originals"
+JOINT = "joint start"
+"""The row of the joint deltas by themselves, whose recipe they are trained by."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,15 @@ class Row:
     Attributes:
         pairs: With so many sentence pairs, a cell each; ``None`` is all there are.
         shots: And so many photographs with captions.
+        joint: Begin from a joint delta of the study's other languages, of so many pairs of each,
+            which has read nothing in the language; with 0 of ``pairs`` that one itself is measured.
         languages: Only these; empty is all of the study's.
         seeds: Likewise.
     """
 
     pairs: list[int | None] = field(default_factory=list)
     shots: int = 0
+    joint: int | None = None
     recipe: Recipe = SENTENCES
     delta: PartialSpec = field(default_factory=PartialSpec)
     languages: list[str] = field(default_factory=list)
@@ -196,24 +202,16 @@ def run(options: Namespace, study: Study) -> list[Measured]:
                 row = ENGLISH if code == "en" else BASE
                 hits = measure(workspace, whole, aside, code)
                 cells.write(name, [Measured(row, code, 0, 0, 0, 0.0, hits)])
+        pairs = {
+            code: write_sentences(whole, code, aside, options.out / "pairs")
+            for code in study.languages
+        }
         todo = [*cells_of(study, rows, languages)]
         for cell in todo:
             if cells.has(cell.name):
                 continue
-            way = study.rows[cell.row]
             terminal.note(f"{cell.name}: {len([c for c in todo if not cells.has(c.name)])} left")
-            source = write_sentences(whole, cell.language, aside, options.out / "pairs")
-            request = TrainingRequest(
-                AlignmentRequest(cell.language, shots=way.shots, seed=cell.seed),
-                delta=way.delta,
-                recipe=way.recipe,
-                name=cell.name,
-                even_if_worse=True,
-                force=True,
-                validation_pictures=0,
-                parallel=Parallel((str(source),), cell.pairs) if way.pairs else None,
-            )
-            stored = train_delta(workspace, trained if way.shots else None, request)
+            stored = teach(workspace, trained, study, cell, pairs)
             cells.write(
                 cell.name,
                 [
@@ -227,6 +225,47 @@ def run(options: Namespace, study: Study) -> list[Measured]:
             )
     bases = [f"base-{code}" for code in ["en", *study.languages]]
     return cells.read([*bases, *(c.name for c in cells_of(study, [*study.rows], study.languages))])
+
+
+def teach(
+    workspace: Workspace, trained: Dataset, study: Study, cell: Cell, pairs: Mapping[str, Path]
+) -> StoredDelta:
+    """Train the delta of a cell, after what it begins from.
+
+    Args:
+        workspace: Where deltas are.
+        trained: The photographs that are not kept aside.
+        study: What is trained.
+        cell: Which of it.
+        pairs: The file of each language's sentence pairs.
+    """
+    way = study.rows[cell.row]
+    request = TrainingRequest(
+        AlignmentRequest(cell.language, shots=way.shots, seed=cell.seed),
+        delta=way.delta,
+        recipe=way.recipe,
+        name=cell.name,
+        even_if_worse=True,
+        validation_pictures=0,
+        parallel=Parallel((str(pairs[cell.language]),), cell.pairs or None) if way.pairs else None,
+    )
+    if way.joint is not None:
+        others = tuple(code for code in study.languages if code != cell.language)
+        sources = tuple(f"{code}={pairs[code]}" for code in others)
+        recipe = study.rows[JOINT].recipe
+        joint = replace(
+            request,
+            alignment=AlignmentRequest(others[0], shots=0),
+            recipe=recipe,
+            name=f"joint-{way.joint}-without-{cell.language}",
+            joint=others,
+            parallel=Parallel(sources, way.joint),
+        )
+        start = train_delta(workspace, None, joint)
+        if not cell.pairs:
+            return start
+        request = replace(request, recipe=replace(way.recipe, start=f"mul/{joint.name}"))
+    return train_delta(workspace, trained if way.shots else None, request)
 
 
 def _trained_on(whole: Dataset, aside: Sequence[str]) -> Iterator[str]:
