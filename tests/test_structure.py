@@ -18,6 +18,7 @@ LAYERS = (
         "languages",
         "metrics",
         "detection",
+        "devices",
     ),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),

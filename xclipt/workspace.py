@@ -6,22 +6,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
-from xclipt.artifacts.features import cached_features
+from xclipt.artifacts.features import FeatureStore, cached_features
 from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.backbones.builtin import NAME as BUILTIN
 from xclipt.backbones.registry import load_backbone
 from xclipt.data.pictures import find_broken
 from xclipt.deltas.kind import DeltaSpec, with_prompt
+from xclipt.devices import choose_device, choose_dtype, dtype_name
 from xclipt.errors import XcliptError
 from xclipt.files import file_key, text_key
 from xclipt.languages import name as language_name
 from xclipt.progress import Progress, Silent
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,10 @@ class Workspace:
     backbone: Backbone
     progress: Progress
     _remarked: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def features(self, space: str) -> FeatureStore:
+        """The features that are kept of a space, such as ``images``, in the backbone's numbers."""
+        return self.directory.features(space, self.backbone.dim, dtype_name(self.backbone.dtype))
 
     def encode_pictures(self, paths: Sequence[Path]) -> EncodedPictures:
         """Features of picture files, from the cache where their content is known.
@@ -64,7 +66,7 @@ class Workspace:
             except XcliptError as error:
                 raise _naming_all_broken(paths, error) from None
 
-        store = self.directory.features("images", self.backbone.dim)
+        store = self.features("images")
         return EncodedPictures(cached_features(store, keys, compute, self.progress), tuple(keys))
 
     def encode_texts(
@@ -108,7 +110,7 @@ class Workspace:
 
         identified = self.backbone.tokenizer.identified
         return cached_features(
-            self.directory.features(space, self.backbone.dim),
+            self.features(space),
             [text_key(identified(caption, language)) for caption in captions],
             compute,
             self.progress,
@@ -204,7 +206,7 @@ def open_workspace(
         image_tower: Hub id or folder of the image tower that belongs to a text tower which was
             published by itself; ``None`` is the directory's own, or the one that is known.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: Compute precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32.
         create: Make the directory when it is not there.
 
     Raises:
@@ -242,7 +244,7 @@ def open_backbone(
         name: Name, hub id or folder.
         progress: Told of what takes long.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: Compute precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32.
 
     Raises:
         XcliptError: No such backbone or device.
@@ -268,34 +270,3 @@ def _own_image_tower(root: Path, backbone: str) -> str | None:
         return None
     known = ArtifactDirectory.open(root).backbone
     return known.image_tower if known.id in (backbone, str(Path(backbone).resolve())) else None
-
-
-def choose_dtype(name: str) -> torch.dtype:
-    """The number type of that name.
-
-    Raises:
-        XcliptError: It is none of the three.
-    """
-    if name not in _DTYPES:
-        raise XcliptError(f"choose {', '.join(_DTYPES)}", field="dtype", value=name)
-    return _DTYPES[name]
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the fastest there is.
-
-    Raises:
-        XcliptError: It is not there.
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if name not in available:
-        raise XcliptError(f"choose auto, {', '.join(available)}", field="device", value=name)
-    if not available[name]:
-        raise XcliptError("this machine has none; use `device='auto'`", field="device", value=name)
-    return torch.device(name)

@@ -52,6 +52,9 @@ from xclipt.training.request import Parallel, TrainingRequest
 from xclipt.training.train import train_delta
 from xclipt.workspace import Workspace, open_workspace
 
+HELD_OUT = 100
+"""Sentence pairs beside those that are trained on, to choose the step by: a tenth of all would cost
+more than the few that some rows train on."""
 BASE, ENGLISH = "base", "English originals"
 JOINT = "joint start"
 """The row of the joint deltas by themselves, whose recipe they are trained by."""
@@ -247,7 +250,9 @@ def teach(
         name=cell.name,
         even_if_worse=True,
         validation_pictures=0,
-        parallel=Parallel((str(pairs[cell.language]),), cell.pairs or None) if way.pairs else None,
+        parallel=Parallel((str(pairs[cell.language]),), cell.pairs or None, HELD_OUT)
+        if way.pairs
+        else None,
     )
     if way.joint is not None:
         others = tuple(code for code in study.languages if code != cell.language)
@@ -259,7 +264,7 @@ def teach(
             recipe=recipe,
             name=f"joint-{way.joint}-without-{cell.language}",
             joint=others,
-            parallel=Parallel(sources, way.joint),
+            parallel=Parallel(sources, way.joint, HELD_OUT),
         )
         start = train_delta(workspace, None, joint)
         if not cell.pairs:

@@ -118,6 +118,7 @@ def test_the_key_is_of_everything_that_the_result_depends_on(workspace):
         key(replace(request, validation_pictures=3)),
         key(data=InOnePiece(captions)),
         key(space=half),
+        key(replace(request, recipe=recipe_with(dtype="float16"))),
     ]
     assert len(set(keys)) == len(keys)
     assert key(replace(request, even_if_worse=True)) == key() == keys[0]

@@ -84,6 +84,17 @@ def test_text_alone_teaches_and_says_what_it_was(workspace, tmp_path):
     )
 
 
+def test_few_are_not_judged_by_many(workspace, tmp_path):
+    file = sentences(tmp_path / "many.tsv", 1300)
+    held = [
+        train_delta(
+            workspace, None, request(file, pairs=pairs, name=f"of-{pairs}", recipe={"max_steps": 1})
+        )
+        for pairs in (10, 110)
+    ]
+    assert [one.manifest.data.sentences.held_out for one in held] == [100, 110]
+
+
 def test_shots_are_the_first_of_all_and_none_of_them_is_held_out(workspace, tmp_path):
     file = sentences(tmp_path / "en-fr.tsv", 300)
     few = train_delta(workspace, None, request(file, pairs=20))

@@ -24,7 +24,7 @@ def train(backbone, tmp_path):
 
     def run(name, do=lambda step: None):
         workspace = workspace_in(tmp_path / name, backbone)
-        recipe = recipe_with(batch_size=4, epochs=2)
+        recipe = recipe_with(batch_size=4, epochs=2, dtype="float32")
         request = TrainingRequest(
             AlignmentRequest("fr", shots=12), recipe=recipe, validation_pictures=4, name="x"
         )

@@ -211,7 +211,9 @@ def test_an_interrupted_training_keeps_its_start(tmp_path, monkeypatch):
     """What is resumed ends in the bytes of what was not interrupted."""
     workspace = workspace_in(tmp_path)
     store_noise(workspace, "de", "start", 0.1)
-    asked = request("fr", shots=6, start="de", epochs=4, batch_size=3, evaluations=4)
+    asked = request(
+        "fr", shots=6, start="de", epochs=4, batch_size=3, evaluations=4, dtype="float32"
+    )
     asked = replace(asked, validation_pictures=10)
     whole = train_delta(workspace, EmojiDataset(), asked)
     loss, calls = loop.losses_of, []

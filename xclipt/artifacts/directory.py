@@ -59,6 +59,7 @@ _FOLDERS = (
     *("deltas", "translations", "alignments", "parallel", "features", "indexes"),
     "exports",
 )
+FLOAT32 = "float32"
 _LEVELS = 3  # kind, language and name
 
 _JOINT = f"{SEVERAL}/"
@@ -66,6 +67,11 @@ _JOINT = f"{SEVERAL}/"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(current|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """``current`` is a file of ours; the others are devices to Windows, whatever their ending."""
+
+
+def in_numbers(name: str, dtype: str) -> str:
+    """The name of what is computed in numbers of a type; float32 goes without saying."""
+    return name if dtype == FLOAT32 else f"{name}-{dtype}"
 
 
 def check_name(name: str, what: str = "a delta") -> None:
@@ -289,17 +295,25 @@ class ArtifactDirectory:
                 f"({backbone.fingerprint[:12]}); name another directory: `artifacts=DIR`"
             )
 
-    def features(self, space: str, dim: int) -> "FeatureStore":
-        """The feature cache of one space, such as ``images`` or ``texts``, of this backbone."""
+    def features(self, space: str, dim: int, dtype: str = FLOAT32) -> "FeatureStore":
+        """The features that are kept of a space of this backbone.
+
+        Args:
+            space: ``images``, ``texts`` and the like.
+            dim: Width of the joint space.
+            dtype: In which numbers they are computed; they are stored in float32.
+        """
         from xclipt.artifacts.features import FeatureStore
 
-        return FeatureStore(
-            self.root / "features" / f"{space}-{self.backbone.fingerprint[:12]}", dim
-        )
+        return FeatureStore(self._features(space, dtype), dim)
 
-    def partners(self, sha256: str) -> Path:
+    def partners(self, sha256: str, dtype: str) -> Path:
         """Where features of the English sides of sentence pairs are, by the pairs' hash."""
-        return self.root / "features" / f"pairs-{sha256[:12]}-{self.backbone.fingerprint[:12]}"
+        return self._features(f"pairs-{sha256[:12]}", dtype)
+
+    def _features(self, space: str, dtype: str) -> Path:
+        name = in_numbers(f"{space}-{self.backbone.fingerprint[:12]}", dtype)
+        return self.root / "features" / name
 
     @property
     def exports(self) -> Path:

@@ -410,6 +410,7 @@ def train_delta_command(
         languages_weigh=languages_weigh,
         temperature=temperature,
         sentence_weight=sentence_weight,
+        dtype=None if common.dtype == "auto" else common.dtype,
         start=start,
     )
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
+from xclipt.artifacts.directory import in_numbers
 from xclipt.artifacts.features import cached_features
 from xclipt.data.pictures import (
     UNREAD,
@@ -27,6 +28,7 @@ from xclipt.data.pictures import (
     picture_suffixes,
     unread_remark,
 )
+from xclipt.devices import dtype_name
 from xclipt.errors import XcliptError
 from xclipt.files import file_key
 from xclipt.progress import Progress
@@ -191,7 +193,7 @@ def _encode(
     broken: dict[str, str] = {}
     if not names:
         return features, broken
-    store = workspace.directory.features("images", workspace.backbone.dim)
+    store = workspace.features("images")
     task = progress.start(f"Indexing {folder.name}", len(names))
     for start in range(0, len(names), _CHUNK):
         part = list(names[start : start + _CHUNK])
@@ -229,7 +231,8 @@ def _encode(
 def _file(workspace: Workspace, folder: Path) -> Path:
     where = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     fingerprint = workspace.backbone.identity.fingerprint[:12]
-    return workspace.directory.root / "indexes" / f"{where}-{fingerprint}.safetensors"
+    name = in_numbers(f"{where}-{fingerprint}", dtype_name(workspace.backbone.dtype))
+    return workspace.directory.root / "indexes" / f"{name}.safetensors"
 
 
 def _read(path: Path, dim: int, progress: Progress) -> StoredIndex:

@@ -8,11 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import xclipt
 from xclipt.alignment.build import AlignmentSet
 from xclipt.artifacts.manifest import TrainingData
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.kind import DeltaSpec
+from xclipt.devices import dtype_name
 from xclipt.parallel.store import StoredPairs
 from xclipt.training.best_start import MOST_TRIED_ON, with_best_start
 from xclipt.training.captions import choose_pairs, prepare_captions
@@ -37,6 +40,7 @@ class Prepared:
         pairs: Captions with pictures to train on, an entry a language.
         sentences: Sentence pairs without pictures, likewise.
         validation: What is validated on, if anything, likewise.
+        dtype: What the tower computes in.
         facts: What the manifest says of all this, by its fields.
         key: SHA-256 over everything that the result depends on.
     """
@@ -49,6 +53,7 @@ class Prepared:
     pairs: tuple[TrainingPairs, ...]
     sentences: tuple[SentencePairs, ...]
     validation: tuple[ValidationSet, ...]
+    dtype: torch.dtype
     facts: Mapping[str, Any]
     key: str
 
@@ -93,6 +98,7 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
     data = captions.data if captions else _without_pictures(source, seen)
     if sentences:
         data = replace(data, sentences=sentences.data)
+    dtype = recipe.computed_in(backbone.device, backbone.dtype)
     facts: dict[str, Any] = {
         "language": request.language,
         "languages": request.joint,
@@ -108,7 +114,7 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
         "versions": _versions(),
         "translator": captions.translator if captions else None,
         "start": {"name": start.name, "sha256": start.sha256} if start else None,
-        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
     }
     asked = asdict(replace(request, even_if_worse=False, force=False))
     if request.parallel is None:
@@ -124,11 +130,13 @@ def prepare(workspace: Workspace, dataset: Dataset | None, request: TrainingRequ
         pairs=captions.pairs if captions else (),
         sentences=sentences.pairs if sentences else (),
         validation=(captions and captions.validation) or (sentences and sentences.validation) or (),
+        dtype=dtype,
         facts=facts,
         key=_sha256_of(
             {
                 **facts,
                 "backbone": backbone.identity.fingerprint,
+                "features": dtype_name(backbone.dtype),
                 "data": asdict(data),
                 "request": asked,
                 "validation captions": captions.held_out if captions else (),

@@ -9,6 +9,7 @@ import torch
 
 from xclipt.backbones.text_tower import Similarity
 from xclipt.deltas.lora import LoraSpec
+from xclipt.devices import AUTO, choose_dtype, computes_bfloat16_faster
 from xclipt.errors import UsageError, XcliptError, require_finite
 from xclipt.training.losses import (
     ALIGNMENTS,
@@ -93,6 +94,9 @@ class Recipe:
             that falls there.
         patience: Evaluations without improvement after which training stops.
         head_learning_rate: Peak for a tuned text head; ``None`` is ``learning_rate``.
+        dtype: Number type that the tower computes in while it is trained and validated on; what is
+            kept of frozen towers is in the workspace's. ``auto`` is bfloat16 where the device
+            computes it faster, else the workspace's.
         start: What the delta starts from: ``auto``, ``none`` or a delta
             (:meth:`~xclipt.training.warm_start.WarmStarts.choose`).
         choose_by: Validation figure that decides which weights are kept: ``mrr``, which moves with
@@ -134,10 +138,12 @@ class Recipe:
     languages_weigh: str = "equal"
     temperature: float = 2.0
     sentence_weight: float = 1.0
+    dtype: str = AUTO
     start: str = "auto"
 
     def __post_init__(self) -> None:
         require_finite(self)
+        choose_dtype(self.dtype)
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -193,6 +199,13 @@ class Recipe:
             logit_bias=bias if loss == SIGMOID else None,
         )
 
+    def computed_in(self, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+        """The number type of the passes, on a device and in a workspace of a number type."""
+        if self.dtype != AUTO:
+            return choose_dtype(self.dtype)
+        faster = dtype == torch.float32 and computes_bfloat16_faster(device)
+        return torch.bfloat16 if faster else dtype
+
     def steps(self, pairs: int) -> int:
         """Optimiser steps for so many pairs.
 
@@ -246,6 +259,7 @@ PAPER = Recipe(
     head_learning_rate=3e-6,
     choose_by="recall",
     of_equals="latest",
+    dtype="float32",
     start="none",
 )
 """The paper: Adam, cosine without warm-up, 50 epochs of batches of 5, the best checkpoint by

@@ -31,7 +31,7 @@ class Parallel:
         sources: Files, or ids of data sets, as :mod:`xclipt.parallel.sources` takes them.
         pairs: So many of every language, drawn by the seed; ``None`` is all.
         held_out: So many more to validate on, where there are no pictures for that; ``None`` is a
-            tenth of them, 500 at most, and none of fewer than 200.
+            tenth of them, but 500 at most, 100 beside fewer, and none of fewer than 200.
         reading: How files are read.
 
     Raises:

@@ -8,6 +8,7 @@ import torch
 from xclipt.artifacts.feature_rows import FeatureRows
 from xclipt.artifacts.manifest import SentenceData
 from xclipt.deltas.kind import DeltaSpec
+from xclipt.devices import dtype_name
 from xclipt.errors import UsageError
 from xclipt.parallel.sources import ParallelRequest
 from xclipt.parallel.store import StoredPairs, store_pairs
@@ -18,6 +19,8 @@ from xclipt.workspace import Workspace
 
 _HELD_OUT_SHARE = 10
 _MOST_HELD_OUT = 500
+_ENOUGH_OF_FEW = 100
+"""More are not held out beside fewer: ten pairs are trained on in a second."""
 _FEWEST_HELD_OUT = 20
 _LOOKED_AT = 10_000
 """So many pairs are searched for texts that are too long: a second, not minutes."""
@@ -160,7 +163,8 @@ def _divide(stored: StoredPairs, parallel: Parallel, hold_out: bool) -> tuple[in
     there = len(stored)
     rest = 0
     if hold_out:
-        usual = min(there // _HELD_OUT_SHARE, _MOST_HELD_OUT)
+        most = min(_MOST_HELD_OUT, max(_ENOUGH_OF_FEW, parallel.pairs or there))
+        usual = min(there // _HELD_OUT_SHARE, most)
         rest = parallel.held_out if parallel.held_out is not None else usual
         if parallel.held_out is None and usual < _FEWEST_HELD_OUT:
             rest = 0
@@ -179,15 +183,14 @@ def _divide(stored: StoredPairs, parallel: Parallel, hold_out: bool) -> tuple[in
 
 
 def _features(workspace: Workspace, stored: StoredPairs) -> FeatureRows:
-    backbone, folder = workspace.backbone, workspace.directory.partners(stored.sha256)
-    dtype = str(backbone.dtype).removeprefix("torch.")
+    backbone = workspace.backbone
 
     def compute(rows: range) -> torch.Tensor:
         english = [stored[row].english for row in rows]
         return backbone.encode_texts(english, language="en")
 
     return FeatureRows(
-        folder.with_name(f"{folder.name}-{dtype}"),
+        workspace.directory.partners(stored.sha256, dtype_name(backbone.dtype)),
         len(stored),
         backbone.dim,
         compute,

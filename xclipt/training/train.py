@@ -12,6 +12,7 @@ from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, dif
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.outline import outline
+from xclipt.devices import AUTO
 from xclipt.errors import UsageError, XcliptError, recommended
 from xclipt.interruption import deferred
 from xclipt.languages import names as language_names
@@ -79,13 +80,14 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
         return None
     stored = workspace.directory.delta(language, name)
     asked = {key: value for key, value in prepared.facts.items() if key != "versions"}
-    if stored.manifest.dtype is None:  # an earlier release did not say
+    recipe = asked["recipe"]
+    if recipe["dtype"] == AUTO or stored.manifest.dtype is None:  # earlier releases did not say
         del asked["dtype"]
     wanted = replace(stored.manifest, **asked).facts()
     there = replace(
         stored.manifest,
         setting=asdict(stored.spec),
-        recipe=stored_recipe(stored.manifest.recipe),
+        recipe=stored_recipe(stored.manifest.recipe) | {"dtype": recipe["dtype"]},
     ).facts()
     if wanted != there:
         differing = differences(wanted, there)
@@ -146,7 +148,7 @@ def _fit(
     try:
         with deferred() as stop:
             return fit(
-                backbone,
+                replace(backbone, dtype=prepared.dtype),
                 delta,
                 prepared.pairs,
                 recipe,

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from xclipt.devices import dtype_name
 from xclipt.errors import XcliptError
 from xclipt.files import cache_dir
 from xclipt.translation.engines.hub_engine import HubEngine, hub_engine_kind
@@ -44,7 +45,7 @@ class CTranslate2Engine(HubEngine):
 
         folder = converted(self._model)
         device = "cuda" if self._device.type == "cuda" else "cpu"
-        numbers = str(self._dtype).removeprefix("torch.")
+        numbers = dtype_name(self._dtype)
         try:
             return ctranslate2.Translator(str(folder), device=device, compute_type=numbers)
         except (ValueError, RuntimeError) as error:

@@ -62,8 +62,8 @@ class EngineRequest:
         file: Translations that exist, for ``file``.
         beams: Width of the beam search; the engine's own choice without.
         batch_size: Texts at once; the engine's own choice without.
-        device: Where a model runs, as :func:`xclipt.workspace.choose_device` takes it.
-        dtype: In which numbers, as :func:`xclipt.workspace.choose_dtype` takes it.
+        device: Where a model runs, as :func:`xclipt.devices.choose_device` takes it.
+        dtype: In which numbers, as :func:`xclipt.devices.choose_dtype` takes it.
 
     Raises:
         XcliptError: There is a file, and an engine or model that does not read it.

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from xclipt.devices import choose_device, choose_dtype, dtype_name
 from xclipt.errors import XcliptError
 from xclipt.translation.engines.engine import EngineKind, EngineRequest, TranslationTask
 from xclipt.translation.engines.hub_model import (
@@ -85,7 +86,6 @@ def hub_engine_kind(make: type[HubEngine], usable: Callable[[], bool]) -> Engine
     def made(
         request: EngineRequest, task: TranslationTask, model: HubModel, why: str = ""
     ) -> HubEngine:
-        from xclipt.workspace import choose_device, choose_dtype
 
         return make(
             model,
@@ -136,5 +136,5 @@ def _model(name: str, task: TranslationTask) -> HubModel:
 
 def _decoding_setting(beams: int, dtype: torch.dtype) -> str:
     """What decides the output beside the model, as a translator's setting."""
-    number = str(dtype).removeprefix("torch.")
+    number = dtype_name(dtype)
     return f"beams={beams}" if dtype == torch.float32 else f"beams={beams} dtype={number}"
