@@ -89,6 +89,9 @@ def test_of_a_set_with_a_validation_split_at_most_so_many_are_taken(workspace):
     dataset = Split(many(10)._captions)
     assert held(workspace, dataset, 3)[1].split == "val"
     assert [len(held(workspace, dataset, n)[1].images) for n in (None, 3, 0)] == [10, 3, 0]
+    alignment, whole = held(workspace, dataset, 3)
+    first = hold_out(workspace.directory, dataset, alignment, 3, one_caption=True)
+    assert first.images == whole.images and first.captions == whole.captions[::3]
     # What is trained on the split itself has nothing left to validate on.
     assert held(workspace, dataset, None, split="val")[1].images == ()
 

@@ -114,7 +114,13 @@ def prepare_captions(
     """
     pairs, recipe = request.alignment, request.recipe
     held = [
-        hold_out(workspace.directory, dataset, alignment, request.validation_pictures)
+        hold_out(
+            workspace.directory,
+            dataset,
+            alignment,
+            request.validation_pictures,
+            one_caption=request.recipe.validation_captions == "one",
+        )
         for alignment in alignments
     ]
     held_images = dict.fromkeys(image for part in held for image in part.images)
@@ -216,19 +222,27 @@ def _translator(alignments: Sequence[AlignmentSet]) -> dict[str, str] | None:
 
 
 def hold_out(
-    directory: ArtifactDirectory, dataset: Dataset, alignment: AlignmentSet, wanted: int | None
+    directory: ArtifactDirectory,
+    dataset: Dataset,
+    alignment: AlignmentSet,
+    wanted: int | None,
+    *,
+    one_caption: bool = False,
 ) -> HeldOut:
     """Choose validation pictures for a training on ``alignment``.
 
     Args:
         wanted: At most so many of the split ``val``; of a data set without splits, so many are
             held out. ``None`` is 300, all for the paper's split, or 0 without splits.
+        one_caption: Take the first caption of each alone.
 
     Raises:
         XcliptError: There are fewer, or a delta for translated text lacks their translations.
     """
     request = alignment.request
     split, pictures = _validation_pictures(dataset, alignment, wanted)
+    if one_caption:
+        pictures = [replace(picture, captions=picture.captions[:1]) for picture in pictures]
     captions: Sequence[str] = [caption for p in pictures for caption in p.captions]
     if request.inference == TO_EN and captions:
         translator = alignment.translator.name if alignment.translator else request.translator

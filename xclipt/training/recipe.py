@@ -54,6 +54,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "optimiser": OPTIMISERS,
     "teacher": ("live", "frozen"),
     "partner_captions": ("one", "all"),
+    "validation_captions": ("one", "all"),
     "last_batch": ("filled", "short"),
     "choose_by": ("mrr", "recall"),
     "of_equals": ("earliest", "latest"),
@@ -89,6 +90,7 @@ class Recipe:
         partner_captions: With a frozen teacher and a human English partner, the partner's features
             are those of the pair's caption (``one``) or the mean over all English captions of its
             picture (``all``). A live teacher sees the pair's alone.
+        validation_captions: The first caption of every validation picture, or ``all``.
         evaluations: Times that the validation pictures are looked at.
         evaluate_every: Look at them after every so many steps instead, and not at the end unless
             that falls there.
@@ -129,6 +131,7 @@ class Recipe:
     align_weight: float = 1000.0
     teacher: str = "frozen"
     partner_captions: str = "all"
+    validation_captions: str = "all"
     evaluations: int = 10
     evaluate_every: int | None = None
     patience: int = 4
@@ -254,6 +257,7 @@ PAPER = Recipe(
     align_weight=0.03,
     teacher="live",
     partner_captions="one",
+    validation_captions="one",
     evaluations=100,
     patience=100,
     head_learning_rate=3e-6,
