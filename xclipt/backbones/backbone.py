@@ -1,7 +1,10 @@
 """A backbone: a text tower and an image tower with one embedding space, frozen."""
 
 import copy
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,7 @@ from xclipt.progress import Progress, Silent
 
 TOKENS_PER_BATCH = 512
 _PICTURES_PER_BATCH = 16
+_BATCHES_AHEAD = 2
 
 
 class NonFiniteError(XcliptError):
@@ -257,15 +261,32 @@ class Backbone:
         features = torch.empty(len(paths), self.dim)
         task = (progress or Silent()).start("Encoding pictures", len(paths))
         with torch.inference_mode(), self.autocast():
-            for start in range(0, len(paths), _PICTURES_PER_BATCH):
-                batch = paths[start : start + _PICTURES_PER_BATCH]
-                pixels = torch.stack([self.read_pixels(path) for path in batch])
+            for start, pixels in self._pixels_ahead(paths):
                 pixels = pixels.to(self.device, memory_format=torch.channels_last)
-                features[start : start + len(batch)] = self.image_tower(pixels).float().cpu()
-                task.advance(len(batch))
+                features[start : start + len(pixels)] = self.image_tower(pixels).float().cpu()
+                task.advance(len(pixels))
         task.finish()
         self.require_finite(features, lambda i: str(paths[i]))
         return features
+
+    def _pixels_ahead(self, paths: Sequence[Path]) -> Iterator[tuple[int, Tensor]]:
+        """Batches of pixels with the position of their first, read by all cores.
+
+        On a GPU they are read while it computes; a tower on the processor wants the cores itself.
+        """
+        ahead = 0 if self.device.type == "cpu" else _BATCHES_AHEAD
+        readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
+        try:
+            reading: deque[tuple[int, list[Future[Tensor]]]] = deque()
+            for start in range(0, len(paths), _PICTURES_PER_BATCH):
+                batch = paths[start : start + _PICTURES_PER_BATCH]
+                reading.append((start, [readers.submit(self.read_pixels, path) for path in batch]))
+                if len(reading) > ahead:
+                    yield _ready(*reading.popleft())
+            while reading:
+                yield _ready(*reading.popleft())
+        finally:
+            readers.shutdown(cancel_futures=True)
 
     def require_finite(
         self, features: Tensor, what: Callable[[int], str], delta: str | None = None
@@ -315,6 +336,10 @@ class Backbone:
         # step; by plain matrix products it takes a tenth. In float32 they are alike.
         plain = self.device.type == "cpu" and self.dtype != torch.float32
         return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+
+
+def _ready(start: int, reading: Sequence[Future[Tensor]]) -> tuple[int, Tensor]:
+    return start, torch.stack([pixels.result() for pixels in reading])
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
