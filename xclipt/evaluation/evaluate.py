@@ -44,6 +44,7 @@ from xclipt.metrics import (
     skewness,
     summarise,
 )
+from xclipt.progress import Whole
 from xclipt.workspace import Workspace
 
 _Draws = NDArray[np.float64]
@@ -77,8 +78,10 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
     english = EnglishMeasures(workspace)
+    captions = sum(len(s.texts.captions) for part in queries.languages for s in part.subjects())
+    whole = Whole(workspace.progress, "Encoding captions", captions)
     for language in queries.languages:
-        measured = _measure_language(workspace, language)
+        measured = _measure_language(workspace, language, whole)
         if queries.mode == "image" and language.language != "en":
             measured = _with_gap_closed(measured, english.measure(language))
         base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
@@ -93,6 +96,7 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         elif deltas:
             subject[language.language] = deltas[0].row.mean_r1
             gains[language.language] = (base.ranks, [deltas[0].ranks])
+    whole.finish()
     base_figures = {row.language: row.mean_r1 for row in rows if row.system == "base"}
     return Evaluation(
         dataset=queries.dataset,
@@ -121,17 +125,20 @@ class _Measured:
         return PairedDifference(self.row.language, self.row.system, other.row.system, difference)
 
 
-def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_Measured]:
+def _measure_language(
+    workspace: Workspace, queries: LanguageQueries, whole: Whole
+) -> list[_Measured]:
     """The base first, and what has a prompt of the request after the same without."""
     measured: list[_Measured] = []
     for subject in queries.subjects():
         texts = subject.texts
-        captions = workspace.encode_texts(
+        captions = replace(workspace, progress=whole).encode_texts(
             texts.captions,
             subject.delta,
             prompt=subject.prompt,
             language=queries.language_of(texts),
         )
+        whole.end_part(len(texts.captions))
         ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
         draws = bootstrap_mean_r1(ranks)
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
