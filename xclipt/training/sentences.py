@@ -10,7 +10,8 @@ from xclipt.artifacts.manifest import SentenceData
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import UsageError
 from xclipt.parallel.sources import ParallelRequest
-from xclipt.parallel.store import StoredPairs, store_pairs
+from xclipt.parallel.store import store_pairs
+from xclipt.parallel.stored import StoredPairs
 from xclipt.training.loop import ValidationSet
 from xclipt.training.pairs import PairBatch
 from xclipt.training.request import Parallel, TrainingRequest
