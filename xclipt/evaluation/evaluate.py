@@ -78,8 +78,12 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
     english = EnglishMeasures(workspace)
-    captions = sum(len(s.texts.captions) for part in queries.languages for s in part.subjects())
-    whole = Whole(workspace.progress, "Encoding captions", captions)
+    texts = sum(
+        len(subject.texts.captions) + len(_bank_texts(language, subject))
+        for language in queries.languages
+        for subject in language.subjects()
+    )
+    whole = Whole(workspace.progress, "Encoding captions", texts)
     for language in queries.languages:
         measured = _measure_language(workspace, language, whole)
         if queries.mode == "image" and language.language != "en":
@@ -129,10 +133,11 @@ def _measure_language(
     workspace: Workspace, queries: LanguageQueries, whole: Whole
 ) -> list[_Measured]:
     """The base first, and what has a prompt of the request after the same without."""
+    workspace = replace(workspace, progress=whole)
     measured: list[_Measured] = []
     for subject in queries.subjects():
         texts = subject.texts
-        captions = replace(workspace, progress=whole).encode_texts(
+        captions = workspace.encode_texts(
             texts.captions,
             subject.delta,
             prompt=subject.prompt,
@@ -144,8 +149,15 @@ def _measure_language(
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
         plain = _Measured(row, ranks, draws)
         corrected = _hub_corrected(workspace, queries, subject, captions, plain)
+        whole.end_part(len(_bank_texts(queries, subject)))
         measured.append(replace(plain, row=replace(row, hub_corrected=corrected)))
     return measured
+
+
+def _bank_texts(queries: LanguageQueries, subject: Subject) -> Sequence[str]:
+    """The texts that correct a subject's ranking; none for texts of another language."""
+    bank = queries.hub_bank
+    return bank.texts if bank and subject.texts.text != TO_EN else ()
 
 
 def _hub_corrected(
@@ -157,7 +169,7 @@ def _hub_corrected(
 ) -> HubCorrected | None:
     """The same with hub correction; ``None`` without a bank, or for texts of another language."""
     bank = queries.hub_bank
-    if bank is None or subject.texts.text == TO_EN:
+    if bank is None or not _bank_texts(queries, subject):
         return None
     pictures, captions = F.normalize(queries.targets, dim=-1), F.normalize(captions, dim=-1)
     bias = bank.bias(workspace, pictures, subject.delta, subject.prompt)
