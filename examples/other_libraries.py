@@ -12,9 +12,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer
 
 import xclipt
 
@@ -26,6 +23,9 @@ def with_peft(tower: Path, adapter: Path, captions: list[str]) -> torch.Tensor:
 
     The text head, an affine map into the space of the pictures, is not part of the encoder.
     """
+    from peft import PeftModel
+    from transformers import AutoModel, AutoTokenizer
+
     encoder = AutoModel.from_pretrained(tower, add_pooling_layer=False)
     encoder = PeftModel.from_pretrained(encoder, adapter).eval()
     tokens = AutoTokenizer.from_pretrained(tower)(
@@ -43,6 +43,8 @@ def with_peft(tower: Path, adapter: Path, captions: list[str]) -> torch.Tensor:
 
 def with_sentence_transformers(folder: Path, captions: list[str]) -> torch.Tensor:
     """Features ``(n, dim)`` in the space of the pictures; prompt and head are in the folder."""
+    from sentence_transformers import SentenceTransformer
+
     model = SentenceTransformer(str(folder), device="cpu")
     return model.encode(captions, convert_to_tensor=True)
 

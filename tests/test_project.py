@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
     [
         [sys.executable, "-m", "ruff", "check"],
         [sys.executable, "-m", "ruff", "format", "--check"],
-        [sys.executable, "-m", "mypy"],
+        # Forty seconds where nothing is remembered of an earlier run, as in a new checkout.
+        pytest.param([sys.executable, "-m", "mypy"], marks=pytest.mark.slow),
     ],
     ids=["lint", "format", "types"],
 )

@@ -98,6 +98,7 @@ def resolve(code: str) -> str:
     return plain if plain in COMMON else _resolve(plain)
 
 
+@cache
 def find(typed: str) -> str:
     """As :func:`resolve`, also from a language's name in English or its own: ``français``.
 
@@ -114,6 +115,15 @@ def find(typed: str) -> str:
         except LookupError:
             pass
         raise
+
+
+def called(word: str) -> str | None:
+    """The common language that ``word`` is the name of, in English or its own; else ``None``.
+
+    Names of rare ones are words of other kinds too: ``Label``, ``Date``.
+    """
+    word = word.strip().casefold()
+    return _common_names().get(word) if len(word) > 3 or not word.isascii() else None
 
 
 def relatives(code: str) -> tuple[str, ...]:
@@ -190,6 +200,15 @@ def _name(code: str) -> str:
     from langcodes import Language
 
     return Language.get(code).display_name()
+
+
+@cache
+def _common_names() -> dict[str, str]:
+    from langcodes import Language
+
+    known = {code: Language.get(code) for code in sorted(COMMON)}
+    own = {language.autonym().casefold(): code for code, language in known.items()}
+    return own | {language.display_name().casefold(): code for code, language in known.items()}
 
 
 @cache

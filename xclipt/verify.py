@@ -20,7 +20,7 @@ from xclipt.deltas.outline import Shapes, not_finite, outline, require_shapes
 from xclipt.errors import XcliptError, recommended
 from xclipt.files import SUMS, check_sums, is_aside
 from xclipt.languages import SEVERAL
-from xclipt.parallel.store import CARDS, check_pairs
+from xclipt.parallel.stored import CARDS, check_pairs
 from xclipt.search.stored import check_index
 from xclipt.translation.store import accept_lines, damaged_lines
 

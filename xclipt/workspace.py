@@ -37,7 +37,7 @@ class Workspace:
     directory: ArtifactDirectory
     backbone: Backbone
     progress: Progress
-    _remarked: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _remarked: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def features(self, space: str) -> FeatureStore:
         """The features that are kept of a space, such as ``images``, in the backbone's numbers."""
@@ -216,13 +216,17 @@ def open_workspace(
     if not create:
         ArtifactDirectory.open(root)
     backbone = backbone_name(root, backbone)
-    loaded = load_backbone(
-        backbone,
-        choose_device(device),
-        choose_dtype(dtype),
-        progress,
-        image_tower or _own_image_tower(root, backbone),
-    )
+    task = progress.start("Loading the backbone", None)
+    try:
+        loaded = load_backbone(
+            backbone,
+            choose_device(device),
+            choose_dtype(dtype),
+            progress,
+            image_tower or _own_image_tower(root, backbone),
+        )
+    finally:
+        task.finish()
     directory, _ = ArtifactDirectory.open_or_create(root, loaded.identity)
     return Workspace(directory, loaded, progress)
 

@@ -1,11 +1,11 @@
-"""What hub correction gains, by what its bank of texts is.
+"""What hub correction gains, by what its bank of texts is; a quarter of an hour on two cores.
 
     python examples/studies/hub_correction.py --data-dir DATA
 
 Pictures are ranked by xclipt.hubness with banks of captions, for the frozen base and for the start
 that comes with xclipt. Its sharpness was chosen by the first table, on validation photographs of
 Flickr8k and Multi30K; the second is of xFlickrCO's photographs, on which nothing was chosen.
-Nothing is trained. A quarter of an hour on two cores.
+Nothing is trained.
 """
 
 import argparse

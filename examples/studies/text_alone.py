@@ -1,4 +1,4 @@
-"""What sentence pairs alone teach, against few captions, on photographs that are kept aside.
+"""What sentence pairs alone teach, against few captions, on photographs kept aside; hours.
 
     python examples/studies/text_alone.py examples/studies/text_alone.yaml --data-dir DATA
 

@@ -91,9 +91,14 @@ def complete(words: str, artifacts) -> tuple[list[str], str]:
         ("export-delta --delta no", {"norsk"}),
         ("eval --dataset mu", {"multi30k", "multi30k-task2"}),
         ("train-delta --backbone mclip-b", {"mclip-b32", "mclip-b16plus"}),
+        ("data HERE/m", {"HERE/mine.csv", "HERE/my-pictures/"}),
+        ("train-delta --backbone HERE/m", {"HERE/my-pictures/"}),
         ("train-delta --lang de,t", {"de,te", "de,th", "de,tl", "de,tr", "de,ta"}),
     ],
 )
-def test_completion(artifacts, words, offered):
-    found, heavy = complete(words, artifacts)
-    assert set(found) == offered and heavy == ""
+def test_completion(artifacts, words, offered, tmp_path):
+    (tmp_path / "my-pictures").mkdir()
+    for name in ("mine.csv", "my.py"):
+        (tmp_path / name).touch()
+    found, heavy = complete(words.replace("HERE", str(tmp_path)), artifacts)
+    assert {word.replace(str(tmp_path), "HERE") for word in found} == offered and heavy == ""

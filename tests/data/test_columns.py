@@ -113,6 +113,84 @@ def test_a_word_alone_is_refused_until_it_is_said(tmp_path: Path) -> None:
     assert open_dataset(path, columns={"no": "no"}).languages == ("no",)
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("caption_id", ("17", "18")),
+        ("sentence_no", ("0", "1")),
+        ("text_as", ("x", "y")),
+        # Words of three letters that ISO 639-3 has languages for: Southern Altai, Newari, Rawang.
+        ("alt_text_", ("a dog on grass", "a cat asleep")),
+        ("new_caption", ("a dog on grass", "a cat asleep")),
+        ("caption-raw", ("a dog on grass", "a cat asleep")),
+        ("cat", ("animals", "animals")),
+        ("url", ("x y", "z w")),
+    ],
+)
+def test_names_with_a_word_in_them_are_no_languages(
+    tmp_path: Path, column: str, values: tuple[str, str]
+) -> None:
+    """A caption's number is no caption in Indonesian."""
+    dataset = open_dataset(wide(tmp_path, **{column: values}, de=CAPTIONS["de"]))
+    assert dataset.languages == ("de",)
+    with pytest.raises(XcliptError):
+        open_dataset(wide(tmp_path, **{column: values}))
+
+
+def test_numbers_in_a_column_of_json_are_no_captions(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"image": "a.jpg", "caption_id": 17, "id": 3, "de": ["ein Hund", "er"]}\n')
+    assert open_dataset(path).languages == ("de",)
+
+
+@pytest.mark.parametrize(
+    ("header", "languages"),
+    [
+        (("caption_id", "caption_no"), ("id", "no")),
+        (("ind", "nor"), ("id", "no")),
+        (("Indonesian", "Norwegian"), ("id", "no")),
+        (("Bahasa Indonesia", "norsk"), ("id", "no")),
+        (("ind_Latn", "nob_Latn"), ("id", "nb")),
+    ],
+)
+def test_ways_to_name_a_language(
+    tmp_path: Path, header: tuple[str, str], languages: tuple[str, ...]
+) -> None:
+    columns = dict(zip(header, (CAPTIONS["id"], CAPTIONS["no"]), strict=True))
+    assert open_dataset(wide(tmp_path, **columns)).languages == languages
+
+
+def test_names_of_languages_in_a_column(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,caption,language", "a.jpg,un chien,French", "b.jpg,x,Deutsch")
+    assert open_dataset(path).languages == ("de", "fr")
+
+
+def test_splits_in_capitals(tmp_path: Path) -> None:
+    rows = ("a.jpg,x,Train", "b.jpg,y,TEST", "c.jpg,z,Validation", "d.jpg,w,Extra")
+    path = table(tmp_path, "image,fr,Split", *rows)
+    assert open_dataset(path).splits == ("train", "val", "test", "Extra")
+
+
+@pytest.mark.parametrize("name", ["id", "image_id", "Bild", "nom du fichier"])
+def test_pictures_known_by_what_the_column_holds(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path, f"n,{name},text", "1,x/a.JPG,un chien", "2,b.heic,un chat")
+    dataset = open_dataset(path, caption_lang="fr")
+    assert [item.image for item in dataset.captions("fr", None)] == ["x/a.JPG", "b.heic"]
+    assert f"(column text, pictures in {name})" in dataset.notes[0]
+    two = table(tmp_path, f"{name},thumb,text", "a.jpg,a_s.jpg,un chien", "b.jpg,b_s.jpg,un chat")
+    with pytest.raises(XcliptError, match="`columns=image=NAME` names it"):
+        open_dataset(two, caption_lang="fr")
+
+
+def test_numbered_columns_are_several_captions(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,caption_1,caption_2", "a.jpg,un chien,le chien", "b.jpg,un chat,")
+    dataset = open_dataset(path, caption_lang="fr")
+    assert dataset.captions("fr", None)[0].captions == ("un chien", "le chien")
+    assert "captions in fr (columns caption_1, caption_2), no split" in dataset.notes[0]
+    with pytest.raises(XcliptError, match="captions in columns caption_1, caption_2 are in"):
+        open_dataset(path)
+
+
 @pytest.mark.parametrize("name", ["caption_fr", "fr_caption", "text-fr", "title.fr", "fr", "FR"])
 def test_languages_within_names(tmp_path: Path, name: str) -> None:
     path = table(tmp_path, f"image,{name}", "a.jpg,un chien")
@@ -134,7 +212,7 @@ def test_languages_within_names(tmp_path: Path, name: str) -> None:
         ),
         (
             "bild,beschreibung,sprache,x",
-            "it has bild, beschreibung, sprache, x, none of them called image, filename,",
+            "it has bild, beschreibung, sprache, x; `columns=caption=NAME` names the captions",
             {"image": "bild", "caption": "beschreibung", "language": "sprache"},
         ),
         ("image,fr,caption_fr,x", "two columns of captions in 'fr'", {"fr": "fr"}),
@@ -196,6 +274,22 @@ def test_absolute_relative_and_windows_paths(
     name = written.format(root=tmp_path, here=tmp_path.name)
     dataset = open_dataset(table(tmp_path, "image,en", f"{name},x"))
     assert dataset.picture_path(dataset.captions("en", None)[0].image).samefile(pictures[found])
+
+
+def test_names_that_mean_one_file_in_another_case_or_without_their_ending(
+    tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    for name in ("Dog 1.JPG", "cat.png", "cat.jpg", "Tree.jpg", "tree.jpg"):
+        make_picture(tmp_path / "images" / name)
+    (tmp_path / "images" / "notes.txt").touch()
+    names = ("dog 1.jpg", "DOG 1", "cat", "TREE.JPG", "tree.JPG", "notes")
+    dataset = open_dataset(table(tmp_path, "image,fr", *(f"{name},x" for name in names)))
+    found = {name: dataset.picture_path(name) for name in names}
+    assert {name: path.name for name, path in found.items() if path.is_file()} == {
+        "dog 1.jpg": "Dog 1.JPG",
+        "DOG 1": "Dog 1.JPG",
+        "tree.JPG": "tree.jpg",
+    }
 
 
 def test_the_end_of_a_path_that_means_two_pictures_is_no_picture(

@@ -3,6 +3,7 @@
 import csv
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_every_separator_quoting_and_unicode_encoding(
     [
         ('image, caption\na.jpg, "x, y"\n', [["image", "caption"], ["a.jpg", "x, y"]]),
         ("'image';'caption'\n'a.jpg';'x; y'\n", [["image", "caption"], ["a.jpg", "x; y"]]),
+        (
+            "image,caption\n'a.jpg','x, y'\n'b.jpg','l''eau'\n",
+            [["image", "caption"], ["a.jpg", "x, y"], ["b.jpg", "l'eau"]],
+        ),
+        (
+            "image,caption\na.jpg,'tis\nb.jpg,x\nc.jpg,'y'\n",
+            [["image", "caption"], ["a.jpg", "'tis"], ["b.jpg", "x"], ["c.jpg", "'y'"]],
+        ),
         ('image,caption\na.jpg,"a \\"b\\" c"\n', [["image", "caption"], ["a.jpg", 'a "b" c']]),
         ('image\tcaption\na.jpg\t"x" y\n', [["image", "caption"], ["a.jpg", '"x" y']]),
         ("sep=;\r\nimage;caption\r\na.jpg;x, y\r\n", [["image", "caption"], ["a.jpg", "x, y"]]),
@@ -128,6 +137,17 @@ def test_a_code_page_is_proposed_and_taken_but_never_guessed(
     assert items[1].captions == (caption,)
 
 
+def test_what_is_as_likely_is_proposed_by_what_people_have(tmp_path: Path) -> None:
+    """Spanish reads nearly the same by the page of Central Europe."""
+    rows = "".join(f"{n}.jpg;¿qué está haciendo el perro aquí, el {n}?;es\n" for n in range(9))
+    (tmp_path / "t.csv").write_bytes(f"image;caption;lang\n{rows}".encode("cp1252"))
+    with pytest.raises(XcliptError, match=r"perhaps cp1252 \("):
+        open_dataset(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("image;caption\na.jpg;собака бежит\n".encode("cp866"))
+    with pytest.raises(XcliptError, match=r" cp866 \('.*собака бежит"):
+        open_dataset(tmp_path / "t.csv")
+
+
 def test_encodings_that_are_wrong_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes("image,en\na.jpg,x\n".encode("utf-16"))
@@ -194,6 +214,36 @@ def test_flickr8k_as_kaggle_has_it(tmp_path: Path, make_picture: object) -> None
         assert second.captions == ("A cat , and a dog .",)
         assert dataset.picture_path("1.jpg") == picture
         assert not dataset.picture_path("2.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["Flickr8k.token.txt", "results_20130124.token", "pairs.csv"])
+def test_token_files_have_no_header(
+    tmp_path: Path, name: str, make_picture: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "flickr"
+    picture = make_picture(folder / "Flicker8k_Dataset" / "1.jpg")
+    (folder / "CrowdFlowerAnnotations.txt").write_text("1.jpg\t1.jpg#0\t1\t3\t0\n")
+    (folder / "trainImages.txt").write_text("1.jpg\n2.jpg\n")
+    rows = [("1.jpg#0", "A dog , black ."), ("1.jpg#1", '"Peace" , a sign'), ("2.jpg#0", "A cat .")]
+    with (folder / name).open("w", newline="") as file:
+        if name.endswith(".csv"):
+            csv.writer(file).writerows(rows)
+        else:
+            file.writelines(f"{image}\t{text}\n" for image, text in rows)
+    for named in (folder, folder / name):
+        dataset = open_dataset(named, caption_lang="en")
+        first, second = dataset.captions("en", None)
+        assert (first.image, second.image) == ("1.jpg", "2.jpg")
+        assert first.captions == ("A dog , black .", '"Peace" , a sign')
+        assert dataset.notes[0].endswith("no line names the columns")
+        assert dataset.picture_path("1.jpg") == picture
+
+
+def test_rows_of_separators_alone_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("image;caption;note\na.jpg;un chien;x\n;;\n;\n;;;;\n")
+    dataset = open_dataset(path, caption_lang="fr")
+    assert [item.image for item in dataset.captions("fr", None)] == ["a.jpg"]
 
 
 def test_commas_without_quotation_marks_belong_to_no_column_but_the_last(tmp_path: Path) -> None:

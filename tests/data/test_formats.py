@@ -87,7 +87,7 @@ def test_karpathys_splits(tmp_path: Path, make_picture: Callable[..., Path]) -> 
     dataset = open_dataset(dump(tmp_path / "k.json", {"images": images}), caption_lang="en")
     assert dataset.captions("en", "val")[0].image == "val2014/b.jpg"
     del images[1]["sentences"]
-    with pytest.raises(XcliptError, match=r"k.json: what follows image 1 is not as the rest"):
+    with pytest.raises(XcliptError, match=r"k.json: what follows image 1 has no 'sentences'"):
         open_dataset(dump(tmp_path / "k.json", {"images": images}), caption_lang="en")
 
 
@@ -118,6 +118,26 @@ def test_json_as_a_table(tmp_path: Path) -> None:
         open_dataset(tmp_path / "t.jsonl")
 
 
+def test_captions_by_the_names_of_pictures(tmp_path: Path) -> None:
+    path = dump(tmp_path / "c.json", {"a.jpg": ["un chien", "le chien"], "x/b.png": "un chat"})
+    dataset = open_dataset(path, caption_lang="fr")
+    first, second = dataset.captions("fr", None)
+    assert (first.captions, second.image) == (("un chien", "le chien"), "x/b.png")
+    with pytest.raises(XcliptError, match="neither COCO's captions"):
+        open_dataset(dump(tmp_path / "c.json", {"a": "un chien"}), caption_lang="fr")
+
+
+def test_a_folder_of_a_data_set_is_named(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    """As archives unpack: what is meant lies one folder deeper."""
+    make_picture(tmp_path / "mine" / "images" / "a.jpg")
+    below = tmp_path / "mine" / "annotations"
+    below.mkdir()
+    (below / "captions.csv").write_text("image,fr\na.jpg,un chien\n")
+    with pytest.raises(XcliptError, match=f"holds no captions itself, but {below} does"):
+        open_dataset(tmp_path / "mine")
+    assert open_dataset(below).languages == ("fr",)
+
+
 def test_a_caption_a_line_in_our_own_layout(tmp_path: Path) -> None:
     rows = [{"image": "a.jpg", "caption": text} for text in ("un", "deux")]
     write_captions(tmp_path, "fr", *rows, caption_row("b.jpg", "trois"))
@@ -145,6 +165,13 @@ def test_text_files_beside_the_pictures(tmp_path: Path, make_picture: Callable[.
     assert dataset.notes == [
         f"{tmp_path.name}: 2 pictures, captions in fr, tr (NAME.LANG.txt beside each), no split"
     ]
+    (tmp_path / "a.german.txt").write_text("ein Hund")
+    (tmp_path / "a.draft.txt").write_text("???")
+    dataset = open_dataset(tmp_path)
+    assert dataset.languages == ("de", "fr", "tr")
+    assert dataset.notes[1].endswith(
+        "1 text file is not read, since no language is called so (the first: a.draft.txt)"
+    )
     (tmp_path / "c.txt").write_text("une vache")
     with pytest.raises(UsageError, match=r"c.txt: nothing says which language"):
         open_dataset(tmp_path)
@@ -261,6 +288,33 @@ def test_parquet_of_names(tmp_path: Path, cache: Path, make_picture: Callable[..
     assert dataset.notes[0].endswith("; not read: no")
 
 
+@pytest.mark.parametrize("form", ["structures", "bytes"])
+def test_parquet_with_pictures_that_nothing_calls_so(
+    tmp_path: Path, cache: Path, form: str, make_picture: Callable[..., Path]
+) -> None:
+    """As pandas or polars write them: the three are not one, though their names are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    colours = ("red", "lime", "blue")
+    pictures = [make_picture(tmp_path / f"{c}.png", c).read_bytes() for c in colours]
+    column = [{"bytes": data, "path": "0.png"} for data in pictures]
+    rows = {"image": column if form == "structures" else pictures, "en": list(colours)}
+    path = tmp_path / "mine" / "t.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table(rows), path)
+    dataset = open_dataset(path)
+    found = dataset.captions("en", None)
+    assert [item.captions for item in found] == [(colour,) for colour in colours]
+    shades = [load_picture(dataset.picture_path(item.image)).getpixel((0, 0)) for item in found]
+    assert shades == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    names = {"image": [f"{colour}.png" for colour in colours], "hash": [b"1", b"2", b"3"]}
+    pq.write_table(pa.table({**names, "en": list(colours)}), path)
+    assert open_dataset(path).captions("en", None)[0].image == "red.png"
+    pq.write_table(pa.table({**rows, "image": [{"bytes": None, "path": "red.png"}] * 3}), path)
+    assert open_dataset(path).captions("en", None)[0].captions == colours
+
+
 def test_webdataset_shards(tmp_path: Path, cache: Path, make_picture: Callable[..., Path]) -> None:
     def shard(path: Path, **members: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -319,6 +373,11 @@ def test_workbooks_without_the_packages(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "t.xlsx").touch()
     with pytest.raises(XcliptError, match="`pip install openpyxl pandas`"):
         open_dataset(tmp_path / "t.xlsx")
+    for suffix, module, package in ((".xls", "xlrd", "xlrd"), (".ods", "odf", "odfpy")):
+        monkeypatch.setitem(sys.modules, module, None)
+        (tmp_path / f"t{suffix}").touch()
+        with pytest.raises(XcliptError, match=f"`pip install {package} pandas`; or save it as CSV"):
+            open_dataset(tmp_path / f"t{suffix}")
 
 
 @pytest.mark.parametrize(("written", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])

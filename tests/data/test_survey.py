@@ -83,7 +83,7 @@ def test_the_command_at_80_columns(
         "1 broken (d.png: not an image; replace or remove it)",
         "2 are copies of others, byte for byte, 1 of them across splits",
     ):
-        assert said in run.out
+        assert f"{said}\n" in run.out
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

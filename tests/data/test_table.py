@@ -65,7 +65,7 @@ def test_quotes_byte_order_mark_and_long_files(tmp_path: Path) -> None:
     assert len(captioned) == 25_001
     assert captioned[0].captions == ('a "big", red\none',)
     assert captioned[-1].captions == ("caption 24999",)
-    assert "1 captions run over several lines" in dataset.notes[1]
+    assert "1 caption runs over several lines" in dataset.notes[1]
 
 
 def test_pictures_are_beside_the_file_or_in_images(
@@ -206,14 +206,14 @@ def test_hub_errors_are_one_line(hub: dict[str, Any], monkeypatch: pytest.Monkey
     hub["a/script"] = RuntimeError("Dataset scripts are no longer supported\n, but found x.py")
     hub["off/line"] = ConnectionError("Couldn't reach 'off/line' on the Hub")
     hub["odd/columns"] = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"a": [1]})})
-    numbers = datasets.Dataset.from_dict({"image": ["a"], "en": [3]})
+    numbers = datasets.Dataset.from_dict({"image": ["a"], "caption": [3], "lang": ["en"]})
     hub["of/numbers"] = datasets.DatasetDict({"train": numbers})
     for identifier, says in (
         ("no/such", "no data set of that name"),
         ("a/script", "scripts are no longer supported"),
         ("off/line", "Couldn't reach"),
         ("odd/columns", "needs the columns"),
-        ("of/numbers", "split 'train', row 1: column 'en' holds int, not text"),
+        ("of/numbers", "split 'train', row 1: column 'caption' holds int, not text"),
     ):
         with pytest.raises(XcliptError, match=f"^{identifier}") as caught:
             ArrowDataset.from_hub(identifier)

@@ -6,7 +6,8 @@ from tests.factories.noting import Noting
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.parallel.sources import ParallelRequest
-from xclipt.parallel.store import StoredPairs, store_pairs
+from xclipt.parallel.store import store_pairs
+from xclipt.parallel.stored import StoredPairs
 
 ENGLISH = (
     "A dog runs through the snow.",

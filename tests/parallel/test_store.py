@@ -17,7 +17,8 @@ from xclipt.files import file_key
 from xclipt.parallel import buckets
 from xclipt.parallel.pairs import SentencePair
 from xclipt.parallel.sources import ParallelRequest
-from xclipt.parallel.store import StoredPairs, kept_pairs, store_pairs
+from xclipt.parallel.store import store_pairs
+from xclipt.parallel.stored import StoredPairs, kept_pairs
 from xclipt.progress import Progress, Silent, Task
 from xclipt.verify import verify
 

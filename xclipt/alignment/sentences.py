@@ -8,7 +8,8 @@ from xclipt.alignment.similarity import PairSimilarity, measure_similarity
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.errors import UsageError
 from xclipt.parallel.sources import ParallelRequest
-from xclipt.parallel.store import StoredPairs, store_pairs
+from xclipt.parallel.store import store_pairs
+from xclipt.parallel.stored import StoredPairs
 from xclipt.workspace import Workspace
 
 

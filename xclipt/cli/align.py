@@ -24,7 +24,7 @@ from xclipt.cli.options import (
     reading_options,
     refuse_beside_parallel,
 )
-from xclipt.cli.terminal import print_json, print_line, print_table
+from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_table
 from xclipt.cli.wording import worded_error
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError, blaming_what_was_named
@@ -90,10 +90,11 @@ def align_command(
     Examples: xclipt align --lang fr,de --routine 1 --plot pairs.png;
     xclipt align --lang te --parallel en-te.tsv
     """
-    from xclipt.alignment.align import align
-    from xclipt.alignment.build import AlignmentRequest
-    from xclipt.alignment.routines import ROUTINES
-    from xclipt.report.plots import check_plot_path, write_alignment_plot
+    with loading_libraries(common.quiet):
+        from xclipt.alignment.align import align
+        from xclipt.alignment.build import AlignmentRequest
+        from xclipt.alignment.routines import ROUTINES
+        from xclipt.report.plots import check_plot_path, write_alignment_plot
 
     if ROUTINES.get(routine) is None:
         raise UsageError(f"--routine {routine}: choose 1, 2 or 3")
@@ -149,9 +150,10 @@ def _align_sentences(
     shots: str | None,
     plot: Path | None,
 ) -> None:
-    from xclipt.alignment.sentences import align_sentences
-    from xclipt.parallel.sources import ParallelRequest, open_sources
-    from xclipt.report.plots import write_alignment_plot
+    with loading_libraries(common.quiet):
+        from xclipt.alignment.sentences import align_sentences
+        from xclipt.parallel.sources import ParallelRequest, open_sources
+        from xclipt.report.plots import write_alignment_plot
 
     if lang == "all":
         raise UsageError("--lang: name the language of --parallel, or several with commas")

@@ -1,6 +1,6 @@
 """What the shell offers after a tab: languages, deltas, data sets, backbones; without torch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,19 +39,35 @@ def deltas(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def datasets(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """The data sets that are known by name, and the folders of captions in the data folder."""
+    """What is known by name, folders of captions in the data folder, files and folders here."""
+    from xclipt.data.formats.known import SUFFIXES
     from xclipt.data.registry import KNOWN, data_at_hand
 
     root = Path(context.params.get("data_dir") or "data")
     there = [entry.name for entry in data_at_hand(root if root.is_dir() else None)]
-    return _beginning((*(known.name for known in KNOWN), *there), incomplete)
+    named = (*(known.name for known in KNOWN), *there)
+    return _beginning((*named, *_paths(incomplete, SUFFIXES)), incomplete)
 
 
 def backbones(incomplete: str) -> Iterator[str]:
-    """The published backbones that ``xclipt backbones`` lists."""
+    """The published backbones that ``xclipt backbones`` lists, and folders."""
     from xclipt.backbones.catalogue import CATALOGUE
 
-    return _beginning((one.name for one in CATALOGUE), incomplete)
+    names = (one.name for one in CATALOGUE)
+    return _beginning((*names, *_paths(incomplete)), incomplete)
+
+
+def _paths(incomplete: str, suffixes: Container[str] = ()) -> Iterator[str]:
+    """Folders that the word may go on to, and files of these endings."""
+    before, slash, begun = incomplete.rpartition("/")
+    with suppress(OSError):
+        for path in sorted(Path(before + slash or ".").expanduser().iterdir()):
+            if path.name.startswith(".") and not begun.startswith("."):
+                continue
+            if path.is_dir():
+                yield f"{before}{slash}{path.name}/"
+            elif path.suffix.lower() in suffixes:
+                yield f"{before}{slash}{path.name}"
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> Iterator[str]:

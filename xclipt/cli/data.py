@@ -73,7 +73,9 @@ def _table(found: "Survey") -> Listing:
 
 def _lines(found: "Survey") -> list[str]:
     splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items())
-    lines = ["", f"splits    {splits or 'none'}", f"pictures  {_pictures(found.pictures)}"]
+    first, *more = _pictures(found.pictures)
+    pictures = [f"pictures  {first}", *(f"          {line}" for line in more)]
+    lines = ["", f"splits    {splits or 'none'}", *pictures]
     for number, example in enumerate(found.examples):
         lines += ["" if number else "examples", f"  {example.image}"]
         lines[-1] += "" if example.path else " (no file)"
@@ -81,7 +83,7 @@ def _lines(found: "Survey") -> list[str]:
     return lines
 
 
-def _pictures(pictures: "PictureSurvey") -> str:
+def _pictures(pictures: "PictureSurvey") -> list[str]:
     said = [f"{pictures.usable:,} of {pictures.named:,} can be used, in {pictures.folder}"]
     if pictures.missing:
         first = ", ".join(pictures.missing[:3])
@@ -93,4 +95,4 @@ def _pictures(pictures: "PictureSurvey") -> str:
         across = f", {pictures.across:,} of them across splits" if pictures.across else ""
         are = "is a copy of another" if pictures.copies == 1 else "are copies of others"
         said.append(f"{pictures.copies:,} {are}, byte for byte{across}")
-    return "\n          ".join(said)
+    return said

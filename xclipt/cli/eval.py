@@ -20,7 +20,7 @@ from xclipt.cli.options import (
     common_options_but,
     reading_options,
 )
-from xclipt.cli.terminal import print_json, print_line, print_table, print_widest
+from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_table, print_widest
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -159,14 +159,15 @@ def eval_command(
     Examples: xclipt eval --dataset xtd --data-dir data --report xtd.html;
     xclipt eval --lang fr --hard-prompt "Language:"
     """
-    from xclipt.cli import eval_table
-    from xclipt.evaluation.deltas import choose_deltas
-    from xclipt.evaluation.evaluate import measure
-    from xclipt.evaluation.prompts import read_prompts
-    from xclipt.evaluation.published import published_beside, read_compared
-    from xclipt.evaluation.queries import EvaluationRequest, select_queries
-    from xclipt.hubness import open_banks
-    from xclipt.report.plots import check_plot_path, write_plot
+    with loading_libraries(common.quiet):
+        from xclipt.cli import eval_table
+        from xclipt.evaluation.deltas import choose_deltas
+        from xclipt.evaluation.evaluate import measure
+        from xclipt.evaluation.prompts import read_prompts
+        from xclipt.evaluation.published import published_beside, read_compared
+        from xclipt.evaluation.queries import EvaluationRequest, select_queries
+        from xclipt.hubness import open_banks
+        from xclipt.report.plots import check_plot_path, write_plot
 
     if plot:
         check_plot_path(plot)

@@ -9,7 +9,7 @@ from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.listing import Listing
 from xclipt.cli.options import CommonOptions, Languages, common_options_but
-from xclipt.cli.terminal import print_json, print_line, print_table, size
+from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_table, size
 from xclipt.errors import UsageError, XcliptError
 
 
@@ -51,7 +51,8 @@ def export_delta_command(
 
     Example: xclipt export-delta --lang fr --format peft --out exported
     """
-    from xclipt.export.formats import export_delta
+    with loading_libraries(common.quiet):
+        from xclipt.export.formats import export_delta
 
     with Invocation(common) as run:
         directory = run.existing

@@ -8,7 +8,7 @@ import typer
 from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
-from xclipt.cli.terminal import print_json, print_line, size
+from xclipt.cli.terminal import loading_libraries, print_json, print_line, size
 from xclipt.cli.wording import worded
 from xclipt.errors import UsageError, recommended
 
@@ -57,7 +57,8 @@ def import_delta_command(
 
     Example: xclipt import-delta exported/fr/lora-10shot-seed1
     """
-    from xclipt.export.importing import import_delta, require_importable
+    with loading_libraries(common.quiet):
+        from xclipt.export.importing import import_delta, require_importable
 
     with Invocation(common, create=True) as run:
         if not folder.exists():

@@ -8,7 +8,7 @@ import typer
 from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, HubBanks, common_options_but
-from xclipt.cli.terminal import print_json, print_line, print_link
+from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_link
 from xclipt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,8 +68,6 @@ def search_command(
         raise UsageError("--images: name the folder of pictures to search")
     if not images.is_dir():
         raise UsageError(f"--images {images}: no such folder")
-    from xclipt.search.answer import queries_from, read_queries
-
     if query and queries:
         raise UsageError("give either a query or --queries FILE")
     if not (query or queries or like):
@@ -77,15 +75,16 @@ def search_command(
     for path in like or []:
         if not path.is_file():
             raise UsageError(f"--like {path}: no such file")
-    asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
-    with Invocation(common, create=None) as run:
+    with loading_libraries(common.quiet):
         from xclipt.files import write_text
         from xclipt.hubness import open_banks
         from xclipt.model import AUTO, Model
         from xclipt.report.page import search_page
-        from xclipt.search.answer import search
+        from xclipt.search.answer import queries_from, read_queries, search
         from xclipt.search.index import index_pictures
 
+    asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
+    with Invocation(common, create=None) as run:
         languages = [query.language for query in asked if query.language != AUTO]
         banks = open_banks(hub_bank or [], languages, detected=len(languages) < len(asked))
         for code in dict.fromkeys(query.language for query in asked):

@@ -27,7 +27,7 @@ def status_command(common: CommonOptions) -> None:
     Example: xclipt status --artifacts xclipt-artifacts
     """
     from xclipt.data.registry import data_at_hand
-    from xclipt.parallel.store import kept_pairs
+    from xclipt.parallel.stored import kept_pairs
 
     directory = Invocation(common).existing
     deltas = directory.deltas()

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -23,7 +24,7 @@ from rich.text import Text
 from xclipt.cli.listing import Listing
 from xclipt.cli.wording import worded
 from xclipt.printable import visible, visible_lines
-from xclipt.progress import Lines, Silent, Task, rate
+from xclipt.progress import Forecast, Lines, Silent, Task, rate
 
 if TYPE_CHECKING:
     from xclipt.artifacts.manifest import DeltaManifest
@@ -52,7 +53,7 @@ class Terminal:
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=14),
-            MofNCompleteColumn(),
+            _Count(),
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[detail]}", style="dim", markup=False),
@@ -68,18 +69,26 @@ class Terminal:
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
-    def start(self, description: str, total: int) -> Task:
-        """A new bar; none for work that is already done."""
-        if not total:
+    def start(self, description: str, total: int | None) -> Task:
+        """A new bar, one that swings where nobody knows how long; none for what is done already."""
+        if total == 0:
             return Silent().start(description, total)
         if not self._quiet and not self._console.is_terminal:
             return Lines(self.note).start(description, total)
-        return _Bar(self._bars, self._bars.add_task(description, total=total, detail=""))
+        bar = self._bars.add_task(description, total=total, detail="")
+        return _Bar(self._bars, bar, Forecast(self.note, description, total) if total else None)
 
     def note(self, message: str) -> None:
         """One line on stderr."""
         if not self._quiet:
             self._console.print(visible(worded(message)), markup=False)
+
+
+class _Count(MofNCompleteColumn):
+    """Steps that are done, where it is known of how many."""
+
+    def render(self, task: RichTask) -> Text:
+        return super().render(task) if task.total else Text("")
 
 
 class _Rate(ProgressColumn):
@@ -90,17 +99,34 @@ class _Rate(ProgressColumn):
 
 
 class _Bar:
-    def __init__(self, bars: Bars, task: TaskID) -> None:
+    def __init__(self, bars: Bars, task: TaskID, forecast: Forecast | None) -> None:
         self._bars = bars
         self._task = task
+        self._forecast = forecast
+        self._done = 0
 
     def advance(self, steps: int = 1, detail: str = "") -> None:
         self._bars.advance(self._task, steps)
+        self._done += steps
+        if self._forecast:
+            self._forecast.reached(self._done)
         if detail:
             self._bars.update(self._task, detail=detail)
 
     def finish(self) -> None:
-        self._bars.remove_task(self._task)
+        if self._task in self._bars.task_ids:  # told twice where an error ends it
+            self._bars.remove_task(self._task)
+
+
+@contextmanager
+def loading_libraries(quiet: bool) -> Iterator[None]:
+    """Shows in a terminal that something goes on while what commands need is imported.
+
+    torch and its like take seconds, before anything else can be shown.
+    """
+    with Terminal(quiet) as terminal:
+        terminal.start("Loading libraries", None)
+        yield
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ from xclipt.cli.options import (
 from xclipt.cli.terminal import (
     delta_table,
     kept_cell,
+    loading_libraries,
     print_json,
     print_table,
     size_cells,
@@ -362,16 +363,17 @@ def train_delta_command(
 
     Example: xclipt train-delta --lang fr --shots 10
     """
-    from xclipt.alignment.build import AlignmentRequest
-    from xclipt.alignment.routines import ROUTINES
-    from xclipt.data.registry import dataset_name
-    from xclipt.deltas.full_finetune import FullSpec
-    from xclipt.deltas.kinds import PartialSpec
-    from xclipt.training.log import listening
-    from xclipt.training.plan import plan
-    from xclipt.training.recipe import RECIPES, recipe_with
-    from xclipt.training.request import Parallel, TrainingRequest
-    from xclipt.training.train import train_delta
+    with loading_libraries(common.quiet):
+        from xclipt.alignment.build import AlignmentRequest
+        from xclipt.alignment.routines import ROUTINES
+        from xclipt.data.registry import dataset_name
+        from xclipt.deltas.full_finetune import FullSpec
+        from xclipt.deltas.kinds import PartialSpec
+        from xclipt.training.log import listening
+        from xclipt.training.plan import plan
+        from xclipt.training.recipe import RECIPES, recipe_with
+        from xclipt.training.request import Parallel, TrainingRequest
+        from xclipt.training.train import train_delta
 
     for flag, value, choices in (
         ("--routine", routine, ROUTINES),

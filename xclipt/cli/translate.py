@@ -17,7 +17,7 @@ from xclipt.cli.options import (
     common_options_but,
     reading_options,
 )
-from xclipt.cli.terminal import print_json, print_table
+from xclipt.cli.terminal import loading_libraries, print_json, print_table
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -107,9 +107,15 @@ def translate_command(
 
     Example: xclipt translate --lang fr,de --direction to-en --dataset xtd
     """
-    from xclipt.translation.engines.choose import open_engine
-    from xclipt.translation.engines.engine import EngineRequest
-    from xclipt.translation.translate import DIRECTIONS, ON_BAD, captions_to_translate, translate
+    with loading_libraries(common.quiet):
+        from xclipt.translation.engines.choose import open_engine
+        from xclipt.translation.engines.engine import EngineRequest
+        from xclipt.translation.translate import (
+            DIRECTIONS,
+            ON_BAD,
+            captions_to_translate,
+            translate,
+        )
 
     for option, value, choices in (
         ("--direction", direction, DIRECTIONS),

@@ -191,8 +191,10 @@ def load_picture(path: Path) -> "Image.Image":
     from PIL import Image, UnidentifiedImageError
 
     _register_plugins()
-    # Ours is the limit that Pillow only warns at. `catch_warnings` is not safe between threads.
+    # Ours is the limit that Pillow only warns at, and of damaged EXIF beside sound pixels it tells
+    # too. `catch_warnings` is not safe between threads.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with open_regular(path) as file, Image.open(file) as opened:
             if opened.width * opened.height > MAX_PIXELS:

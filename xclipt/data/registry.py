@@ -77,6 +77,7 @@ def _open(name: str, root: Path | None, reading: Reading) -> Dataset:
         if dataset := _open_path(path, reading):
             return dataset
     if places and places[0].is_dir():
+        _name_what_is_below(places[0])
         return FolderDataset(places[0])
     if places:
         raise _refused(name, f"a file of another kind; it may end in {', '.join(sorted(SUFFIXES))}")
@@ -137,6 +138,15 @@ def _open_path(path: Path, reading: Reading) -> Dataset | None:
                 return dataset
     found = format_of(path)
     return found.open(path, reading) if found else None
+
+
+def _name_what_is_below(folder: Path) -> None:
+    """Refuse a folder that is no data set for the one that it holds, if it does."""
+    for below in sorted(folder.iterdir()):
+        if below.is_dir() and not below.name.startswith(".") and (known := format_of(below)):
+            raise XcliptError(
+                f"{folder}: holds no captions itself, but {below} does ({known.name}); name that"
+            )
 
 
 def _refused(name: str, why: str) -> XcliptError:

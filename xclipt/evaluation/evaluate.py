@@ -44,6 +44,7 @@ from xclipt.metrics import (
     skewness,
     summarise,
 )
+from xclipt.progress import Whole
 from xclipt.workspace import Workspace
 
 _Draws = NDArray[np.float64]
@@ -77,8 +78,14 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
     subject: dict[str, float] = {}
     gains: dict[str, tuple[Ranks, list[Ranks]]] = {}
     english = EnglishMeasures(workspace)
+    texts = sum(
+        len(subject.texts.captions) + len(_bank_texts(language, subject))
+        for language in queries.languages
+        for subject in language.subjects()
+    )
+    whole = Whole(workspace.progress, "Encoding captions", texts)
     for language in queries.languages:
-        measured = _measure_language(workspace, language)
+        measured = _measure_language(workspace, language, whole)
         if queries.mode == "image" and language.language != "en":
             measured = _with_gap_closed(measured, english.measure(language))
         base, deltas = measured[0], [one for one in measured if one.row.delta and one.row.as_used]
@@ -93,6 +100,7 @@ def measure(workspace: Workspace, queries: Queries, *, over_seeds: bool = False)
         elif deltas:
             subject[language.language] = deltas[0].row.mean_r1
             gains[language.language] = (base.ranks, [deltas[0].ranks])
+    whole.finish()
     base_figures = {row.language: row.mean_r1 for row in rows if row.system == "base"}
     return Evaluation(
         dataset=queries.dataset,
@@ -121,8 +129,11 @@ class _Measured:
         return PairedDifference(self.row.language, self.row.system, other.row.system, difference)
 
 
-def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_Measured]:
+def _measure_language(
+    workspace: Workspace, queries: LanguageQueries, whole: Whole
+) -> list[_Measured]:
     """The base first, and what has a prompt of the request after the same without."""
+    workspace = replace(workspace, progress=whole)
     measured: list[_Measured] = []
     for subject in queries.subjects():
         texts = subject.texts
@@ -132,13 +143,21 @@ def _measure_language(workspace: Workspace, queries: LanguageQueries) -> list[_M
             prompt=subject.prompt,
             language=queries.language_of(texts),
         )
+        whole.end_part(len(texts.captions))
         ranks = retrieval_ranks(queries.targets, captions, texts.picture_index)
         draws = bootstrap_mean_r1(ranks)
         row = _row(queries, subject, ranks, draws, measured[0] if measured else None)
         plain = _Measured(row, ranks, draws)
         corrected = _hub_corrected(workspace, queries, subject, captions, plain)
+        whole.end_part(len(_bank_texts(queries, subject)))
         measured.append(replace(plain, row=replace(row, hub_corrected=corrected)))
     return measured
+
+
+def _bank_texts(queries: LanguageQueries, subject: Subject) -> Sequence[str]:
+    """The texts that correct a subject's ranking; none for texts of another language."""
+    bank = queries.hub_bank
+    return bank.texts if bank and subject.texts.text != TO_EN else ()
 
 
 def _hub_corrected(
@@ -150,7 +169,7 @@ def _hub_corrected(
 ) -> HubCorrected | None:
     """The same with hub correction; ``None`` without a bank, or for texts of another language."""
     bank = queries.hub_bank
-    if bank is None or subject.texts.text == TO_EN:
+    if bank is None or not _bank_texts(queries, subject):
         return None
     pictures, captions = F.normalize(queries.targets, dim=-1), F.normalize(captions, dim=-1)
     bias = bank.bias(workspace, pictures, subject.delta, subject.prompt)

@@ -1,4 +1,4 @@
-"""Parallel sentences on disk: screened once, in an order that seed and content fix."""
+"""Parallel sentences, screened once and kept in an order that seed and content fix."""
 
 import hashlib
 import json
@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import yaml
 
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.documents import read_yaml
 from xclipt.errors import XcliptError, blaming_what_was_named
 from xclipt.files import content_hash, file_key, placing, sweep
 from xclipt.parallel.buckets import Buckets
@@ -21,98 +20,21 @@ from xclipt.parallel.pairs import SentencePair
 from xclipt.parallel.screening import DUPLICATES, Screen, told
 from xclipt.parallel.source import Source
 from xclipt.parallel.sources import ParallelRequest, open_sources
+from xclipt.parallel.stored import (
+    CARD,
+    FORMAT,
+    OFFSETS,
+    PAIRS,
+    StoredPairs,
+    check_pairs,
+    open_pairs,
+    read_card,
+)
 from xclipt.progress import Progress
 
-FORMAT = 1
-CARD = "pairs.yaml"
-CARDS = f"parallel/*/[!.]*/{CARD}"
-"""Where those of whole folders are in an artifact directory."""
-_PAIRS, _OFFSETS = "pairs.tsv", "offsets.npy"
-_REMEDY = "delete the folder, and its sources are read again"
 _KEY_BYTES = 16
 _MEGABYTE = 1 << 20
 _OFFSETS_IN_MEMORY = 1 << 16
-
-
-class StoredPairs(Sequence[SentencePair]):
-    """Pairs on disk: ``parallel/LANG/KEY/``. A row is read when it is asked for.
-
-    ``pairs.tsv`` has English, a tab and the other language on every line, ``offsets.npy`` where
-    each begins, and ``pairs.yaml`` says what they are. A slice is such a sequence again.
-
-    Attributes:
-        language: ISO 639-1 code of the language that is not English.
-        source: What they were read from, as manifests call it.
-        left_out: How many pairs of the source are not here, by
-            :data:`~xclipt.parallel.screening.REASONS`.
-        folder: Where they are.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        language: str,
-        source: str,
-        left_out: Mapping[str, int],
-        rows: range,
-        sha256: str | None = None,
-    ) -> None:
-        self.folder, self.language, self.source = folder, language, source
-        self.left_out = left_out
-        self._rows, self._sha256 = rows, sha256
-        self._path = folder / _PAIRS
-        self._offsets = np.load(folder / _OFFSETS, mmap_mode="r", allow_pickle=False)
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 over the lines of all pairs that are here, in order."""
-        if self._sha256 is None:
-            digest = hashlib.sha256()
-            for line in self._lines():
-                digest.update(line)
-            self._sha256 = digest.hexdigest()
-        return self._sha256
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> SentencePair: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "StoredPairs": ...
-
-    def __getitem__(self, index: int | slice) -> "SentencePair | StoredPairs":
-        rows = self._rows[index]
-        if isinstance(rows, range):
-            sha256 = self._sha256 if rows == self._rows else None
-            return StoredPairs(self.folder, self.language, self.source, self.left_out, rows, sha256)
-        with self._path.open("rb", buffering=0) as file:
-            return _pair(self._line(file, rows))
-
-    def __iter__(self) -> Iterator[SentencePair]:
-        return map(_pair, self._lines())
-
-    def _lines(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            if self._rows.step == 1:
-                file.seek(int(self._offsets[self._rows.start]))
-                for _, line in zip(self._rows, file):  # noqa: B905
-                    yield line
-            else:
-                for row in self._rows:
-                    yield self._line(file, row)
-
-    def _line(self, file: Any, row: int) -> bytes:
-        start, end = map(int, self._offsets[row : row + 2])
-        file.seek(start)
-        line: bytes = file.read(end - start)
-        return line
-
-
-def _pair(line: bytes) -> SentencePair:
-    english, _, text = line.decode().rstrip("\n").partition("\t")
-    return SentencePair(english, text)
 
 
 def store_pairs(
@@ -149,44 +71,11 @@ def store_pairs(
                     parent.rmdir()
             raise
     else:
-        card = _read_card(folder)
+        card = read_card(folder)
         progress.note(_said(name, request.language, card, "read before"))
     if problem := check_pairs(folder):
         raise XcliptError(f"{folder}: {problem}")
-    return _opened(folder, name)
-
-
-def kept_pairs(directory: ArtifactDirectory) -> list[StoredPairs]:
-    """All pairs that were kept, by language; what is damaged is left to ``verify``."""
-    found = []
-    for card in sorted(directory.root.glob(CARDS)):
-        with suppress(XcliptError, OSError, ValueError):
-            found.append(_opened(card.parent))
-    return found
-
-
-def check_pairs(folder: Path) -> str:
-    """What is wrong with stored pairs, and the remedy; empty where nothing is."""
-    try:
-        card = _read_card(folder)
-        for file, known in ((_PAIRS, card["sha256"]), (_OFFSETS, card["offsets"])):
-            if file_key(folder / file).hex() != known:
-                return f"{file} is not what was written; {_REMEDY}"
-    except (XcliptError, OSError) as error:
-        return f"cannot be read ({error}); {_REMEDY}"
-    return ""
-
-
-def _opened(folder: Path, source: str | None = None) -> StoredPairs:
-    card = _read_card(folder)
-    return StoredPairs(
-        folder,
-        card["language"],
-        source or card["source"],
-        card["left_out"],
-        range(card["pairs"]),
-        card["sha256"],
-    )
+    return open_pairs(folder, name)
 
 
 def _key(request: ParallelRequest, sources: Sequence[Source], content: Sequence[str]) -> str:
@@ -270,7 +159,7 @@ def _screened(
 def _write(buckets: Buckets, folder: Path) -> dict[str, Any]:
     """Write the lines by their keys, each once, and where they begin."""
     digest, last, pairs = hashlib.sha256(), b"", 0
-    with (folder / _PAIRS).open("wb") as file, _Offsets(folder / _OFFSETS) as offsets:
+    with (folder / PAIRS).open("wb") as file, _Offsets(folder / OFFSETS) as offsets:
         for line in buckets.sorted(_KEY_BYTES):
             if line != last:
                 file.write(line)
@@ -280,7 +169,7 @@ def _write(buckets: Buckets, folder: Path) -> dict[str, Any]:
     return {
         "pairs": pairs,
         "sha256": digest.hexdigest(),
-        "offsets": file_key(folder / _OFFSETS).hex(),
+        "offsets": file_key(folder / OFFSETS).hex(),
     }
 
 
@@ -317,19 +206,6 @@ class _Offsets:
         kind = np.lib.format.dtype_to_descr(np.dtype(np.uint64))
         plain = {"descr": kind, "fortran_order": False, "shape": (self._count,)}
         np.lib.format.write_array_header_1_0(self._file, plain)
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / CARD
-    try:
-        card: dict[str, Any] = read_yaml(path)
-        made_by, _ = card["format"], (card["language"] + card["source"] + card["sha256"])
-        _ = (card["offsets"], card["pairs"] + 0, dict(card["left_out"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise XcliptError(f"{path}: cannot read ({str(error).splitlines()[0]})") from None
-    if made_by != FORMAT:
-        raise XcliptError(f"{path}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
-    return card
 
 
 def _said(source: str, language: str, card: Mapping[str, Any], layout: str) -> str:

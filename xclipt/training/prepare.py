@@ -16,7 +16,7 @@ from xclipt.artifacts.manifest import TrainingData
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.devices import dtype_name
-from xclipt.parallel.store import StoredPairs
+from xclipt.parallel.stored import StoredPairs
 from xclipt.training.best_start import MOST_TRIED_ON, with_best_start
 from xclipt.training.captions import choose_pairs, prepare_captions
 from xclipt.training.loop import ValidationSet

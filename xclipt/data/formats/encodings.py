@@ -23,8 +23,10 @@ _MARKS = (
 _CODE_PAGES = (
     *(f"cp125{n}" for n in (2, 4, 0, 1, 3, 5, 6, 7, 8)),
     *("gb18030", "big5", "cp932", "cp949", "euc_jp", "koi8_r", "koi8_u", "cp874", "mac_roman"),
+    *("iso8859_2", "cp850", "cp866"),
 )
-"""What files are found in; others of charset-normalizer's hundred fit as well and are rare."""
+"""What files are found in, the usual first; others of charset-normalizer's hundred fit as well and
+are rare."""
 _HEAD = 4096
 _LEAST_ZEROS = 0.1
 _SAMPLE_LINES = 2000
@@ -188,10 +190,11 @@ def _likely(sample: bytes, line: bytes) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = from_bytes(sample, cp_isolation=list(_CODE_PAGES))
+    # Of those that read all the same, and of those that are as likely, the one that people know.
+    named = [(match, min(match.could_be_from_charset, key=_CODE_PAGES.index)) for match in found]
+    named.sort(key=lambda m: (round(m[0].chaos, 2), -m[0].coherence, _CODE_PAGES.index(m[1])))
     shown: dict[str, str] = {}
-    for match in found:
-        # Of those that read all the same, the one that people know.
-        name = min(match.could_be_from_charset, key=_CODE_PAGES.index)
+    for _, name in named:
         if (text := _excerpt(line, name)) not in shown.values():
             shown[name] = text
     return dict(islice(shown.items(), _MOST_PROPOSED))

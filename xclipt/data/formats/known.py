@@ -13,8 +13,8 @@ from xclipt.data.formats.folder import FolderDataset, caption_files
 from xclipt.data.formats.image_folder import metadata_files, open_image_folder
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.sidecars import SidecarDataset, has_sidecars
-from xclipt.data.formats.spreadsheet import open_workbook
-from xclipt.data.formats.table import TableDataset
+from xclipt.data.formats.spreadsheet import READERS, open_workbook
+from xclipt.data.formats.table import TableDataset, has_no_header
 from xclipt.errors import XcliptError
 
 
@@ -70,7 +70,7 @@ def _is_table(path: Path) -> bool:
         if suffix == ".json":
             return is_of_captions(path)
         names = sniff(path, bool).names if suffix == ".txt" else line_rows(path, Reading()).names
-        return any(is_column("image", name, Reading()) for name in names)
+        return has_no_header(names) or any(is_column("image", n, Reading()) for n in names)
     except XcliptError:
         return False
 
@@ -99,10 +99,14 @@ FORMATS: tuple[Format, ...] = (
         is_folder=lambda path: bool(metadata_files(path)),
     ),
     Format("a table beside its pictures", _open_only_table, is_folder=lambda p: bool(_tables(p))),
-    Format("delimited text", TableDataset.from_file, (".csv", ".tsv", ".txt", ".tab", ".psv")),
+    Format(
+        "delimited text",
+        TableDataset.from_file,
+        (".csv", ".tsv", ".txt", ".tab", ".psv", ".token"),
+    ),
     Format("JSON (COCO's, Karpathy's, or a list)", open_document, (".json",)),
     Format("JSON lines", open_lines, (".jsonl", ".ndjson")),
-    Format("an Excel workbook", open_workbook, (".xlsx", ".xlsm")),
+    Format("an Excel workbook", open_workbook, tuple(READERS)),
     *(_shards(suffix, builder) for suffix, builder in _SHARDS.items()),
     Format("NAME.LANG.txt beside the pictures", SidecarDataset, is_folder=has_sidecars),
 )

@@ -3,19 +3,23 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from xclipt.data.pictures import picture_suffixes
 from xclipt.errors import XcliptError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.]+://", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\.\w{3,4})#\d+$")
 _MOST_BELOW = 40
 
 
 def plain_name(name: str, where: str) -> str:
     """A picture's path as a file's author wrote it, with ``/`` in it and nothing to no purpose.
+
+    Some publishers number the caption: ``a.jpg#0``. That is left out.
 
     Raises:
         XcliptError: It is an address on the web.
@@ -24,7 +28,7 @@ def plain_name(name: str, where: str) -> str:
         raise XcliptError(
             f"{where}: {name} is an address; fetch the pictures and put their file names there"
         )
-    path = PurePosixPath(name.strip().replace("\\", "/"))
+    path = PurePosixPath(_NUMBERED.sub(r"\1", name.strip()).replace("\\", "/"))
     return "" if path == PurePosixPath() else str(path)
 
 
@@ -33,8 +37,9 @@ class Places:
 
     A name is found as it is, or in the other of Unicode's two spellings of an accented letter
     (NFC and NFD: file systems and programs differ), or with its ending in the other case (``.JPG``
-    of cameras). Where a path leads nowhere, as after moving
-    the pictures or from another computer, its end is looked for, as long as it means one picture.
+    of cameras); or else, as long as it means one file, in any case of its letters (Windows has but
+    one), or without its ending. Where a path leads nowhere, as after moving the pictures or from
+    another computer, its end is looked for, as long as it means one picture.
 
     Args:
         folders: The first are the likeliest.
@@ -49,7 +54,7 @@ class Places:
         self._folders = tuple(folders)
         self._below = below
         self._names = names
-        self._listed: dict[Path, dict[str, Path]] = {}
+        self._listed: dict[Path, tuple[dict[str, Path], dict[str, Path]]] = {}
 
     def find(self, name: str) -> Path | None:
         """The picture's file, ``None`` where there is none.
@@ -96,8 +101,9 @@ class Places:
 
     def _spelt_alike(self, folder: Path, part: str) -> Path:
         if folder not in self._listed:
-            self._listed[folder] = {_spelling(path.name): path for path in sorted(folder.iterdir())}
-        return self._listed[folder][_spelling(part)]
+            self._listed[folder] = _by_spelling(sorted(folder.iterdir()))
+        spelt, alone = self._listed[folder]
+        return spelt.get(_spelling(part)) or alone[_spelling(part).casefold()]
 
     @cached_property
     def _below_first(self) -> tuple[Path, ...]:
@@ -112,6 +118,18 @@ class Places:
     def _meant(self) -> Counter[str]:
         """How many pictures each end of a path may mean."""
         return Counter(tail for name in self._names for tail in (name, *_ends(name)))
+
+
+def _by_spelling(paths: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Files by their names; and by what else means one of them alone."""
+    loose: dict[str, set[Path]] = {}
+    for path in paths:
+        name = _spelling(path.name).casefold()
+        stem = PurePosixPath(name).stem if path.suffix.lower() in picture_suffixes() else name
+        for meaning in {name, stem}:
+            loose.setdefault(meaning, set()).add(path)
+    alone = {meaning: found.pop() for meaning, found in loose.items() if len(found) == 1}
+    return {_spelling(path.name): path for path in paths}, alone
 
 
 def _spelling(name: str) -> str:

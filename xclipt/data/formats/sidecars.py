@@ -9,7 +9,7 @@ from xclipt.data.formats.encodings import read_text
 from xclipt.data.formats.reading import Reading
 from xclipt.data.pictures import picture_suffixes
 from xclipt.errors import XcliptError
-from xclipt.languages import resolve
+from xclipt.languages import find
 
 
 class SidecarDataset(CollectedDataset):
@@ -24,7 +24,8 @@ class SidecarDataset(CollectedDataset):
         super().__init__(path.resolve().name, path)
         reading.refuse(str(path), "columns")
         plain = named = 0
-        for picture, texts in _captioned(path):
+        unread: list[str] = []
+        for picture, texts in _captioned(path, unread=unread):
             for text, language in texts:
                 if language is None:
                     language = reading.require_language(text)
@@ -40,6 +41,12 @@ class SidecarDataset(CollectedDataset):
             form for form, count in (("NAME.LANG.txt", named), ("NAME.txt", plain)) if count
         )
         self._finish(f"captions in {', '.join(sorted(self._captions))} ({how} beside each)")
+        if unread:
+            files = "file is" if len(unread) == 1 else "files are"
+            self._note(
+                f"{path}: {len(unread):,} text {files} not read, since no language is called so "
+                f"(the first: {unread[0]})"
+            )
 
 
 def has_sidecars(folder: Path) -> bool:
@@ -48,9 +55,15 @@ def has_sidecars(folder: Path) -> bool:
 
 
 def _captioned(
-    folder: Path, depth: int | None = None
+    folder: Path, depth: int | None = None, unread: list[str] | None = None
 ) -> Iterator[tuple[Path, list[tuple[Path, str | None]]]]:
-    """Pictures, each with its text files and their languages."""
+    """Pictures, each with its text files and their languages.
+
+    Args:
+        folder: Where they are.
+        depth: How many folders below it are looked into; all of them by default.
+        unread: Is given the names of files that are beside a picture and of no language.
+    """
     for where, folders, files in os.walk(folder):
         level = len(Path(where).relative_to(folder).parts)
         deeper = depth is None or level < depth
@@ -71,6 +84,8 @@ def _captioned(
             stem, language = _parted(name[:-4], pictures)
             if stem in pictures:
                 texts.setdefault(stem, []).append((Path(where, name), language))
+            elif unread is not None and name[:-4].rpartition(".")[0] in pictures:
+                unread.append(name)
         for stem in sorted(texts):
             yield pictures[stem], texts[stem]
 
@@ -81,6 +96,6 @@ def _parted(name: str, pictures: dict[str, Path]) -> tuple[str, str | None]:
         return name, None
     stem, _, code = name.rpartition(".")
     try:
-        return (stem, resolve(code)) if stem in pictures else ("", None)
+        return (stem, find(code)) if stem in pictures else ("", None)
     except XcliptError:
         return "", None

@@ -1,26 +1,36 @@
-"""Excel's workbooks, through pandas."""
+"""Excel's and LibreOffice's workbooks, through pandas."""
 
+from importlib import import_module
 from pathlib import Path
 
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
 from xclipt.errors import XcliptError
 
+READERS = {
+    ".xlsx": ("openpyxl", "openpyxl"),
+    ".xlsm": ("openpyxl", "openpyxl"),
+    ".xls": ("xlrd", "xlrd"),
+    ".ods": ("odf", "odfpy"),
+}
+"""What pandas reads each of them with: the module, and the package that has it."""
+
 
 def open_workbook(path: Path, reading: Reading) -> TableDataset:
     """Captions of a workbook's only sheet, or of the only one that holds anything.
 
     Raises:
-        XcliptError: pandas or openpyxl is not installed, the file is damaged, several sheets hold
-            something, or a column or value is unusable.
+        XcliptError: pandas or what it reads the file with is not installed, the file is damaged,
+            several sheets hold something, or a column or value is unusable.
     """
     reading.refuse(str(path), "encoding")
+    module, package = READERS[path.suffix.lower()]
     try:
-        import openpyxl  # noqa: F401, what pandas reads workbooks with
+        import_module(module)
         import pandas
     except ImportError:
         raise XcliptError(
-            f"{path}: needs two packages, `pip install openpyxl pandas`; or save it as CSV"
+            f"{path}: needs two packages, `pip install {package} pandas`; or save it as CSV"
         ) from None
     try:
         # As text: 012 is no number, and "null" no missing caption.

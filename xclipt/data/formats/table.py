@@ -1,19 +1,20 @@
 """Captions in tables: whatever has columns, each row a caption or a picture."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from xclipt.data.formats.collected import CollectedDataset
-from xclipt.data.formats.columns import Columns, choose_columns, is_column
+from xclipt.data.formats.columns import Columns, choose_columns, is_column, is_picture_name
 from xclipt.data.formats.delimited import SEPARATORS, Delimited, Mend, sniff
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
 
 _SAMPLE_ROWS = 200
+_WITHOUT_HEADER = ("image", "caption")
 _NUMBER_AND_TEXT = re.compile(r"\s*(\d+)\s{2,}(\S.*)", re.DOTALL)
 
 
@@ -96,8 +97,9 @@ class TableDataset(CollectedDataset):
                 self._add(row)
                 spread += any("\n" in text for text in row.captions)
         if spread:
+            what = "caption runs" if spread == 1 else "captions run"
             self._note(
-                f"{table.source}: {spread} captions run over several lines; "
+                f"{table.source}: {spread:,} {what} over several lines; "
                 "if that is not meant, a quotation mark is not closed"
             )
         return columns
@@ -109,15 +111,32 @@ def delimited_rows(path: Path, reading: Reading) -> Rows:
     Raises:
         XcliptError: As :func:`~xclipt.data.formats.delimited.sniff` raises it, or a row does.
     """
-    file = sniff(path, lambda name: is_column("image", name, reading), reading.encoding)
-    separators = SEPARATORS.get(file.separator, file.separator)
-    said = f"separated by {separators}" if file.separator != "," else ""
-    return Rows(path, file.names, _numbered(file, reading), said=said)
+    file = sniff(path, lambda name: _tells_of_pictures(name, reading), reading.encoding)
+    said = []
+    if file.separator != ",":
+        said.append(f"separated by {SEPARATORS.get(file.separator, file.separator)}")
+    headed = not has_no_header(file.names)
+    if not headed:
+        file = replace(file, names=_WITHOUT_HEADER)
+        said.append("no line names the columns")
+    return Rows(path, file.names, _numbered(file, reading, headed), said="; ".join(said))
 
 
-def _numbered(file: Delimited, reading: Reading) -> Iterator[tuple[str, Mapping[str, str]]]:
-    for number, values in enumerate(file.rows(_mend(file, reading)), 1):
-        yield f"data row {number}", dict(zip(file.names, values, strict=True))
+def has_no_header(names: Sequence[str]) -> bool:
+    """Whether a file's first row is of a picture and its caption, as in Flickr8k's token files."""
+    return len(names) == len(_WITHOUT_HEADER) and is_picture_name(names[0])
+
+
+def _tells_of_pictures(name: str, reading: Reading) -> bool:
+    return is_column("image", name, reading) or is_picture_name(name)
+
+
+def _numbered(
+    file: Delimited, reading: Reading, headed: bool
+) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for number, values in enumerate(file.rows(_mend(file, reading), headed=headed), 1):
+        if any(values):  # spreadsheets end tables with rows of separators
+            yield f"data row {number}", dict(zip(file.names, values, strict=True))
 
 
 def _mend(file: Delimited, reading: Reading) -> Mend | None:
