@@ -33,7 +33,11 @@ from xclipt.model import Model
 from xclipt.progress import Silent
 
 SENTENCE_TRANSFORMERS = "sentence-transformers"
-_KNOWN = "ar bg bn ca cs da de el es et fa fi fr he hi hu id it ja ko lt nl no pl pt ro ru sv te tr uk zh"
+_KNOWN = (
+    *("ar", "bg", "bn", "ca", "cs", "da", "de", "el", "es", "et", "fa", "fi", "fr", "he", "hi"),
+    *("hu", "id", "it", "ja", "ko", "lt", "nl", "no", "pl", "pt", "ro", "ru", "sv", "te", "tr"),
+    *("uk", "zh"),
+)
 
 
 def encoding(setting: Setting) -> Measured:
@@ -85,20 +89,19 @@ def sentence_transformer(backbone: Backbone) -> Any:
 def mixing(setting: Setting) -> Measured:
     """Texts of many languages in one call, against as many of one language."""
     backbone = builtin(setting.device)
-    known = _KNOWN.split()
     there = workspace(setting, backbone, "mixing")
-    for seed, code in enumerate(known):
+    for seed, code in enumerate(_KNOWN):
         store_noise(there, code, "noise", 0.01, seed=seed, spec=WARM_START_SPEC)
     model = Model(there)
     figures = []
     for count in (32, 128):
         texts = captions(setting, setting.size(count, least=count // 8))
-        languages = [known[i % len(known)] for i in range(len(texts))]
-        one, mixed = f"{len(texts)} texts of one", f"{len(texts)} texts, {len(known)} languages"
+        languages = [_KNOWN[i % len(_KNOWN)] for i in range(len(texts))]
+        one, mixed = f"{len(texts)} texts of one", f"{len(texts)} texts, {len(_KNOWN)} languages"
         apart = f"{len(texts)}, a call a language"
         taken = interleaved(
             {
-                one: partial(model.encode_text, texts, known[0]),
+                one: partial(model.encode_text, texts, _KNOWN[0]),
                 mixed: partial(model.encode_text, texts, languages),
                 apart: partial(_apart, model, texts, languages),
             },
