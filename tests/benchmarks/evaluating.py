@@ -1,13 +1,14 @@
 """``eval`` against its bare passes, and ranks against a whole matrix that is sorted."""
 
 import tempfile
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tests.benchmarks.bare import BareTower, sorted_batches
-from tests.benchmarks.material import LANGUAGES, builtin, evaluation_set, source, workspace
+from tests.benchmarks.material import LANGUAGES, builtin, evaluation_set, source
 from tests.benchmarks.measuring import (
     Measured,
     Row,
@@ -16,6 +17,7 @@ from tests.benchmarks.measuring import (
     at_most,
     interleaved,
 )
+from tests.factories.tiny import workspace_in
 from xclipt.evaluation.evaluate import evaluate
 from xclipt.evaluation.queries import EvaluationRequest
 from xclipt.metrics import retrieval_ranks
@@ -38,7 +40,7 @@ def evaluation(setting: Setting) -> Measured:
 
     def whole() -> None:
         with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-            evaluate(workspace(setting, backbone, folder), dataset, request)
+            evaluate(workspace_in(Path(folder), backbone), dataset, request)
 
     taken = interleaved(
         {"eval": whole, "bare passes": lambda: bare.forward(batches)}, setting, warm=False

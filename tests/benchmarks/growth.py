@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tests.benchmarks.material import workspace
 from tests.benchmarks.measuring import Curve, Figure, Measured, Row, Setting, at_most
 from tests.factories.datasets import Given
-from tests.factories.tiny import WORDS, tiny_backbone
+from tests.factories.tiny import WORDS, tiny_backbone, workspace_in
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.backbones.backbone import Backbone
 from xclipt.evaluation.evaluate import evaluate
@@ -93,7 +92,7 @@ def _curve(
     seconds = []
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-            there = workspace(setting, _wide(), folder)
+            there = workspace_in(Path(folder), _wide())
             started = time.perf_counter()
             run(there, size)
             seconds.append(time.perf_counter() - started)

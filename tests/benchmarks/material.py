@@ -12,15 +12,12 @@ import torch
 from PIL import Image
 
 from tests.benchmarks.measuring import Setting
-from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
 from xclipt.data.dataset import Dataset
 from xclipt.data.one_caption import OneCaption
 from xclipt.data.registry import open_dataset
 from xclipt.data.sets.xtd import CAPTIONS_FILES
-from xclipt.progress import Silent
-from xclipt.workspace import Workspace
 
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 LANGUAGES = tuple(CAPTIONS_FILES)
@@ -36,13 +33,6 @@ def dtype_name(dtype: torch.dtype) -> str:
 def builtin(device: torch.device, dtype: torch.dtype = FLOAT32) -> Backbone:
     """The builtin backbone, loaded once."""
     return load_builtin(device, dtype)
-
-
-def workspace(setting: Setting, backbone: Backbone, name: str) -> Workspace:
-    """An artifact directory of that name in the benchmark's folder."""
-    root = setting.folder / name
-    directory, _ = ArtifactDirectory.open_or_create(root, backbone.identity)
-    return Workspace(directory, backbone, Silent())
 
 
 def training_set(setting: Setting) -> Dataset:

@@ -2,7 +2,7 @@
 
 import copy
 
-from tests.benchmarks.material import builtin, workspace
+from tests.benchmarks.material import builtin
 from tests.benchmarks.measuring import (
     Figure,
     Measured,
@@ -13,6 +13,7 @@ from tests.benchmarks.measuring import (
     interleaved,
 )
 from tests.factories.deltas import store_noise
+from tests.factories.tiny import workspace_in
 from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
 from xclipt.export.formats import export_delta
 from xclipt.model import Model
@@ -25,7 +26,7 @@ def swapping(setting: Setting) -> Measured:
     from peft import PeftModel
 
     backbone, often = builtin(setting.device), setting.size(20, least=2)
-    there = workspace(setting, backbone, "swapping")
+    there = workspace_in(setting.folder / "swapping", backbone)
     stored = [
         store_noise(there, code, "noise", 0.01, seed=seed, spec=WARM_START_SPEC)
         for seed, code in enumerate(_LANGUAGES)

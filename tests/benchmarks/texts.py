@@ -15,7 +15,6 @@ from tests.benchmarks.material import (
     captions,
     dtype_name,
     source,
-    workspace,
 )
 from tests.benchmarks.measuring import (
     Measured,
@@ -26,6 +25,7 @@ from tests.benchmarks.measuring import (
     interleaved,
 )
 from tests.factories.deltas import store_noise
+from tests.factories.tiny import workspace_in
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import converted_text_tower
 from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
@@ -89,7 +89,7 @@ def sentence_transformer(backbone: Backbone) -> Any:
 def mixing(setting: Setting) -> Measured:
     """Texts of many languages in one call, against as many of one language."""
     backbone = builtin(setting.device)
-    there = workspace(setting, backbone, "mixing")
+    there = workspace_in(setting.folder / "mixing", backbone)
     for seed, code in enumerate(_KNOWN):
         store_noise(there, code, "noise", 0.01, seed=seed, spec=WARM_START_SPEC)
     model = Model(there)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,6 @@ from tests.benchmarks.material import (
     dtype_name,
     source,
     training_set,
-    workspace,
 )
 from tests.benchmarks.measuring import (
     Figure,
@@ -32,6 +32,7 @@ from tests.benchmarks.measuring import (
     interleaved,
 )
 from tests.benchmarks.plain import EVERY, Look, Pictured
+from tests.factories.tiny import workspace_in
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
@@ -101,7 +102,7 @@ def _written_out(
     """The pairs that the request trains on and those that it validates on, as files and texts."""
     backbone = builtin(setting.device)
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-        there = workspace(setting, backbone, folder)
+        there = workspace_in(Path(folder), backbone)
         (alignment,) = choose_pairs(there, dataset, request)
         held = hold_out(there.directory, dataset, alignment, request.validation_pictures)
     path = dataset.picture_path
@@ -122,7 +123,7 @@ def _train(
             looks.append(Look(time.perf_counter() - started, record.validation.mean_r1))
 
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-        train_delta(workspace(setting, backbone, folder), dataset, request, listen)
+        train_delta(workspace_in(Path(folder), backbone), dataset, request, listen)
     return looks
 
 
