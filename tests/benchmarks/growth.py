@@ -90,13 +90,13 @@ def _curve(
     factor = 2 if largest <= 12 else min(10.0, largest / 32)
     sizes = tuple(dict.fromkeys(max(1, round(largest / factor**k)) for k in (2, 1, 0)))
     seconds = []
-    for size in sizes:
+    for size in (sizes[0], *sizes):  # the first is to warm up
         with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
             there = workspace_in(Path(folder), _wide())
             started = time.perf_counter()
             run(there, size)
             seconds.append(time.perf_counter() - started)
-    return Curve(what, sizes, tuple(seconds))
+    return Curve(what, sizes, tuple(seconds[1:]))
 
 
 def _exponent(curve: Curve) -> float:
