@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,3 @@ def test_continuous_integration_runs_the_readmes_command():
     commands = [line.strip() for line in readme.splitlines() if line.strip().endswith("pytest")]
     assert len(commands) == 1, "README has one command that runs the tests"
     assert commands[0] in script.splitlines()
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "tests/benchmarks").glob("[!_]*.py")))
-def test_benchmarks_are_of_the_library_as_it_is(path):
-    assert callable(import_module(f"tests.benchmarks.{path.stem}").main)

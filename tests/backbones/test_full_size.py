@@ -1,6 +1,5 @@
 """The published model's own size, with random weights written in its format."""
 
-import json
 import resource
 import sys
 import time
@@ -10,11 +9,11 @@ import torch
 from torch import nn
 
 from tests.factories.deltas import made_manifest, store
-from tests.factories.models import load, write_clip_vision, write_xlm_roberta_tokenizer
+from tests.factories.full_size import write_mclip_large
+from tests.factories.models import load
 from tests.factories.tiny import workspace_in
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.artifacts.directory import ArtifactDirectory
-from xclipt.backbones.registry import blueprint
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.compacter import CompacterSpec
@@ -45,22 +44,6 @@ CAPTIONS = [
 ]
 
 
-def write_full_size(folder):
-    tower = blueprint("mclip-l14").text_tower
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for prefix, part in (("transformer", tower.encoder), ("LinearTransformation", tower.head)):
-        for name, shape in ((n, t.shape) for n, t in part.state_dict().items()):
-            tensor = torch.empty(shape).normal_(std=0.02, generator=generator)
-            state[f"{prefix}.{name}"] = 1 + tensor if "LayerNorm.weight" in name else tensor
-    state["transformer.embeddings.position_ids"] = torch.arange(514)[None]
-    torch.save(state, folder / "pytorch_model.bin")
-    described = {"modelBase": "xlm-roberta-large", "transformerDimensions": 1024, "numDims": 768}
-    (folder / "config.json").write_text(json.dumps({**described, "model_type": "M-CLIP"}))
-    write_xlm_roberta_tokenizer(folder)
-    write_clip_vision(folder / "image", dim=768)
-
-
 def peak_gigabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
@@ -73,7 +56,7 @@ def test_a_step_of_each_kind_on_the_full_size_model(tmp_path, capsys, alone):
     def note(text):
         notes.append(f"{text}: {time.perf_counter() - started:.0f} s, {peak_gigabytes():.1f} GB")
 
-    write_full_size(tmp_path)
+    write_mclip_large(tmp_path)
     assert 2.23e9 < (tmp_path / "pytorch_model.bin").stat().st_size < 2.26e9
     note("written")
     backbone = load(tmp_path)

@@ -1,4 +1,4 @@
-"""What only looks does not wait for torch; figures are in tests/benchmarks/startup.py."""
+"""What only looks does not wait for torch; figures are in tests/benchmarks (`--only start`)."""
 
 import subprocess
 import sys

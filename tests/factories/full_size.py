@@ -1,6 +1,7 @@
 """Models at their own sizes: a tokenizer of as many words, and a step of each kind of delta."""
 
 import gc
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tests.factories.models import load
+from tests.factories.models import load, write_clip_vision, write_xlm_roberta_tokenizer
 from tests.factories.tiny import WORDS
+from xclipt.backbones.registry import blueprint
 from xclipt.deltas.adapted import AdaptedTower
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.compacter import CompacterSpec
@@ -43,6 +45,23 @@ def words_tokenizer(rows: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
     )
+
+
+def write_mclip_large(folder: Path) -> None:
+    """The published M-CLIP's format and size with random weights, beside a small image tower."""
+    tower = blueprint("mclip-l14").text_tower
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for prefix, part in (("transformer", tower.encoder), ("LinearTransformation", tower.head)):
+        for name, shape in ((n, t.shape) for n, t in part.state_dict().items()):
+            tensor = torch.empty(shape).normal_(std=0.02, generator=generator)
+            state[f"{prefix}.{name}"] = 1 + tensor if "LayerNorm.weight" in name else tensor
+    state["transformer.embeddings.position_ids"] = torch.arange(514)[None]
+    torch.save(state, folder / "pytorch_model.bin")
+    described = {"modelBase": "xlm-roberta-large", "transformerDimensions": 1024, "numDims": 768}
+    (folder / "config.json").write_text(json.dumps({**described, "model_type": "M-CLIP"}))
+    write_xlm_roberta_tokenizer(folder)
+    write_clip_vision(folder / "image", dim=768)
 
 
 def step_of_each_kind(folder: Path, write: Callable[[Path], None], parameters: int) -> list[str]:
