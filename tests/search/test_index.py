@@ -238,13 +238,22 @@ def test_folders_without_pictures_are_one_line(workspace, tmp_path):
             index_pictures(workspace, tmp_path / name)
 
 
-def test_a_hundred_thousand_pictures_are_ranked_exactly(tmp_path):
-    features = F.normalize(torch.randn(100_000, 512, generator=torch.manual_seed(0)), dim=-1)
-    names = tuple(map(str, range(100_000)))
-    index = PictureIndex(tmp_path, names, features, 0, ())
-    for row in (7, 70_000, 99_999):
-        ((hit, *_),) = index.search(features[row : row + 1])
-        assert hit.name == str(row)
+@pytest.mark.parametrize("biased", [False, True])
+def test_many_pictures_are_ranked_in_parts_as_in_one(tmp_path, monkeypatch, biased):
+    monkeypatch.setattr(index_module, "_PICTURES_AT_ONCE", 30)
+    draw = torch.manual_seed(0)
+    features = F.normalize(torch.randn(100, 8, generator=draw), dim=-1)
+    queries = F.normalize(torch.randn(5, 8, generator=draw), dim=-1)
+    bias = torch.rand(100, generator=draw) if biased else None
+    index = PictureIndex(tmp_path, tuple(map(str, range(100))), features, 0, ())
+    whole = queries @ features.T
+    ranked = whole if bias is None else whole - bias
+    for top in (1, 40, 200):
+        rows = ranked.sort(dim=1, descending=True).indices[:, :top]
+        for hits, right, scores in zip(index.search(queries, top, bias), rows, whole, strict=True):
+            assert [int(hit.name) for hit in hits] == right.tolist()
+            assert torch.tensor([hit.score for hit in hits]).allclose(scores[right])
+            assert all((hit.corrected is None) != biased for hit in hits)
 
 
 def test_pictures_that_cannot_be_opened_here_are_counted(workspace, photos, monkeypatch):

@@ -30,6 +30,7 @@ class FeatureStore:
         self.dim = dim
         self._row: dict[bytes, int] = {}
         self._features = torch.empty(0, dim)
+        self._count = 0
         self.damaged: dict[Path, str] = {}
         read: list[tuple[list[bytes], Tensor]] = []
         for shard in sorted(folder.glob("*.safetensors")):
@@ -70,9 +71,14 @@ class FeatureStore:
         )
 
     def _remember(self, keys: Sequence[bytes], features: Tensor) -> None:
-        start = len(self._features)
+        start, end = self._count, self._count + len(keys)
+        if end > len(self._features):  # twice as much: a million rows are not copied at every add
+            grown = torch.empty(max(end, 2 * len(self._features)), self.dim)
+            grown[:start] = self._features[:start]
+            self._features = grown
+        self._features[start:end] = features
         self._row |= {key: start + i for i, key in enumerate(keys)}
-        self._features = torch.cat([self._features, features])
+        self._count = end
 
 
 def cached_features(

@@ -21,7 +21,10 @@ from xclipt.languages import flores_code
 from xclipt.progress import Progress, Silent
 
 TOKENS_PER_BATCH = 512
-_PICTURES_PER_BATCH = 16
+_PICTURES_READ = 32
+_PICTURES_PER_BATCH = {"cpu": 8}
+"""On a device at once; on a GPU all that are read. EfficientNet-Lite0 on two cores takes 11 ms a
+picture by eights, 16 by sixteens and 20 by 32s: what lies between its layers leaves the cache."""
 _BATCHES_AHEAD = 2
 
 
@@ -261,30 +264,34 @@ class Backbone:
         features = torch.empty(len(paths), self.dim)
         task = (progress or Silent()).start("Encoding pictures", len(paths))
         with torch.inference_mode(), self.autocast():
-            for start, pixels in self._pixels_ahead(paths):
-                pixels = pixels.to(self.device, memory_format=torch.channels_last)
-                features[start : start + len(pixels)] = self.image_tower(pixels).float().cpu()
-                task.advance(len(pixels))
+            size = _PICTURES_PER_BATCH.get(self.device.type, _PICTURES_READ)
+            done = 0
+            for read in self._pixels_ahead(paths):
+                for pixels in torch.split(read, size):
+                    pixels = pixels.to(self.device, memory_format=torch.channels_last)
+                    features[done : done + len(pixels)] = self.image_tower(pixels).float().cpu()
+                    done += len(pixels)
+                    task.advance(len(pixels))
         task.finish()
         self.require_finite(features, lambda i: str(paths[i]))
         return features
 
-    def _pixels_ahead(self, paths: Sequence[Path]) -> Iterator[tuple[int, Tensor]]:
-        """Batches of pixels with the position of their first, read by all cores.
+    def _pixels_ahead(self, paths: Sequence[Path]) -> Iterator[Tensor]:
+        """Pixels ``(pictures, 3, height, width)`` of all files in order, read by all cores.
 
         On a GPU they are read while it computes; a tower on the processor wants the cores itself.
         """
         ahead = 0 if self.device.type == "cpu" else _BATCHES_AHEAD
         readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
         try:
-            reading: deque[tuple[int, list[Future[Tensor]]]] = deque()
-            for start in range(0, len(paths), _PICTURES_PER_BATCH):
-                batch = paths[start : start + _PICTURES_PER_BATCH]
-                reading.append((start, [readers.submit(self.read_pixels, path) for path in batch]))
+            reading: deque[list[Future[Tensor]]] = deque()
+            for start in range(0, len(paths), _PICTURES_READ):
+                part = paths[start : start + _PICTURES_READ]
+                reading.append([readers.submit(self.read_pixels, path) for path in part])
                 if len(reading) > ahead:
-                    yield _ready(*reading.popleft())
+                    yield _stacked(reading.popleft())
             while reading:
-                yield _ready(*reading.popleft())
+                yield _stacked(reading.popleft())
         finally:
             readers.shutdown(cancel_futures=True)
 
@@ -338,8 +345,8 @@ class Backbone:
         return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def _ready(start: int, reading: Sequence[Future[Tensor]]) -> tuple[int, Tensor]:
-    return start, torch.stack([pixels.result() for pixels in reading])
+def _stacked(reading: Sequence[Future[Tensor]]) -> Tensor:
+    return torch.stack([pixels.result() for pixels in reading])
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

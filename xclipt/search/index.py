@@ -37,6 +37,8 @@ from xclipt.workspace import Workspace
 
 _CHUNK = 256
 _QUERIES_AT_ONCE = 64
+_PICTURES_AT_ONCE = 65_536
+"""Of a million, all cosines of 64 queries would take an eighth of the index again."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,31 @@ class PictureIndex:
         wanted = torch.as_tensor(queries, dtype=torch.float32)
         found: list[list[Hit]] = []
         for start in range(0, len(wanted), _QUERIES_AT_ONCE):
-            cosines = wanted[start : start + _QUERIES_AT_ONCE] @ self.features.T
-            ranked = cosines if bias is None else cosines - bias
-            best = ranked.topk(min(top, len(self.names)), dim=1)
-            scores = cosines.gather(1, best.indices)
+            best = self._best(wanted[start : start + _QUERIES_AT_ONCE], top, bias)
             found += [
                 [
                     Hit(self.names[i], score, None if bias is None else value)
-                    for i, score, value in zip(*row, strict=True)
+                    for value, i, score in zip(*row, strict=True)
                 ]
-                for row in zip(
-                    *(part.tolist() for part in (best.indices, scores, best.values)), strict=True
-                )
+                for row in zip(*(part.tolist() for part in best), strict=True)
             ]
         return found
+
+    def _best(self, queries: Tensor, top: int, bias: Tensor | None) -> tuple[Tensor, ...]:
+        """What the best are ranked by, their rows and their cosines, each ``(queries, top)``."""
+        best: tuple[Tensor, ...] = ()
+        for start in range(0, len(self.features), _PICTURES_AT_ONCE):
+            part = slice(start, start + _PICTURES_AT_ONCE)
+            cosines = queries @ self.features[part].T
+            ranked = cosines if bias is None else cosines - bias[part]
+            values, rows = ranked.topk(min(top, ranked.shape[1]), dim=1)
+            found: tuple[Tensor, ...] = (values, rows + start, cosines.gather(1, rows))
+            if best:
+                found = tuple(torch.cat(both, dim=1) for both in zip(best, found, strict=True))
+                order = found[0].topk(min(top, found[0].shape[1]), dim=1).indices
+                found = tuple(one.gather(1, order) for one in found)
+            best = found
+        return best
 
 
 def index_pictures(
