@@ -9,7 +9,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from xclipt.errors import XcliptError
-from xclipt.files import placing, replacing, staged, sweep, write_text, write_with
+from xclipt.files import (
+    SUMS,
+    check_sums,
+    placing,
+    replacing,
+    staged,
+    sweep,
+    write_sums,
+    write_text,
+    write_with,
+)
 
 
 def test_writes_and_replaces(tmp_path):
@@ -108,3 +118,52 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert not any(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_libraries_that_write_by_a_name_of_their_own_leave_nothing(tmp_path):
+    path = tmp_path / "a.safetensors"
+    seen = []
+
+    def write(aside):
+        save_file({"a": torch.zeros(2)}, aside)
+        sweep(tmp_path)  # another process: what is being written is spared
+        seen.extend(entry.name for entry in tmp_path.iterdir())
+
+    write_with(path, write)
+    assert len(seen) == 1 and seen[0].startswith(".a.safetensors.")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_what_a_kill_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    (tmp_path / ".report.html.0123abcd.tmp").write_text("half")
+    (tmp_path / ".another.html.0123abcd.tmp").write_text("of another")
+    write_text(tmp_path / "report.html", "whole")
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == [".another.html.0123abcd.tmp", "report.html"]
+
+
+def test_a_staged_folder_takes_the_place_of_what_was_listed(tmp_path):
+    folder = tmp_path / "export"
+    for name in ("old", "new"):
+        with staged(folder) as aside:
+            (aside / "settings").write_text(name)
+            (aside / f"weights-{name}").write_text(name)
+            write_sums(aside, [aside / "settings", aside / f"weights-{name}"])
+        (folder / "notes").write_text("by hand")
+    assert {path.name for path in folder.iterdir()} == {
+        *("settings", "weights-new", SUMS, "notes"),
+    }
+    assert check_sums(folder) == "" and (folder / "settings").read_text() == "new"
+
+
+def test_folders_that_were_made_in_vain_are_gone_again(tmp_path):
+    with pytest.raises(RuntimeError), staged(tmp_path / "a/b/c"):
+        raise RuntimeError
+    assert not any(tmp_path.iterdir())

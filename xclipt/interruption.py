@@ -62,6 +62,18 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """Within the block signals wait: for a few steps that must not be parted."""
+    waiting: list[int] = []
+    try:
+        with _handled_by(lambda number, frame: waiting.append(number)):
+            yield
+    finally:
+        if waiting:
+            signal.raise_signal(waiting[0])
+
+
+@contextmanager
 def _handled_by(handler: _Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals come to the main thread alone

@@ -22,12 +22,14 @@ from xclipt.files import SUMS, check_sums, is_aside
 from xclipt.languages import SEVERAL
 from xclipt.parallel.stored import CARDS, check_pairs
 from xclipt.search.stored import check_index
-from xclipt.translation.store import accept_lines, damaged_lines
+from xclipt.translation.store import accept_lines, check_translator, damaged_lines
 
 if TYPE_CHECKING:
     from xclipt.backbones.text_tower import TextTower
 
 _ASIDE = "left by a command that was killed, or still runs; the next one that writes removes it"
+_LOOKS = 5
+_REPLACED = "of the delta that was here before, or of one that is being stored; else delete it"
 _STARTED = "no delta yet; the command that began it goes on, or delete it"
 
 
@@ -71,6 +73,7 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         findings.insert(0, Finding(MARK, outlines.problem))
     for pattern, check in (
         ("features/*/*", _features),
+        ("translations/*/*/translator.yaml", check_translator),
         ("translations/*/*/*.jsonl", _translations),
         (f"alignments/*/*/{MANIFEST}", lambda path: check_alignment(path.parent)),
         (CARDS, lambda path: check_pairs(path.parent)),
@@ -151,7 +154,9 @@ def _language(
         place = str(path.relative_to(root))
         if path.name == CURRENT:
             continue
-        if path.is_symlink() or not path.is_dir():
+        if is_aside(path):
+            yield Finding(place, unfinished=_ASIDE)
+        elif path.is_symlink() or not path.is_dir():
             yield Finding(place, "nothing refers to it; delete it")
         elif (path / MANIFEST).exists():
             complete.append(path.name)
@@ -160,6 +165,8 @@ def _language(
                 where = str(file.relative_to(root))
                 if is_aside(file):
                     yield Finding(where, unfinished=_ASIDE)
+                elif _is_of_a_start(file):
+                    yield Finding(where, unfinished=_REPLACED)
                 else:
                     yield Finding(where, "nothing refers to it; delete it")
         elif all(map(_is_of_a_start, path.iterdir())):
@@ -172,7 +179,8 @@ def _language(
     current, there = directory.current_name(language), directory.names(language)
     place = str((folder / CURRENT).relative_to(root))
     if current is None and complete:
-        yield Finding(place, f"not there; choose one: {recommended('use', language, complete[0])}")
+        chosen = recommended("use", language, complete[0])
+        yield Finding(place, unfinished=f"no delta is current; choose one: {chosen}")
     elif current is not None and current not in there:
         remedy = f"choose one: {recommended('use', language, there[0])}" if there else "delete it"
         yield Finding(place, f"names '{current}', which is not there; {remedy}")
@@ -185,6 +193,24 @@ def _is_of_a_start(path: Path) -> bool:
 
 
 def _first_problem(directory: ArtifactDirectory, folder: Path, outlines: "_Outlines") -> str:
+    """What is wrong with a delta that nobody replaces while it is looked at."""
+    for _ in range(_LOOKS):
+        before = _stamp(folder / MANIFEST)
+        problem = _problem(directory, folder, outlines)
+        if not problem or _stamp(folder / MANIFEST) == before:
+            break
+    return problem
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _problem(directory: ArtifactDirectory, folder: Path, outlines: "_Outlines") -> str:
     try:
         manifest = DeltaManifest.read(folder / MANIFEST)
         own = (manifest.language, manifest.name)

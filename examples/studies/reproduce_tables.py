@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from grid import Label
 from study import table, with_interval
 from xclipt.metrics import Disparity, disparity, interval95
+from xclipt.printable import spreadsheet_cell
 
 Draws = NDArray[np.float64]
 Difference = tuple[float, tuple[float, float]]
@@ -161,8 +162,9 @@ def _line(
     numbers = [*measured]
     for found in gains:
         numbers += (found[0], *found[1]) if found else (None, None, None)
+    named = [row.label.kind, row.label.strategy, row.parameters, language]
     return [
-        *(row.label.kind, row.label.strategy, row.parameters, language),
+        *(spreadsheet_cell(part) if isinstance(part, str) else part for part in named),
         *map(_plain, (where.learning_rate, where.align_loss, where.align_weight)),
         seeds,
         *("" if number is None else f"{number:.4f}" for number in numbers),
@@ -184,7 +186,7 @@ def _with_gains(
 
 
 def _plain(value: float | str | None) -> str:
-    return f"{value:g}" if isinstance(value, float) else value or ""
+    return f"{value:g}" if isinstance(value, float) else spreadsheet_cell(value or "")
 
 
 def _sd(by_seed: Sequence[float]) -> float | None:

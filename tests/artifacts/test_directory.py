@@ -1,6 +1,7 @@
 """The artifact directory: bound to a backbone, never torn, never left."""
 
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from xclipt.artifacts.manifest import DeltaManifest
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import XcliptError
+from xclipt.files import locked
 
 BACKBONE = BackboneIdentity("builtin", "1", "a" * 64)
 
@@ -179,3 +181,15 @@ def test_a_kill_while_the_directory_was_made_does_not_keep_it_from_being_made(tm
     (tmp_path / ".xclipt.yaml.abc.tmp").write_text("form")
     _, made = ArtifactDirectory.open_or_create(tmp_path, BackboneIdentity("tiny", "0", "0" * 64))
     assert made and [path.name for path in tmp_path.iterdir()] == ["xclipt.yaml"]
+
+
+def test_who_stores_under_a_name_waits_for_who_does_already(directory):
+    folder = directory.delta_folder("fr", "x")
+    writer = Thread(target=lambda: store(directory, manifest(name="x"), TENSORS))
+    with locked(folder):
+        (folder / "delta-of-another.safetensors").touch()
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive() and (folder / "delta-of-another.safetensors").exists()
+    writer.join(10)
+    assert len([*folder.glob("delta-*")]) == 1 and directory.current("fr") is not None

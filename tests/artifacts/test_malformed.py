@@ -17,7 +17,7 @@ from xclipt.artifacts.manifest import MANIFEST, DeltaManifest
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.deltas.lora import LoraSpec
 from xclipt.errors import XcliptError
-from xclipt.training.checkpoint import Checkpoint
+from xclipt.training.checkpoint import Checkpoint, _hash
 from xclipt.training.loop import TrainingState
 
 BACKBONE = BackboneIdentity("builtin", "1", "a" * 64)
@@ -127,8 +127,10 @@ def test_a_checkpoint(tmp_path, data, value):
         "losses": [1.0, 2.0, 3.0],
     }
     document = changed(plain, data.draw(st.sampled_from(list(places(plain)))), value)
+    tensors = {"weights/a": torch.ones(1)}
     metadata = {"key": "key", "state": json.dumps(document)}
-    save_file({"weights/a": torch.ones(1)}, checkpoint.path, metadata=metadata)
+    metadata["sha256"] = _hash(tensors, metadata)
+    save_file(tensors, checkpoint.path, metadata=metadata)
     state = checkpoint.load()
     assert isinstance(state, TrainingState) and type(state.step) is int
     assert all(isinstance(loss, float | int) for loss in state.losses)

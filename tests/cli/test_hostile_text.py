@@ -11,9 +11,10 @@ from tests.factories.running import run_xclipt
 from xclipt.cli import eval_table
 from xclipt.cli.terminal import Terminal, print_line, print_link, print_table
 from xclipt.evaluation.published import OtherRow
+from xclipt.printable import visible
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\u202egpj.\u2066\x9b31m"
-ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,11 @@ def test_errors_spell_them_out(arguments):
     run = run_xclipt(*arguments)
     assert run.code == 2 and r"\x1b]0;owned" in run.err and not ACTS.search(run.err)
     assert run.err.count("\n") == 1
+
+
+def test_marks_that_arabic_and_hebrew_need_stay():
+    assert visible("\u200eA\u200f (\u061c)") == "\u200eA\u200f (\u061c)"
+    assert visible("\u202e\u2066") == r"\u202e\u2066"
 
 
 def test_every_way_to_print_spells_them_out(capsys):

@@ -1,5 +1,6 @@
 """Own data with captions without end, and with names that others spell otherwise."""
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xclipt.data.formats.collected import MAX_CAPTION
+from xclipt.data.formats.lines import read_lines
 from xclipt.data.registry import open_dataset
 from xclipt.errors import XcliptError
 
@@ -54,7 +56,7 @@ def test_an_ending_in_its_own_case_comes_first(tmp_path, make_picture):
 
 def test_a_name_that_is_no_utf_8_is_named(tmp_path):
     (tmp_path / "captions.jsonl").write_text('{"image": "a\\udce9.jpg", "caption": "x"}\n')
-    with pytest.raises(XcliptError, match=r"line 1: picture name .*no name of a file"):
+    with pytest.raises(XcliptError, match=r"line 1: picture name .* is not UTF-8; rename the file"):
         open_dataset(str(tmp_path / "captions.jsonl"), caption_lang="en")
 
 
@@ -62,5 +64,24 @@ def test_a_picture_beside_its_text_that_is_no_utf_8_is_named(tmp_path, make_pict
     made = make_picture(tmp_path / "a.jpg")
     made.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("a café", "utf-8")
-    with pytest.raises(XcliptError, match=r"no name of a file|must be a relative path"):
+    with pytest.raises(XcliptError, match=r"caf\\udce9.jpg' is not UTF-8; rename the file"):
         open_dataset(str(tmp_path), caption_lang="en")
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train.fr")
+    with pytest.raises(XcliptError, match=r"train.fr: cannot read \(not a regular file"):
+        read_lines(tmp_path / "train.fr")
+
+
+def test_json_that_is_too_large_is_refused(tmp_path, make_picture, monkeypatch):
+    monkeypatch.setattr("xclipt.data.formats.documents._LARGEST", 1 << 20)
+    (tmp_path / "a.json").write_text(json.dumps([{"image": "a.jpg", "fr": "x" * (1 << 20)}]))
+    with pytest.raises(XcliptError, match=r"a.json: is JSON of more than 1 MB; JSON lines"):
+        open_dataset(tmp_path / "a.json")
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100 + "]" * 100)
+    with pytest.raises(XcliptError, match=r"a.json: is not JSON \(nested more than 50 deep"):
+        open_dataset(tmp_path / "a.json")

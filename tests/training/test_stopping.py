@@ -74,3 +74,20 @@ def test_the_program_says_how_to_go_on(monkeypatch):
         "xclipt.cli.backbones.print_json", lambda *a, **m: os.kill(os.getpid(), signal.SIGINT)
     )
     assert run_xclipt("backbones", "--json").code == 130
+
+
+def test_a_saved_state_with_one_bit_turned_is_not_gone_on_from(train, tmp_path):
+    def stop(step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with stopping(), pytest.raises(Stopped):
+        train("cut", stop)
+    path = tmp_path / "cut/artifacts/deltas/fr/x" / INTERRUPTED
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    steps = []
+    stored = train("cut", steps.append)
+    assert steps[0] == 1, "it begins anew"
+    assert stored.manifest.weights == train("whole").manifest.weights

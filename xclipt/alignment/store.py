@@ -20,7 +20,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.manifest import MANIFEST
 from xclipt.data.pairs import CaptionPair, pairs_sha256
 from xclipt.documents import parse_json, read_yaml
-from xclipt.files import write_text
+from xclipt.files import delete, read_regular, write_text
 
 if TYPE_CHECKING:
     from xclipt.alignment.build import AlignmentSet
@@ -91,7 +91,7 @@ def store_alignment(
     )
     for old in folder.glob("pairs-*.jsonl"):
         if old != pairs:
-            old.unlink(missing_ok=True)
+            delete(old)
     return folder
 
 
@@ -100,7 +100,7 @@ def check_alignment(folder: Path) -> str:
     try:
         plain = read_yaml(folder / MANIFEST)
         recorded = plain["pairs"]
-        lines = (folder / Path(recorded["file"]).name).read_text(encoding="utf-8").split("\n")
+        lines = read_regular(folder / Path(recorded["file"]).name).decode().split("\n")
         pairs = tuple(CaptionPair(**parse_json(line)) for line in lines if line)
         whole = pairs_sha256(pairs) == recorded["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

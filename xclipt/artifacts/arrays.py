@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, deserialize, safe_open
 
 from xclipt.errors import XcliptError
+from xclipt.files import read_regular, require_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ def read_array_file(path: Path) -> "tuple[dict[str, np.ndarray[Any, Any]], dict[
     """
     try:
         metadata = read_metadata(path)
-        return read_arrays(path.read_bytes()), metadata
+        return read_arrays(read_regular(path)), metadata
     except (OSError, SafetensorError) as error:
         raise XcliptError(str(error).splitlines()[0]) from None
 
@@ -48,6 +49,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         OSError, SafetensorError: It cannot be read, or is no such file.
     """
+    require_regular(path)
     with safe_open(path, "np") as file:
         return file.metadata() or {}
 

@@ -38,7 +38,16 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.kinds import stored_spec
 from xclipt.documents import read_yaml, record
 from xclipt.errors import UsageError, XcliptError, recommended
-from xclipt.files import content_hash, sweep, write_bytes, write_text
+from xclipt.files import (
+    content_hash,
+    delete,
+    locked,
+    read_regular,
+    remove_folder,
+    sweep,
+    write_bytes,
+    write_text,
+)
 from xclipt.languages import SEVERAL, relatives
 from xclipt.progress import Silent
 
@@ -61,6 +70,8 @@ _FOLDERS = (
 )
 FLOAT32 = "float32"
 _LEVELS = 3  # kind, language and name
+
+_LONGEST_NAME = 4096
 
 _JOINT = f"{SEVERAL}/"
 
@@ -183,7 +194,7 @@ class StoredDelta:
         """
         path = self.folder / self.manifest.weights.file
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
         except OSError as error:
             raise XcliptError(f"{path}: cannot read the delta ({error.strerror})") from None
         if content_hash(data) != self.manifest.weights.sha256:
@@ -276,9 +287,14 @@ class ArtifactDirectory:
         Raises:
             XcliptError: The mark is gone.
         """
-        if not self.is_at(self.root):
+        self.require_at(self.root)
+
+    @classmethod
+    def require_at(cls, root: Path) -> None:
+        """:meth:`require_there` of the directory at ``root``."""
+        if not cls.is_at(root):
             raise XcliptError(
-                f"{self.root}: has been deleted or moved meanwhile (no {MARK}); nothing is stored: "
+                f"{root}: has been deleted or moved meanwhile (no {MARK}); nothing is stored: "
                 "put it back, and run the same command"
             )
 
@@ -373,13 +389,15 @@ class ArtifactDirectory:
         self.require_there()
         folder = self.delta_folder(manifest.language, manifest.name)
         weights = manifest.weights
-        write_bytes(folder / weights.file, data)
-        write_text(folder / MANIFEST, manifest.to_yaml())
-        for old in folder.glob("delta-*.safetensors"):
-            if old.name != weights.file:
-                old.unlink()
+        with locked(folder):  # else one writer might delete what another is about to describe
+            write_bytes(folder / weights.file, data)
+            write_text(folder / MANIFEST, manifest.to_yaml())
+            for old in folder.glob("delta-*.safetensors"):
+                if old.name != weights.file:
+                    delete(old)
         for language in manifest.taught if make_current else ():
             self.set_current(language, manifest.reference)
+        self.require_there()  # else only what was written here is in its place now
         return StoredDelta(manifest, folder, make_current)
 
     def set_current(self, language: str, name: str) -> None:
@@ -416,8 +434,8 @@ class ArtifactDirectory:
     def remove(self, language: str, name: str) -> None:
         """Delete a delta, and the features of captions that were computed with it.
 
-        The manifest goes first: a kill leaves the delta or some files that :func:`verify
-        <xclipt.verify.verify>` names, never half a delta.
+        The folder goes aside first: a kill leaves the delta or what the next command that writes
+        sweeps, never half a delta.
 
         Raises:
             XcliptError: As :meth:`removal`, or a file cannot be deleted.
@@ -430,8 +448,7 @@ class ArtifactDirectory:
         try:
             for user in self._users(language, name):
                 (self.root / "deltas" / user / CURRENT).unlink()
-            (folder / MANIFEST).unlink()
-            shutil.rmtree(folder)
+            remove_folder(folder)
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
         except OSError as error:
@@ -524,12 +541,14 @@ class ArtifactDirectory:
 
     def current_name(self, language: str) -> str | None:
         """What the language's current delta is called, whether it is there or not."""
+        path = self.root / "deltas" / language / CURRENT
         try:
-            return (self.root / "deltas" / language / CURRENT).read_text().strip() or None
+            if name := read_regular(path, _LONGEST_NAME).decode().strip():
+                return name
+            raise ValueError("it is empty")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            path = self.root / "deltas" / language / CURRENT
+        except (OSError, ValueError) as error:
             there = self.names(language)
             remedy = f", then choose one: {recommended('use', language, there[0])}" if there else ""
             raise XcliptError(

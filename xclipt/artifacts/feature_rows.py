@@ -8,13 +8,14 @@ asked for, so that a training which is taken up sees the numbers of one that was
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xclipt.errors import XcliptError
-from xclipt.files import content_hash, sweep, write_with
+from xclipt.files import content_hash, delete, require_regular, sweep, write_with
 from xclipt.progress import Progress
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FeatureRows:
             if array is not None and array.shape == (len(self._range(number)), self._dim):
                 self._sound.add(path)
                 return array
-            path.unlink(missing_ok=True)
+            delete(path)
         return self._made(number)
 
     def _made(self, number: int) -> NDArray[np.float32]:
@@ -79,7 +80,7 @@ class FeatureRows:
         if not self._kept:
             return array
         try:
-            write_with(path, lambda aside: _save(aside, array))
+            write_with(path, lambda aside: _save(aside, array), swept=True)
         except XcliptError as error:
             self._kept = False
             self._progress.note(f"Features are not kept: {error}")
@@ -99,8 +100,9 @@ def read_chunk(path: Path, *, hashed: bool = True) -> NDArray[np.float32] | None
         hashed: Whether its hash is checked, for which all of it is read.
     """
     try:
+        require_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, SyntaxError, TokenError, MemoryError):
         return None
     sound = array.dtype == np.float32
     if hashed:

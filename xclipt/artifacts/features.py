@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xclipt.artifacts.shards import HASH, content_hash, read_shard
 from xclipt.errors import XcliptError
-from xclipt.files import write_with
+from xclipt.files import delete, write_with
 from xclipt.progress import Progress
 
 
@@ -99,7 +99,7 @@ def cached_features(
     if positions:
         for shard, why in store.damaged.items():
             progress.note(f"{shard}: {why}; what is needed of it is computed again")
-            shard.unlink(missing_ok=True)
+            delete(shard)
         store.damaged.clear()
     for start in range(0, len(positions), chunk):
         part = positions[start : start + chunk]

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ from xclipt.backbones.mclip import MCLIP
 from xclipt.backbones.model_files import (
     HUB_ID,
     fetch,
+    first_line,
     read_any_json,
     read_json,
     tokenizer_files,
@@ -86,7 +88,9 @@ def load_backbone(
     if known is not None:
         family, published = known
         folder = fetch(published.text, family.files, family.optional_files)
-        text, images = family.load_text(folder), load_image_side(source or published.image)
+        with _understood(folder):
+            text = family.load_text(folder)
+        images = load_image_side(source or published.image)
         files = _described_by(family, folder)
         return _assembled(name, folder.name, source, files, text, images, device, dtype)
     folder = _described(name)
@@ -94,15 +98,31 @@ def load_backbone(
     local = Path(name).is_dir()
     if not local:
         folder = fetch(name, family.files, family.optional_files)
-    if source is None:
-        images = family.load_images(folder)
-    elif family.load_with is None:
+    if source is not None and family.load_with is None:
         raise _has_its_own(name, image_tower)
-    else:
-        images = family.load_with(folder, source)
+    with _understood(folder):
+        if source is None or family.load_with is None:
+            images = family.load_images(folder)
+        else:
+            images = family.load_with(folder, source)
+        text = family.load_text(folder)
     identity = (str(folder.resolve()), "local") if local else (name, folder.name)
     files = _described_by(family, folder)
-    return _assembled(*identity, source, files, family.load_text(folder), images, device, dtype)
+    return _assembled(*identity, source, files, text, images, device, dtype)
+
+
+@contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """Whatever stands in a model's files, what is wrong with them is one line."""
+    try:
+        yield
+    except XcliptError:
+        raise
+    except Exception as error:  # of values that fit no model, transformers' are as many as values
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise XcliptError(
+            f"{folder}: its files describe no model that can be built ({what})"
+        ) from error
 
 
 def blueprint(name: str) -> Blueprint:
@@ -129,7 +149,8 @@ def blueprint(name: str) -> Blueprint:
             tower = family.outline(Path(aside))
     else:
         folder = _described(name)
-        tower = _family_of(folder).outline(folder)
+        with _understood(folder):
+            tower = _family_of(folder).outline(folder)
     return Blueprint(tower.eval().requires_grad_(False), warm_start)
 
 
@@ -148,7 +169,8 @@ def load_caption_tokenizer(name: str) -> tuple[CaptionTokenizer, int]:
     known = _published(name)
     folder = text_folder(name)
     family = known[0] if known else _family_of(folder)
-    tower, tokenizer = family.load_text(folder)
+    with _understood(folder):
+        tower, tokenizer = family.load_text(folder)
     return tokenizer, min(tokenizer.max_length, tower.max_length or tokenizer.max_length)
 
 

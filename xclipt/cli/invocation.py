@@ -51,7 +51,10 @@ class Invocation:
     """
 
     def __init__(self, common: CommonOptions, *, create: bool | None = False) -> None:
+        from xclipt.artifacts.directory import ArtifactDirectory
+
         self._common = common
+        self._there = ArtifactDirectory.is_at(common.root)
         self._create = common.artifacts is None if create is None else create
         if common.artifacts is not None and not self._create:
             self._require_directory()
@@ -75,6 +78,8 @@ class Invocation:
                 self._terminal.note(f"Made {made.root} on backbone {made.backbone.id}")
         self._pass_on_remarks()
         self._terminal.__exit__(kind, *exception)
+        if kind is None and self._there:  # else results may lie where nobody finds them
+            ArtifactDirectory.require_at(self._common.root)
 
     @property
     def progress(self) -> Progress:
@@ -102,7 +107,7 @@ class Invocation:
                 image_tower=self._common.image_tower,
                 device=self._common.device,
                 dtype=self._common.dtype,
-                create=self._create,
+                create=self._create and not self._there,  # what has gone meanwhile stays so
             )
 
     @cached_property

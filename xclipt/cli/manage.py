@@ -97,9 +97,9 @@ def use_command(common: CommonOptions, language: Language, name: Name) -> None:
         directory = run.existing
         directory.sweep()
         code = run.home(directory, run.language(language))
-    directory.delta(code, name).checked()  # a damaged one is refused
-    before = directory.current_name(code)
-    directory.set_current(code, name)
+        directory.delta(code, name).checked()  # a damaged one is refused
+        before = directory.current_name(code)
+        directory.set_current(code, name)
     if common.json:
         print_json({"command": "use", "language": code, "name": name, "previous": before})
         return

@@ -22,7 +22,7 @@ from xclipt.data import checksums
 from xclipt.data.formats.lines import read_pictures
 from xclipt.data.sets.coco import IMAGES, find_coco
 from xclipt.errors import XcliptError
-from xclipt.files import replacing
+from xclipt.files import write_with
 
 CONNECTIONS = 4
 _CHUNK = 1 << 16
@@ -234,8 +234,7 @@ class Downloader:
             except _TryAgainError as error:
                 reason = str(error)
                 continue
-            with replacing(target) as aside:
-                part.replace(aside)
+            write_with(target, part.replace)
             return
         raise XcliptError(f"{file.url}: {reason} (tried {self.attempts} times)")
 

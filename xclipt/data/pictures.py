@@ -54,6 +54,7 @@ _SCALES = {
 """What white may be, and what makes it 255: 32 bits do not say, but the samples do."""
 
 _NO_NAME = re.compile(r"^$|[\x00-\x1f\x7f\ud800-\udfff]")
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 _UNSAFE_NAME = re.compile(rf"{_NO_NAME.pattern}|^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)")
 
 
@@ -75,8 +76,10 @@ def check_picture_name(image: str, where: str, *, anywhere: bool = False) -> Non
 
     Raises:
         XcliptError: It is absolute, holds ``..`` or a backslash; or, wherever it may lie, it is
-            empty or holds control characters.
+            empty, is not UTF-8 or holds control characters.
     """
+    if _NO_UTF8.search(image):
+        raise XcliptError(f"{where}: picture name {image!r} is not UTF-8; rename the file")
     if anywhere:
         if _NO_NAME.search(image):
             raise XcliptError(f"{where}: picture name {image!r} is empty or no name of a file")

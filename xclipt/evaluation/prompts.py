@@ -4,6 +4,7 @@ from pathlib import Path
 
 from xclipt.data.formats.lines import decode
 from xclipt.errors import UsageError, blaming_what_was_named
+from xclipt.files import read_regular
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -13,7 +14,7 @@ def read_prompts(path: Path) -> list[str]:
         UsageError: The file cannot be read, is not UTF-8, or has no prompt.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UsageError(
             f"cannot read ({error.strerror})", field="prompt_file", value=path

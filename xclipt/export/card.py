@@ -92,7 +92,7 @@ def encoder_fields(job: ExportJob, imports: str, wrap: str) -> dict[str, str]:
         imports="\n".join(sorted({imports, *needed.splitlines()} - {"import xclipt"})),
         own=own,
         encoder=encoder,
-        wrap=wrap.format(name=job.folder.name),
+        wrap=wrap.format(name=job.name),
         prompt=spec.prompted(""),
         told=f", {json.dumps(manifest.taught[0])}" if _is_told(job) else "",
         leading=leading,
@@ -123,7 +123,7 @@ def card_fields(job: ExportJob) -> dict[str, object]:
     if spec.tune_head and not isinstance(spec, FullSpec):
         beside += " and a text head of its own"
     return {
-        "name": job.folder.name,
+        "name": job.name,
         "code": manifest.language,
         "language": language_names(manifest.taught),
         "backbone": manifest.backbone["id"],

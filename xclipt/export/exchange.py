@@ -23,14 +23,16 @@ class ExportJob:
 
     Attributes:
         delta: The delta.
-        folder: Where the files go.
+        folder: Where the files are written.
         load_backbone: The backbone that the delta stands on; formats that need no more than the
             delta do not call it.
+        name: What the folder will be called when it is where it belongs.
     """
 
     delta: StoredDelta
     folder: Path
     load_backbone: Callable[[], Backbone]
+    name: str
 
     @property
     def manifest(self) -> DeltaManifest:

@@ -16,7 +16,7 @@ from xclipt.export.native import write_hub, write_native
 from xclipt.export.onnx import write_onnx
 from xclipt.export.opendelta import write_opendelta
 from xclipt.export.peft import write_peft
-from xclipt.files import write_sums
+from xclipt.files import staged, write_sums
 
 FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
     "native": write_native,
@@ -26,7 +26,7 @@ FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
     "onnx": write_onnx,
     "hub": write_hub,
 }
-"""Writers by the name of their format; each returns the files that it wrote."""
+"""Writers by the name of their format; each fills an empty folder and returns the files."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,18 @@ def export_delta(
         raise XcliptError(
             "that is where the delta itself is; name another folder", field="out", value=out
         )
-    files = FORMATS[format](ExportJob(delta, folder, load_backbone or delta.load_backbone))
-    files.append(write_sums(folder, files))
+    load = load_backbone or delta.load_backbone
+    with staged(folder) as aside:
+        files = FORMATS[format](ExportJob(delta, aside, load, folder.name))
+        files.append(write_sums(aside, files))
+        names = [path.relative_to(aside) for path in files]
     return Export(
         language=delta.manifest.language,
         delta=delta.manifest.name,
         format=format,
         path=folder,
-        files=tuple(str(path.relative_to(folder)) for path in files),
-        bytes=sum(path.stat().st_size for path in files),
+        files=tuple(map(str, names)),
+        bytes=sum((folder / name).stat().st_size for name in names),
     )
 
 

@@ -24,7 +24,6 @@ from xclipt.deltas.kind import HEAD
 from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, search_fields
 from xclipt.export.exchange import ExportJob
-from xclipt.files import staged
 
 _BESIDE = (*TOKENIZER, *TOKENIZER_BESIDE, *PIXEL_FILES)
 _CARD = """\
@@ -77,31 +76,31 @@ def write_merged(job: ExportJob) -> list[Path]:
         if layout.head_prefix is not None or not name.startswith(HEAD):
             frozen(name)
             weights[published(name)] = tensor
-    with staged(job.folder) as aside:
-        save_file(
-            {name: _full_precision(tensor) for name, tensor in layout.fuse(weights).items()},
-            aside / layout.weights[0],
-            metadata={"format": "pt"},
-        )
-        for name in _BESIDE:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, aside / name)
-        (aside / layout.config).write_text(json.dumps(_float32(config), indent=2), "utf-8")
-        if layout.head_prefix is None:
-            prefix = backbone.tokenizer.prefix + spec.prompted("")
-            activation = getattr(backbone.text_tower.head, "activation_name", IDENTITY)
-            write_modules(aside, own_head, prefix, backbone.tokenizer.max_length, activation)
-            if not any("pooler." in name for name in weights):
-                _without_pooler(aside, str(config.get("model_type")))
-        fields = card_fields(job) | {"max_tokens": backbone.tokenizer.max_length}
-        fields |= search_fields(manifest.backbone["id"])
-        if layout.head_prefix is None:
-            fields["prompt"] = ""  # sentence-transformers puts it there by itself
-        card = (_CARD + layout.usage).format(**fields)
-        (aside / "README.md").write_text(card, "utf-8")
-        (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
-        names = sorted(p.relative_to(aside) for p in aside.rglob("*") if p.is_file())
-    return [job.folder / name for name in names]
+    aside = job.folder
+    save_file(
+        {name: _full_precision(tensor) for name, tensor in layout.fuse(weights).items()},
+        aside / layout.weights[0],
+        metadata={"format": "pt"},
+    )
+    for name in _BESIDE:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, aside / name)
+    (aside / layout.config).write_text(json.dumps(_float32(config), indent=2), "utf-8")
+    if layout.head_prefix is None:
+        prefix = backbone.tokenizer.prefix + spec.prompted("")
+        activation = getattr(backbone.text_tower.head, "activation_name", IDENTITY)
+        write_modules(aside, own_head, prefix, backbone.tokenizer.max_length, activation)
+        if not any("pooler." in name for name in weights):
+            _without_pooler(aside, str(config.get("model_type")))
+    fields = card_fields(job) | {"max_tokens": backbone.tokenizer.max_length}
+    fields |= search_fields(manifest.backbone["id"])
+    if layout.head_prefix is None:
+        fields["prompt"] = ""  # sentence-transformers puts it there by itself
+    card = (_CARD + layout.usage).format(**fields)
+    (aside / "README.md").write_text(card, "utf-8")
+    (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
+    names = sorted(p.relative_to(aside) for p in aside.rglob("*") if p.is_file())
+    return [aside / name for name in names]
 
 
 def _full_precision(tensor: Tensor) -> Tensor:

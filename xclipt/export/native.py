@@ -26,7 +26,7 @@ def write_native(job: ExportJob) -> list[Path]:
 
 
 def write_delta_files(job: ExportJob, manifest: DeltaManifest) -> list[Path]:
-    """Write the checked weights and ``manifest``; the weights of an older export go.
+    """Write the checked weights and ``manifest``.
 
     Raises:
         XcliptError: The delta is damaged, or the folder cannot be written to.
@@ -34,9 +34,6 @@ def write_delta_files(job: ExportJob, manifest: DeltaManifest) -> list[Path]:
     weights, described = job.folder / manifest.weights.file, job.folder / MANIFEST
     write_bytes(weights, manifest.packed(job.delta.tensors())[1])
     write_text(described, manifest.to_yaml())
-    for old in job.folder.glob("delta-*.safetensors"):
-        if old.name != weights.name:
-            old.unlink()
     return [weights, described]
 
 

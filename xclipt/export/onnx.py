@@ -19,7 +19,6 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import FailedError, XcliptError
 from xclipt.export.card import card_fields, search_fields
 from xclipt.export.exchange import ExportJob
-from xclipt.files import staged
 
 TOLERANCE = 1e-4
 """The most that a feature may differ from PyTorch's, relative to the largest one."""
@@ -119,40 +118,40 @@ def write_onnx(job: ExportJob) -> list[Path]:
         limit = min(limit, backbone.text_tower.max_length - spec.positions)
     whole, fixed = _with_delta(job, backbone, tensors), backbone.tokenizer.padded
     tower = _Unmasked(whole) if fixed else whole
-    with staged(job.folder) as aside:
-        program = _exported(tower, _tokens(backbone, _TRACED, limit), limit)
-        program.model.metadata_props.update(
-            {
-                "prefix": prefix,
-                "max_tokens": str(limit),
-                "language": job.manifest.language,
-                "delta": job.manifest.name,
-                "backbone_fingerprint": backbone.identity.fingerprint,
-            }
+    aside = job.folder
+    program = _exported(tower, _tokens(backbone, _TRACED, limit), limit)
+    program.model.metadata_props.update(
+        {
+            "prefix": prefix,
+            "max_tokens": str(limit),
+            "language": job.manifest.language,
+            "delta": job.manifest.name,
+            "backbone_fingerprint": backbone.identity.fingerprint,
+        }
+    )
+    large = 4 * sum(p.numel() for p in tower.parameters()) > _LARGEST_FILE
+    program.save(aside / _GRAPH, external_data=large)
+    session = onnxruntime.InferenceSession(aside / _GRAPH, providers=["CPUExecutionProvider"])
+    worst = max(
+        _difference(session, tower, _tokens(backbone, captions, limit)) for captions in _CHECKED
+    )
+    if not worst <= TOLERANCE:
+        raise FailedError(
+            f"onnxruntime's features differ from PyTorch's by {worst:.1e}, more than "
+            f"{TOLERANCE:.0e}; nothing was written",
+            field="format",
+            value="onnx",
         )
-        large = 4 * sum(p.numel() for p in tower.parameters()) > _LARGEST_FILE
-        program.save(aside / _GRAPH, external_data=large)
-        session = onnxruntime.InferenceSession(aside / _GRAPH, providers=["CPUExecutionProvider"])
-        worst = max(
-            _difference(session, tower, _tokens(backbone, captions, limit)) for captions in _CHECKED
-        )
-        if not worst <= TOLERANCE:
-            raise FailedError(
-                f"onnxruntime's features differ from PyTorch's by {worst:.1e}, more than "
-                f"{TOLERANCE:.0e}; nothing was written",
-                field="format",
-                value="onnx",
-            )
-        backbone.tokenizer.told(job.manifest.language).save_pretrained(aside)
-        own = {"prefix": prefix, "max_tokens": limit}
-        fields = card_fields(job) | own | {"dim": backbone.dim, "worst": worst}
-        fields |= search_fields(job.manifest.backbone["id"])
-        fields["tokens"] = (_FIXED_TOKENS if fixed else _TOKENS).format(**own)
-        lengths = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
-        fields["lengths"] = lengths + backbone.text_tower.published.input_notes
-        (aside / "README.md").write_text(_CARD.format(**fields), "utf-8")
-        (aside / MANIFEST).write_text(job.manifest.to_yaml(), "utf-8")
-        names = sorted(path.name for path in aside.iterdir())
+    backbone.tokenizer.told(job.manifest.language).save_pretrained(aside)
+    own = {"prefix": prefix, "max_tokens": limit}
+    fields = card_fields(job) | own | {"dim": backbone.dim, "worst": worst}
+    fields |= search_fields(job.manifest.backbone["id"])
+    fields["tokens"] = (_FIXED_TOKENS if fixed else _TOKENS).format(**own)
+    lengths = (_FIXED_LENGTHS if fixed else _LENGTHS).format(**own)
+    fields["lengths"] = lengths + backbone.text_tower.published.input_notes
+    (aside / "README.md").write_text(_CARD.format(**fields), "utf-8")
+    (aside / MANIFEST).write_text(job.manifest.to_yaml(), "utf-8")
+    names = sorted(path.name for path in aside.iterdir())
     return [job.folder / name for name in names]
 
 

@@ -4,6 +4,7 @@ Its weights are a pickle by definition, so the file is written with ``torch.save
 tensors, and read with ``weights_only``.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from xclipt.errors import XcliptError
 from xclipt.export.card import card_fields, encoder_fields
 from xclipt.export.exchange import ExportJob, ReadDelta, own_manifest, require, within_encoder
 from xclipt.export.leading_prompt import leading_prompt, without_start
-from xclipt.files import staged
 
 CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"
@@ -85,11 +85,12 @@ def write_opendelta(job: ExportJob) -> list[Path]:
     imports = "from xclipt.deltas.opendelta import import_opendelta"
     made = encoder_fields(job, imports, f"{wrap}\nencoder.eval()")
     card = _CARD.format(**(card_fields(job) | made))
-    with staged(job.folder) as aside:
-        torch.save(tensors, aside / WEIGHTS)
-        (aside / CONFIG).write_text(json.dumps(config, indent=2))
-        (aside / "README.md").write_text(card, "utf-8")
-        (aside / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
+    packed = io.BytesIO()  # what torch says of a disk that is full names neither
+    torch.save(tensors, packed)
+    (job.folder / WEIGHTS).write_bytes(packed.getbuffer())
+    (job.folder / CONFIG).write_text(json.dumps(config, indent=2))
+    (job.folder / "README.md").write_text(card, "utf-8")
+    (job.folder / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
     return [job.folder / name for name in (WEIGHTS, CONFIG, "README.md", MANIFEST)]
 
 

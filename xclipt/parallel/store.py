@@ -5,7 +5,6 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +62,7 @@ def store_pairs(
     folder = directory.root / "parallel" / request.language / _key(request, sources, before)
     sweep(folder.parent)
     if not (folder / CARD).is_file():
-        try:
-            _store(folder, request, sources, before, progress)
-        except BaseException:
-            for parent in (folder.parent, folder.parent.parent):
-                with suppress(OSError):  # it holds something
-                    parent.rmdir()
-            raise
+        _store(folder, request, sources, before, progress)
     else:
         card = read_card(folder)
         progress.note(_said(name, request.language, card, "read before"))

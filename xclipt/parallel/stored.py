@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, overload
 
@@ -75,14 +75,14 @@ class StoredPairs(Sequence[SentencePair]):
         if isinstance(rows, range):
             sha256 = self._sha256 if rows == self._rows else None
             return StoredPairs(self.folder, self.language, self.source, self.left_out, rows, sha256)
-        with self._path.open("rb", buffering=0) as file:
+        with _reading(self._path), self._path.open("rb", buffering=0) as file:
             return _pair(self._line(file, rows))
 
     def __iter__(self) -> Iterator[SentencePair]:
         return map(_pair, self._lines())
 
     def _lines(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
+        with _reading(self._path), self._path.open("rb") as file:
             if self._rows.step == 1:
                 file.seek(int(self._offsets[self._rows.start]))
                 for _, line in zip(self._rows, file):  # noqa: B905
@@ -96,6 +96,15 @@ class StoredPairs(Sequence[SentencePair]):
         file.seek(start)
         line: bytes = file.read(end - start)
         return line
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Somebody may take away what was there when it was opened."""
+    try:
+        yield
+    except OSError as error:
+        raise XcliptError(f"{path}: cannot read ({error.strerror})") from error
 
 
 def _pair(line: bytes) -> SentencePair:

@@ -26,13 +26,12 @@ import csv
 import io
 import json
 import re
-import unicodedata
 
 import xclipt
 from xclipt.evaluation.results import Evaluation, Gain, RecallRow
 from xclipt.files import content_hash
 from xclipt.metrics import Retrieval
-from xclipt.printable import visible
+from xclipt.printable import spreadsheet_cell
 
 _RECALLS = (1, 5, 10)
 
@@ -62,9 +61,11 @@ def as_csv(evaluation: Evaluation) -> str:
         ]
         writer.writerow(
             [
-                *map(_plain, (evaluation.dataset, evaluation.split or "", evaluation.mode)),
-                *map(_plain, (row.language, row.system, row.delta or "", row.text)),
-                *map(_plain, (row.prompt, row.protocol)),
+                *map(
+                    spreadsheet_cell, (evaluation.dataset, evaluation.split or "", evaluation.mode)
+                ),
+                *map(spreadsheet_cell, (row.language, row.system, row.delta or "", row.text)),
+                *map(spreadsheet_cell, (row.prompt, row.protocol)),
                 row.n,
                 *("" if number is None else f"{number:.4f}" for number in numbers),
             ]
@@ -89,14 +90,6 @@ def _hub_numbers(row: RecallRow) -> tuple[float | None, ...]:
         return (None,) * len(_HUB_COLUMNS)
     figures = (*hub.t2i.as_json().values(), hub.mean_r1, *hub.ci95)
     return (hub.texts, *figures, *_gain_numbers(hub.change), hub.skew, hub.plain_skew)
-
-
-def _plain(cell: str) -> str:
-    """A cell of text that is of one line, and that no spreadsheet calculates."""
-    text = visible(cell)
-    # Spreadsheets pass over blanks before a formula, and take fullwidth signs for theirs.
-    begins = unicodedata.normalize("NFKC", text.lstrip(" ")[:1])
-    return f"'{text}" if begins and begins in "=+-@" else text
 
 
 def as_markdown(evaluation: Evaluation) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from xclipt.backbones.backbone import NonFiniteError
 from xclipt.errors import FallbackWarning, UsageError, XcliptError
-from xclipt.files import file_key
+from xclipt.files import file_key, read_regular
 from xclipt.hubness import HubBank
 from xclipt.languages import find
 from xclipt.model import AUTO, Model, TextLanguage
@@ -207,7 +207,7 @@ def read_queries(path: Path, language: str | None) -> list[Query]:
         XcliptError: It cannot be read, holds no query, or names no language.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(path, f"cannot read as UTF-8 text ({error})") from None
     if language and "," in language:

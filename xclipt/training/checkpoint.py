@@ -1,14 +1,19 @@
 """An interrupted training on disk: one safetensors file that is taken up by the same request."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
 
+from xclipt.artifacts.arrays import read_metadata
 from xclipt.documents import parse_json, record
-from xclipt.files import write_with
+from xclipt.files import delete, read_regular, write_with
 from xclipt.training.loop import Evaluated, TrainingState
 
 _PARTS = ("optimiser", "weights", "best")
@@ -36,15 +41,15 @@ class Checkpoint:
         self.key = key
 
     def load(self) -> TrainingState:
-        """The saved state, or a fresh one where there is none that fits."""
+        """The saved state, or a fresh one where there is none that fits or that is whole."""
         try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != self.key:
-                    return TrainingState()
-                plain = parse_json(metadata["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = record(_Told, plain)
+            metadata = read_metadata(self.path)
+            if metadata.get("key") != self.key:
+                return TrainingState()
+            tensors = load(read_regular(self.path))
+            if metadata["sha256"] != _hash(tensors, metadata):
+                return TrainingState()
+            told = record(_Told, parse_json(metadata["state"]))
         except (OSError, SafetensorError, ValueError, KeyError):
             return TrainingState()
         parts = {
@@ -65,7 +70,7 @@ class Checkpoint:
     def save(self, state: TrainingState) -> None:
         """Replace the file by ``state``."""
         tensors = {
-            f"{part}/{name}": tensor.contiguous()
+            f"{part}/{name}": tensor.detach().cpu().contiguous()
             for part in _PARTS
             for name, tensor in getattr(state, part).items()
         }
@@ -75,8 +80,22 @@ class Checkpoint:
             "losses": state.losses,
         }
         metadata = {"key": self.key, "state": json.dumps(plain)}
+        metadata["sha256"] = _hash(tensors, metadata)
         write_with(self.path, lambda path: save_file(tensors, path, metadata=metadata))
 
     def delete(self) -> None:
-        """The training has ended."""
-        self.path.unlink(missing_ok=True)
+        """The training has ended.
+
+        Raises:
+            XcliptError: The file cannot be deleted.
+        """
+        delete(self.path)
+
+
+def _hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Over all that the file says: of a state with one bit turned another delta would be made."""
+    digest = hashlib.sha256(f"{metadata['key']}\n{metadata['state']}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\n{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -24,7 +24,9 @@ def listening(log: Path | None, tensorboard: Path | None) -> Iterator[Callable[[
         UsageError: A place cannot be written to, or TensorBoard is not installed.
     """
     with ExitStack() as opened:
-        file = opened.enter_context(_opened(log)) if log else None
+        file = _opened(log) if log else None
+        if file:
+            opened.callback(_close, file)
         if tensorboard:
             _require_tensorboard()
 
@@ -54,6 +56,13 @@ def _opened(path: Path) -> TextIO:
         return path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise UsageError(f"cannot write ({error.strerror})", field="log", value=path) from None
+
+
+def _close(file: TextIO) -> None:
+    try:
+        file.close()  # what a full disk had no room for is tried again
+    except OSError as error:
+        raise XcliptError(f"{file.name}: cannot write ({error.strerror})") from None
 
 
 def _write_line(file: TextIO, training: str, record: StepRecord) -> None:

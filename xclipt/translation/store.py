@@ -13,7 +13,7 @@ import yaml
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.documents import parse_json, read_yaml
 from xclipt.errors import XcliptError
-from xclipt.files import content_hash, sweep, text_key, write_bytes, write_text
+from xclipt.files import content_hash, read_regular, sweep, text_key, write_bytes, write_text
 
 FORMAT = 1
 TO_EN, FROM_EN = "to-en", "from-en"
@@ -155,7 +155,8 @@ class TranslationStore:
             if not (self.folder / _CARD).exists():
                 write_text(self.folder / _CARD, text)
             self._may_write = True
-        write_text(shard, "".join(f"{_line(translation)}\n" for translation in batch))
+        lines = "".join(f"{_line(translation)}\n" for translation in batch)
+        write_text(shard, lines, swept=True)
 
     def _remember(self, shard: Path, batch: Sequence[Translation]) -> None:
         self._shards[shard] = list(batch)
@@ -240,9 +241,18 @@ def accept_lines(shard: Path) -> int:
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().split(b"\n")
+        return read_regular(path).split(b"\n")
     except OSError as error:
         raise XcliptError(f"{path}: cannot read ({error.strerror})") from None
+
+
+def check_translator(path: Path) -> str:
+    """What is wrong with a ``translator.yaml``; empty where nothing is."""
+    try:
+        _read_card(path)
+    except XcliptError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
 
 
 def _read_card(path: Path) -> Translator:
@@ -253,7 +263,10 @@ def _read_card(path: Path) -> Translator:
             *(str(card[key]) for key in ("engine", "model", "revision", "setting"))
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise XcliptError(f"{path}: cannot read ({str(error).splitlines()[0]})") from None
+        raise XcliptError(
+            f"{path}: cannot read ({str(error).splitlines()[0]}); delete the folder, and its "
+            "translations are made again"
+        ) from None
     if made_by != FORMAT:
         raise XcliptError(f"{path}: format {made_by}, this xclipt reads {FORMAT}: upgrade it")
     if translator.name != path.parent.name:

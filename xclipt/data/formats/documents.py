@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from xclipt.data.formats.columns import is_column, is_picture_name
-from xclipt.data.formats.encodings import Advance, open_text, read_text
+from xclipt.data.formats.encodings import Advance, open_text
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.table import Rows, TableDataset
+from xclipt.documents import parse_json
 from xclipt.errors import XcliptError
 
 _RESTVAL = "restval"
@@ -126,10 +127,21 @@ def is_of_captions(path: Path) -> bool:
     return isinstance(first, dict) and any(is_column("image", name, Reading()) for name in first)
 
 
+_LARGEST = 1 << 30
+"""So many characters of JSON are held in memory at once."""
+
+
 def _read(path: Path, encoding: str | None) -> Any:
+    with open_text(path, encoding) as text:
+        data = text.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise XcliptError(
+            f"{path}: is JSON of more than {_LARGEST >> 20:,} MB; JSON lines (.jsonl) are read "
+            "piece by piece"
+        )
     try:
-        return json.loads(read_text(path, encoding))
-    except (ValueError, RecursionError) as error:
+        return parse_json(data)
+    except ValueError as error:
         raise XcliptError(f"{path}: is not JSON ({error})") from error
 
 

@@ -8,6 +8,7 @@ from xclipt.data.formats.collected import CaptionRow, CollectedDataset
 from xclipt.data.formats.lines import decode
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
+from xclipt.files import read_regular
 from xclipt.languages import resolve
 
 _LONGEST_LINK = 4096
@@ -64,7 +65,7 @@ class FolderDataset(CollectedDataset):
 
     def _read(self, file: Path, language: str) -> None:
         try:
-            text = decode(file.read_bytes(), file)
+            text = decode(read_regular(file), file)
         except OSError as error:
             raise XcliptError(f"{file}: cannot read ({error.strerror})") from error
         seen: dict[str, int] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from xclipt.data.dataset import CaptionedPicture, TranslatedLines
 from xclipt.data.pictures import check_picture_name
 from xclipt.errors import XcliptError
+from xclipt.files import read_regular
 
 
 def read_lines(path: Path) -> list[str]:
@@ -18,7 +19,7 @@ def read_lines(path: Path) -> list[str]:
         XcliptError: The file is missing, is damaged, or is not UTF-8.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise XcliptError(
             f"{path}: cannot read ({error.strerror}); `download=True` fetches what is missing"

@@ -1,7 +1,5 @@
 """Hub models run by CTranslate2, converted once into the user's cache."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -10,7 +8,7 @@ from typing import Any
 
 from xclipt.devices import dtype_name
 from xclipt.errors import XcliptError
-from xclipt.files import cache_dir
+from xclipt.files import cache_dir, placing
 from xclipt.translation.engines.hub_engine import HubEngine, hub_engine_kind
 from xclipt.translation.engines.hub_model import HubModel, longest_translation
 
@@ -72,18 +70,13 @@ def converted(model: HubModel) -> Path:
         return folder
     from ctranslate2.converters import TransformersConverter
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
-    try:
-        TransformersConverter(str(model.folder)).convert(str(aside), force=True)
-        aside.replace(folder)
-    except Exception as error:  # files of others: anything can be wrong with them
-        if not (folder / "model.bin").is_file():  # else another process was faster
+    with placing(folder) as aside:
+        try:
+            TransformersConverter(str(model.folder)).convert(str(aside), force=True)
+        except Exception as error:  # files of others: anything can be wrong with them
             line = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
             raise XcliptError(
                 f"{model.folder}: CTranslate2 cannot convert it ({line}); take "
                 "`engine=transformers`"
             ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
