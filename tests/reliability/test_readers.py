@@ -33,7 +33,9 @@ def test_a_reader(files, name):
     assert not fuzz(name, files, EXAMPLES)
 
 
-@pytest.mark.parametrize(("name", "what", "harm"), BROKE, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("name", "what", "harm"), BROKE, ids=[f"{name}, {what}" for name, what, _ in BROKE]
+)
 def test_what_broke_one(files, name, what, harm):
     path = files.path(READERS[name])
     sound = path.read_bytes()
