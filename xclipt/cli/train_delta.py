@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 _OF_CAPTIONS = (
     *("split", "split_seed", "allow_missing", "caption", "download", "floor", "translations"),
-    *("text", "partner_captions", "contrastive_loss", "sentence_weight", "pairs"),
+    *("text", "partner_captions", "validation_captions", "contrastive_loss"),
+    *("sentence_weight", "pairs"),
 )
 """What has no meaning for parallel sentences alone."""
 
@@ -131,6 +132,14 @@ def train_delta_command(
             help="Validation pictures: at most so many of the split val (300), or held out of a "
             "data set without splits (0). Without pictures: sentence pairs (a tenth, 500 at most).",
             min=0,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    validation_captions: Annotated[
+        str | None,
+        typer.Option(
+            "--validation-captions",
+            help="Of each validation picture: one, the first, or all.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -403,6 +412,7 @@ def train_delta_command(
         teacher=teacher,
         contrastive_loss=contrastive_loss,
         partner_captions=partner_captions,
+        validation_captions=validation_captions,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
         last_batch=last_batch,
