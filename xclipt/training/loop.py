@@ -53,8 +53,8 @@ class Evaluated:
         step: How many steps were done.
         mean_r1: Mean R@1 of both ways, per cent.
         mrr: Mean reciprocal rank of both ways.
-        cosine: Mean cosine of a sentence and its partner; ``None`` with pictures. Few pairs are
-            soon all found, and then it still tells one step from another.
+        cosine: Mean cosine of a sentence and its partner; ``None`` with pictures. It decides: few
+            pairs are soon all found, and what is learnt then is nearness.
     """
 
     step: int
@@ -280,7 +280,7 @@ def _evaluate(backbone: Backbone, validation: Sequence[ValidationSet], step: int
 
 def _score(evaluated: Evaluated, recipe: Recipe) -> tuple[float, float]:
     figure = evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
-    return figure, evaluated.cosine or 0.0
+    return evaluated.cosine or 0.0, figure
 
 
 def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:

@@ -110,9 +110,10 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
 def _beats_base(manifest: DeltaManifest) -> bool:
     figure = "mean_R@1" if manifest.recipe["choose_by"] == "recall" else "MRR"
     found = manifest.validation
-    own = (found.get(figure), found.get("cosine", 0))
-    base = (found.get(f"base_{figure}"), found.get("base_cosine", 0))
-    return own[0] is None or own > base
+    if figure not in found:
+        return True
+    own, base = ((found.get(f"{of}cosine", 0), found[f"{of}{figure}"]) for of in ("", "base_"))
+    return own > base
 
 
 def _fit(
