@@ -220,7 +220,8 @@ def write_with(path: Path, write: Callable[[Path], object], *, swept: bool = Fal
     """
     with _aside(path, folder=True, swept=swept) as folder:
         aside = folder / path.name
-        write(aside)
+        with held():  # what is written in Rust does not try again where a signal came between
+            write(aside)
         _flush(aside)
         aside.chmod(0o666 & ~_umask())
         aside.replace(path)

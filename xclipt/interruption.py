@@ -66,11 +66,24 @@ def held() -> Iterator[None]:
     """Within the block signals wait: for a few steps that must not be parted."""
     waiting: list[int] = []
     try:
-        with _handled_by(lambda number, frame: waiting.append(number)):
+        with _handled_by(lambda number, frame: waiting.append(number)), _blocked():
             yield
     finally:
         if waiting:
             signal.raise_signal(waiting[0])
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Keep signals from this thread: a system call that one comes amid may fail for it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -81,11 +81,12 @@ def verify(directory: ArtifactDirectory) -> list[Finding]:
         (f"exports/*/*/*/{SUMS}", lambda path: check_sums(path.parent)),
     ):
         for path in sorted(root.glob(pattern)):
-            if is_aside(path):
-                findings.append(Finding(str(path.relative_to(root)), unfinished=_ASIDE))
+            place = path.relative_to(root)
+            if aside := next(filter(is_aside, (place, *place.parents)), None):
+                findings.append(Finding(str(aside), unfinished=_ASIDE))
             elif problem := check(path):
-                findings.append(Finding(str(path.relative_to(root)), problem))
-    return findings
+                findings.append(Finding(str(place), problem))
+    return list(dict.fromkeys(findings))
 
 
 def accept(directory: ArtifactDirectory) -> list[str]:

@@ -67,6 +67,9 @@ _CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _AT_FDCWD = -100
 
 _NO_NEW_PRIVILEGES, _SET_MODE_FILTER, _NEW_LISTENER = 38, 1, 8
+_WAIT_KILLABLE = 32
+"""Of Linux 5.19: a call that waits for the parent is not parted by a signal, nor would it be by
+itself."""
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _LOAD, _EQUAL, _ANY_OF, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
@@ -126,7 +129,10 @@ def install() -> int:
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     listener: int = libc.syscall(
-        _SECCOMP[platform.machine()], _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(given)
+        _SECCOMP[platform.machine()],
+        _SET_MODE_FILTER,
+        _NEW_LISTENER | _WAIT_KILLABLE,
+        ctypes.byref(given),
     )
     if listener < 0:
         raise OSError(ctypes.get_errno(), "seccomp")
