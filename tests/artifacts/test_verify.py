@@ -13,7 +13,7 @@ from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.deltas.adapter import AdapterSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.soft_prompt import SoftPromptSpec
-from xclipt.files import replacing, staged
+from xclipt.files import SUMS, replacing, staged
 from xclipt.verify import verify
 
 
@@ -137,6 +137,15 @@ def test_what_a_kill_leaves_is_unfinished_and_no_fault(killed):
     assert problems(killed) == {}
     unfinished = {finding.path for finding in verify(killed) if finding.unfinished}
     assert unfinished == {LITTER[0], "deltas/de/half", LITTER[2]}
+
+
+def test_an_export_that_is_being_written_is_unfinished(directory):
+    with staged(directory.root / "exports/native/fr/new") as folder:
+        for name in (SUMS, "weights.safetensors"):
+            (folder / name).write_text("0" * 64 + "  gone.safetensors\n")
+        assert problems(directory) == {}
+        unfinished = [finding.path for finding in verify(directory) if finding.unfinished]
+        assert unfinished == [str(folder.relative_to(directory.root))]
 
 
 def test_the_next_command_that_writes_sweeps_and_spares_the_living(killed):
