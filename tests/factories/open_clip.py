@@ -29,15 +29,15 @@ _PACKAGES = (
 _OPERATORS = '''\
 """Defines the names that torchvision registers things for, in the place of its operators."""
 
-from torch import library
+from torch.library import Library
 
-_library = library.Library("torchvision", "FRAGMENT")
+_fragment = Library("torchvision", "FRAGMENT")
 for _name in (
     *("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "qroi_align"),
     *("deform_conv2d", "_roi_align_backward", "_roi_pool_backward", "_ps_roi_align_backward"),
     *("_ps_roi_pool_backward", "_deform_conv2d_backward"),
 ):
-    _library.define(f"{_name}(Tensor given) -> Tensor")
+    _fragment.define(f"{_name}(Tensor given) -> Tensor")
 '''
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
