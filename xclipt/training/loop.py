@@ -62,6 +62,10 @@ class Evaluated:
     mrr: float
     cosine: float | None = None
 
+    def score(self, choose_by: str) -> tuple[float, float]:
+        """What one is better by than another, with a recipe's ``choose_by``."""
+        return self.cosine or 0.0, self.mean_r1 if choose_by == "recall" else self.mrr
+
 
 @dataclass
 class TrainingState:
@@ -118,7 +122,7 @@ class Outcome:
         """Whether validation, where there was any, puts the delta above the frozen backbone."""
         if self.chosen is None or self.base is None:
             return True
-        return _score(self.chosen, recipe) > _score(self.base, recipe)
+        return self.chosen.score(recipe.choose_by) > self.base.score(recipe.choose_by)
 
 
 def fit(
@@ -278,14 +282,9 @@ def _evaluate(backbone: Backbone, validation: Sequence[ValidationSet], step: int
     )
 
 
-def _score(evaluated: Evaluated, recipe: Recipe) -> tuple[float, float]:
-    figure = evaluated.mean_r1 if recipe.choose_by == "recall" else evaluated.mrr
-    return evaluated.cosine or 0.0, figure
-
-
 def _best(history: Sequence[Evaluated], recipe: Recipe) -> Evaluated:
     later = 1 if recipe.of_equals == "latest" else -1
-    return max(history, key=lambda evaluated: (_score(evaluated, recipe), later * evaluated.step))
+    return max(history, key=lambda one: (one.score(recipe.choose_by), later * one.step))
 
 
 def _out_of_patience(history: Sequence[Evaluated], recipe: Recipe) -> bool:

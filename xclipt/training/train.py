@@ -108,12 +108,14 @@ def _finished(workspace: Workspace, prepared: Prepared) -> StoredDelta | None:
 
 
 def _beats_base(manifest: DeltaManifest) -> bool:
-    figure = "mean_R@1" if manifest.recipe["choose_by"] == "recall" else "MRR"
-    found = manifest.validation
-    if figure not in found:
+    found, by = manifest.validation, manifest.recipe["choose_by"]
+    if "step" not in found:
         return True
-    own, base = ((found.get(f"{of}cosine", 0), found[f"{of}{figure}"]) for of in ("", "base_"))
-    return own > base
+    own, base = (
+        Evaluated(0, found[f"{of}mean_R@1"], found.get(f"{of}MRR", 0), found.get(f"{of}cosine"))
+        for of in ("", "base_")
+    )
+    return own.score(by) > base.score(by)
 
 
 def _fit(
