@@ -217,7 +217,7 @@ def _lacking(names: Sequence[str], source: Path | str, captions: str) -> str:
         several = "columns" if ", " in captions else "column"
         return (
             f"{source}: nothing says which language the captions in {several} {captions} are in; "
-            f"`caption_lang=CODE` does, or a column language; {has}"
+            f"`caption_lang=CODE` does, or a column language (`columns=language=NAME`); {has}"
         )
     doubtful = [(name, code) for name, code in map(_code_in, names) if _may_be_meant(code)]
     perhaps = ""
