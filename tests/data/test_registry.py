@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,9 @@ def test_folders_and_tables(
         open_dataset(str(make_picture(tmp_path / "x.png")), root)
     with pytest.raises(XcliptError, match=r"dataset 'u\.csv': no such file"):
         open_dataset("u.csv", root)
+    os.mkfifo("pipe.csv")
+    with pytest.raises(XcliptError, match=r"dataset 'pipe\.csv': is a device or pipe"):
+        open_dataset("pipe.csv", root)
 
 
 @pytest.mark.parametrize(

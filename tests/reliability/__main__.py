@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,12 @@ from tests.reliability import kernel
 from tests.reliability.crowds import Crowds
 from tests.reliability.damage import HARMS, KINDS, Damage
 from tests.reliability.processes import Forks, prepared
+from tests.reliability.readers import READERS, Files, fuzz
 from tests.reliability.surroundings import Surroundings, cannot_mount
 from tests.reliability.trials import ERRORS, Tally, Trials
 from tests.reliability.worlds import COMMANDS, Command, World
 
-MOMENTS, DAMAGED = 200, 20
+MOMENTS, DAMAGED, FUZZED = 200, 20, 500
 _LEAST_SHARE = 0.3
 Part = tuple[str, Callable[[], Tally]]
 Commands = dict[str, Command]
@@ -92,8 +94,21 @@ def crowds(world: World, seed: int, share: float, commands: Commands) -> Iterato
     yield "locks of the dead", crowd.dead
 
 
+def fuzzing(world: World, seed: int, share: float, commands: Commands) -> Iterator[Part]:
+    """Files that are not what they should be, for every reader."""
+    files, examples = Files(world.root / "files"), max(1, round(share * FUZZED))
+
+    def fuzzed(name: str) -> Tally:
+        wrong = fuzz(name, files, examples, seed)
+        return Tally(Counter(cases=examples), [wrong] if wrong else [])
+
+    for name in READERS:
+        yield name, partial(fuzzed, name)
+
+
 PARTS: dict[str, Callable[[World, int, float, Commands], Iterator[Part]]] = {
-    part.__name__: part for part in (kills, signals, moments, errors, surroundings, damage, crowds)
+    part.__name__: part
+    for part in (kills, signals, moments, errors, surroundings, damage, crowds, fuzzing)
 }
 
 

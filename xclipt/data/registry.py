@@ -74,6 +74,8 @@ def _open(name: str, root: Path | None, reading: Reading) -> Dataset:
             return _open_known(known, root)
     places = _places(name, root)
     for path in places:
+        if not (path.is_file() or path.is_dir()):
+            raise _refused(name, "is a device or pipe, which can be read but once; make it a file")
         if dataset := _open_path(path, reading):
             return dataset
     if places and places[0].is_dir():
