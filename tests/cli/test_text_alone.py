@@ -47,13 +47,15 @@ def test_it_trains_shows_and_serves_without_a_picture(tmp_path, train):
     assert run.code == 0, run.err
     (delta,) = json.loads(run.out)["deltas"]
     assert delta["name"] == "lora-allpairs-en-fr-seed1" and delta["validation"]["pairs"] == 25
-    assert {"cosine", "base_cosine", "mean_R@1"} <= delta["validation"].keys()
+    judged = {"mean_R@1", "cosine", "loss"}
+    assert judged | {f"base_{name}" for name in judged} <= delta["validation"].keys()
+    assert all(judged <= entry.keys() for entry in delta["validation"]["history"])
     assert "en-fr.tsv: 250 pairs en-fr (columns 1 and 2)" in run.err
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(1, delta["steps"] + 1)]
     assert lines[0]["delta"] == "fr/lora-allpairs-en-fr-seed1"
     assert {"loss/total", "loss/contrastive", "loss/alignment", "cosine"} <= lines[0].keys()
-    assert any("validation/cosine" in line for line in lines)
+    assert any({"validation/cosine", "validation/loss"} <= line.keys() for line in lines)
     root = ("--artifacts", tmp_path / "artifacts")
     status = json.loads(run_xclipt("status", *root, "--json").out)
     assert status["deltas"][0]["pairs"] == 225

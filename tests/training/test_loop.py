@@ -23,6 +23,7 @@ from xclipt.progress import Silent
 from xclipt.training.checkpoint import Checkpoint
 from xclipt.training.loop import (
     Evaluated,
+    Outcome,
     TrainingState,
     ValidationSet,
     _best,
@@ -204,6 +205,16 @@ def test_the_head_has_a_learning_rate_of_its_own():
         moved[rate] = (outcome.tensors["head.weight"] - before).abs().max()
         assert torch.equal(backbone.text_tower.head.weight, before)
     assert 0 < moved[1e-5] < moved[1e-2] / 100
+
+
+def test_sentences_that_are_drawn_to_one_place_are_near_and_no_better():
+    base = Evaluated(0, 90, 0.93, cosine=0.53, loss=0.47)
+    drawn = Evaluated(8, 87, 0.91, cosine=0.63, loss=0.52)
+    apart = Evaluated(4, 88, 0.92, cosine=0.60, loss=0.43)
+    assert _best([base, drawn, apart], RECIPE) is apart
+    for chosen, better in ((drawn, False), (apart, True)):
+        outcome = Outcome({}, 8, chosen, base, (), ())
+        assert outcome.beats_base(RECIPE) is better
 
 
 def test_the_papers_recipe():

@@ -67,7 +67,8 @@ def test_text_alone_teaches_and_says_what_it_was(workspace, tmp_path):
     assert manifest.name == "lora-allpairs-en-fr-seed1"
     found, data = manifest.validation, manifest.data
     assert found["pairs"] == 30 and found["pictures"] == 0
-    assert found["cosine"] > found["base_cosine"] and found["MRR"] >= found["base_MRR"]
+    assert found["cosine"] > found["base_cosine"] and found["loss"] < found["base_loss"]
+    assert found["MRR"] >= found["base_MRR"]
     assert data.pictures == () and data.pairs == 0 and data.all_pairs == 270
     assert data.sentences and data.sentences.source == "en-fr.tsv"
     assert data.what == "270 sentence pairs of `en-fr.tsv`"

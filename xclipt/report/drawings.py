@@ -58,7 +58,7 @@ class LearningCurve:
 
     language: str
     name: str
-    pictures: int
+    validated_on: str
     points: str
     base: float
     base_value: float
@@ -71,7 +71,7 @@ class LearningCurve:
 
 
 def learning_curve(delta: StoredDelta) -> LearningCurve | None:
-    """The curve of one delta; ``None`` where it was trained without validation pictures."""
+    """The curve of one delta; ``None`` where it was trained without validation."""
     validation = delta.manifest.validation
     history = validation.get("history")
     if not history or "mean_R@1" not in validation:
@@ -91,7 +91,7 @@ def learning_curve(delta: StoredDelta) -> LearningCurve | None:
     return LearningCurve(
         language=delta.manifest.language,
         name=delta.manifest.name,
-        pictures=int(validation["pictures"]),
+        validated_on=delta.manifest.data.validated_on.replace("`", ""),
         points=" ".join(
             f"{x},{y}" for x, y in (place(s, v) for s, v in zip(steps, values, strict=True))
         ),

@@ -86,8 +86,8 @@ def numbers(record: StepRecord) -> dict[str, float]:
     found |= {"gradient_norm": record.gradient, "learning_rate": record.learning_rate}
     if (seen := record.validation) is not None:
         found |= {"validation/mean_R@1": seen.mean_r1, "validation/MRR": seen.mrr}
-        if seen.cosine is not None:
-            found["validation/cosine"] = seen.cosine
+        of_sentences = {"validation/cosine": seen.cosine, "validation/loss": seen.loss}
+        found |= {name: figure for name, figure in of_sentences.items() if figure is not None}
     return found
 
 

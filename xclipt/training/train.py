@@ -112,7 +112,7 @@ def _beats_base(manifest: DeltaManifest) -> bool:
     if "step" not in found:
         return True
     own, base = (
-        Evaluated(0, found[f"{of}mean_R@1"], found.get(f"{of}MRR", 0), found.get(f"{of}cosine"))
+        Evaluated(0, found[f"{of}mean_R@1"], found.get(f"{of}MRR", 0), loss=found.get(f"{of}loss"))
         for of in ("", "base_")
     )
     return own.score(by) > base.score(by)
@@ -225,20 +225,14 @@ def _validation(prepared: Prepared, outcome: Outcome) -> dict[str, object]:
     if outcome.chosen and outcome.base:
         figures |= {
             "step": outcome.chosen.step,
-            "mean_R@1": round(outcome.chosen.mean_r1, 3),
-            "MRR": round(outcome.chosen.mrr, 5),
-            "base_mean_R@1": round(outcome.base.mean_r1, 3),
-            "base_MRR": round(outcome.base.mrr, 5),
-            **_cosines(outcome.chosen, outcome.base),
-            "history": [
-                {"step": e.step, "mean_R@1": round(e.mean_r1, 3), "MRR": round(e.mrr, 5)}
-                for e in outcome.history
-            ],
+            **_plain(outcome.chosen),
+            **{f"base_{name}": figure for name, figure in _plain(outcome.base).items()},
+            "history": [{"step": e.step, **_plain(e)} for e in outcome.history],
         }
     return figures
 
 
-def _cosines(chosen: Evaluated, base: Evaluated) -> dict[str, float]:
-    if chosen.cosine is None or base.cosine is None:
-        return {}
-    return {"cosine": round(chosen.cosine, 5), "base_cosine": round(base.cosine, 5)}
+def _plain(evaluated: Evaluated) -> dict[str, float]:
+    figures = {"mean_R@1": round(evaluated.mean_r1, 3), "MRR": round(evaluated.mrr, 5)}
+    of_sentences = {"cosine": evaluated.cosine, "loss": evaluated.loss}
+    return figures | {name: round(f, 5) for name, f in of_sentences.items() if f is not None}
