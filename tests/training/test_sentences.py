@@ -96,6 +96,21 @@ def test_few_are_not_judged_by_many(workspace, tmp_path):
     assert [one.manifest.data.sentences.held_out for one in held] == [100, 110]
 
 
+def test_ten_pairs_and_no_start_are_remarked_on(workspace, progress, tmp_path):
+    few, many = sentences(tmp_path / "few.tsv", 10), sentences(tmp_path / "many.tsv", 60)
+    for file, name in ((few, "few"), (many, "many")):
+        train_delta(workspace, None, request(file, name=name, recipe={"max_steps": 1}))
+    assert [note for note in progress.notes if "too few to validate" in note] == [
+        "fr: 10 pairs and no start: so few have made search worse, and are too few to validate; "
+        "give 100 or more, or begin from a delta of other languages with `start=LANG/NAME`"
+    ]
+    progress.notes.clear()
+    train_delta(
+        workspace, None, request(few, name="on", recipe={"start": "fr/many", "max_steps": 1})
+    )
+    assert not any("too few" in note for note in progress.notes)
+
+
 def test_shots_are_the_first_of_all_and_none_of_them_is_held_out(workspace, tmp_path):
     file = sentences(tmp_path / "en-fr.tsv", 300)
     few = train_delta(workspace, None, request(file, pairs=20))

@@ -25,6 +25,9 @@ from xclipt.training.steps import largest
 from xclipt.training.warm_start import OPENDELTA
 from xclipt.workspace import Workspace
 
+_FEW_PAIRS = 50
+"""From the identity ten have done harm and a hundred good (text_alone.md, among the studies)."""
+
 
 def train_delta(
     workspace: Workspace,
@@ -142,6 +145,12 @@ def _fit(
             f"{whole:,}"
         )
     workspace.progress.note(_intended(prepared, steps))
+    if count < _FEW_PAIRS and not (prepared.pairs or prepared.start or prepared.validation):
+        workspace.progress.note(
+            f"{request.language}: {count:,} pairs and no start: so few have made search worse, and "
+            f"are too few to validate; give {2 * _FEW_PAIRS} or more, or begin from a delta of "
+            "other languages with `start=LANG/NAME`"
+        )
 
     def save(state: TrainingState) -> None:
         workspace.directory.require_there()
