@@ -320,31 +320,35 @@ def fuzz(name: str, files: Files, examples: int, number: int = 0) -> str:
         examples: How many.
         number: What they are drawn with.
     """
-    reader = READERS[name]
-    path = files.path(reader)
-    sound = path.read_bytes()
-    assert not (wrong := verdict(reader, path, sound)), wrong
-
-    @seed(number)
-    @settings(
+    drawn = settings(
         max_examples=examples,
         deadline=None,
         database=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    @given(data=st.data())
-    def broken(data: st.DataObject) -> None:
-        content = data.draw(_contents(path, sound))
-        assert not (wrong := verdict(reader, path, content)), f"{wrong} ({content[:300]!r})"
-
     try:
-        broken()
+        seed(number)(drawn(understood(name, files)))()
     except AssertionError as error:
         return f"{name}: {str(error).splitlines()[0]}"
     except BaseExceptionGroup as several:
         return f"{name}: {str(several.exceptions[0]).splitlines()[0]}"
     return ""
+
+
+def understood(name: str, files: Files) -> Callable[[], None]:
+    """A test of hypothesis: whatever a reader is given, it is read or refused in one line."""
+    reader = READERS[name]
+    path = files.path(reader)
+    sound = path.read_bytes()
+    assert not (wrong := verdict(reader, path, sound)), wrong
+
+    @given(data=st.data())
+    def test(data: st.DataObject) -> None:
+        content = data.draw(_contents(path, sound))
+        assert not (wrong := verdict(reader, path, content)), f"{wrong} ({content[:300]!r})"
+
+    return test
 
 
 def _contents(path: Path, sound: bytes) -> st.SearchStrategy[bytes]:
