@@ -21,7 +21,7 @@ def sorted_batches(backbone: Backbone, rows: Sequence[list[int]]) -> list[Batch]
     """The rows in the batches that xclipt makes of them, padded, on the device."""
     return [
         backbone.tokenizer.pad([rows[i] for i in batch], backbone.device)
-        for batch in backbone.tokenizer.batches(rows)
+        for batch in backbone.batches(rows)
     ]
 
 

@@ -1,6 +1,7 @@
 """The rows of the table, in its order."""
 
 from tests.benchmarks import (
+    chip,
     evaluating,
     growth,
     memory,
@@ -21,5 +22,6 @@ ROWS = (
     *searching.ROWS,
     *startup.ROWS,
     *memory.ROWS,
+    *chip.ROWS,
     *growth.ROWS,
 )

@@ -109,7 +109,7 @@ class MixedLoraTower:
         backbone = self._backbone
         features = torch.empty(len(rows), backbone.dim)
         with self._lock, torch.inference_mode(), backbone.autocast():
-            for batch in backbone.tokenizer.batches(rows):
+            for batch in backbone.batches(rows):
                 ids, mask = backbone.tokenizer.pad([rows[i] for i in batch], backbone.device)
                 self._rows.deltas = [deltas[i] for i in batch]
                 features[batch] = backbone.text_tower(ids, mask).float().cpu()
