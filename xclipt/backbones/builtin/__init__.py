@@ -30,7 +30,7 @@ from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.documents import read_json
 from xclipt.errors import XcliptError
-from xclipt.files import cache_dir, write_text, write_with
+from xclipt.files import cache_dir, content_hash, write_text, write_with
 from xclipt.progress import Progress, Silent
 
 NAME = BUILTIN
@@ -301,9 +301,11 @@ def _load_encoder(folder: Path) -> tuple[Any, Any]:
 def _remembered_fingerprint(
     folder: Path, text_tower: TextTower, image_tower: ImageTower, tokenizer: Any
 ) -> str:
+    # The heads by content: installations beside each other share the folder.
+    heads = content_hash(_HEADS.read_bytes())[:12]
     return remembered(
-        folder / "fingerprint.json",
-        [folder / "model.safetensors", folder / "tokenizer.json", _HEADS],
+        folder / f"fingerprint-{heads}.json",
+        [folder / "model.safetensors", folder / "tokenizer.json"],
         lambda: builtin_fingerprint(text_tower, image_tower, tokenizer),
     )
 
