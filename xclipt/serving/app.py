@@ -35,6 +35,9 @@ _READ_ON = 8
 would not hear why it is refused."""
 
 
+_FAILED = RefusedError(500, "the server failed: its log says how", "unexpected")
+
+
 class _Asked(BaseModel):
     """What every request may say of its texts. An unknown field is refused: it may be mistyped."""
 
@@ -195,6 +198,10 @@ def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> 
     async def none_such(request: Request, error: HTTPException) -> Response:
         return _refusal(RefusedError(error.status_code, str(error.detail), "http"), error.headers)
 
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return _refusal(_FAILED)  # it is raised again, and the gate tells of it
+
     paths = {route.path for route in app.routes if hasattr(route, "path")}
     return _Gate(app, service, metrics, keys, paths)
 
@@ -294,8 +301,7 @@ class _Gate:
         except Exception as error:
             self._service.remark(f"unexpected {type(error).__name__}: {error}")
             if not status:
-                failed = RefusedError(500, "the server failed: its log says how", "unexpected")
-                await _refusal(failed)(scope, receive, noting)
+                await _refusal(_FAILED)(scope, receive, noting)
         finally:
             if status:
                 self._metrics.request(path, status, time.perf_counter() - started)

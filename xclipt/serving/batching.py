@@ -59,9 +59,14 @@ class _Job:
         return len(self._texts) - self._taken
 
     @property
+    def begun(self) -> bool:
+        """Whether some of its texts have been taken."""
+        return self._taken > 0
+
+    @property
     def wanted(self) -> bool:
         """Whether anybody waits for it still; from here on it cannot be cancelled."""
-        if self._taken:
+        if self.begun:
             return not self.future.done()  # it may have failed
         return self.future.set_running_or_notify_cancel()
 
@@ -159,7 +164,9 @@ class TextBatcher:
                 self._run(shares)
 
     def _take(self) -> list[tuple[_Job, Sequence[PreparedText]]]:
-        """What goes through the tower next; who does not fit in comes after all others."""
+        """What goes through the tower next; whose turn it was comes after all others now."""
+        if self._jobs[0].begun:
+            self._jobs.rotate(-1)
         shares: list[tuple[_Job, Sequence[PreparedText]]] = []
         room = _PASS
         while room and self._jobs:
@@ -170,7 +177,7 @@ class TextBatcher:
             room -= len(share)
             shares.append((job, share))
             if job.left:
-                self._jobs.append(job)
+                self._jobs.appendleft(job)
                 break
         return shares
 
