@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -79,6 +80,30 @@ def test_base64_is_the_same_to_the_bit(running):
     response = running.post(input=TEXTS, language="de", encoding_format="base64")
     packed = [base64.b64decode(one["embedding"]) for one in response.json()["data"]]
     assert (np.array([np.frombuffer(one, "<f4") for one in packed]) == floats).all()
+
+
+def test_openais_client_is_content(running):
+    client = openai.OpenAI(
+        base_url="http://testserver/v1", api_key="-", http_client=running.client, max_retries=0
+    )
+    extra = {"language": ["fr", "de"]}
+    for asked in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+        found = client.embeddings.create(model="tiny", input=TEXTS, extra_body=extra, **asked)
+        features = [
+            np.frombuffer(base64.b64decode(one.embedding), "<f4")
+            if asked.get("encoding_format") == "base64"
+            else one.embedding
+            for one in found.data
+        ]
+        assert features == pytest.approx(offline(running, TEXTS, ["fr", "de"]), abs=1e-5)
+    raw = client.embeddings.with_raw_response.create(model="tiny", input="chat")
+    assert isinstance(raw.http_response.json()["data"][0]["embedding"], str), "by default"
+    with pytest.raises(openai.BadRequestError, match=r"fallback.*base") as caught:
+        client.embeddings.create(model="tiny", input="x", extra_body={"language": "nl"})
+    assert (caught.value.code, caught.value.param) == ("no_delta", "language")
+    with pytest.raises(openai.NotFoundError, match="there is 'tiny'"):
+        client.embeddings.create(model="text-embedding-3-large", input="x")
+    assert client.models.list().data[0].id == "tiny"
 
 
 def test_auto_detects_and_says_how_sure_it_is(running):

@@ -132,7 +132,7 @@ def serve_command(
             )
         finally:
             service.stop()
-        workspace.progress.note(f"Stopped by {signal}; what was asked has been answered")
+        workspace.progress.note(f"Stopped by {signal}")
 
 
 def _print_ready(service: "Service", url: str, pictures: Path | None, json: bool) -> None:

@@ -298,6 +298,9 @@ class _Gate:
                 await self._app(scope, _replayed(body, receive), noting)
         except RefusedError as error:
             await _refusal(error)(scope, receive, noting)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            self._service.remark(f"{scope['method']} {path} was not answered")
+            raise
         except Exception as error:
             self._service.remark(f"unexpected {type(error).__name__}: {error}")
             if not status:

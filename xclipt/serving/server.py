@@ -104,6 +104,7 @@ def run(app: ASGIApp, bound: socket.socket, ready: Callable[[], None]) -> str:
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level="critical",  # what goes wrong within the application, it tells itself
         access_log=False,
         lifespan="off",
         ws="none",
