@@ -446,7 +446,9 @@ def test_the_program_fails_in_openais_shape_too(tmp_path, monkeypatch):
         monkeypatch.setattr(type(running.service), "name", property(lambda service: 1 / 0))
         error = running.refused(500, input="chat")
         assert error["code"] == "unexpected" and "division" not in error["message"]
-        assert running.notes.said == ["unexpected ZeroDivisionError: division by zero"]
+        (said,) = running.notes.said
+        assert said.startswith("unexpected ZeroDivisionError: division by zero (")
+        assert "test_app.py:" in said, "where it arose"
 
 
 def test_of_a_backbones_folder_its_name_alone_is_told(tmp_path):

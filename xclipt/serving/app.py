@@ -5,6 +5,7 @@ import base64
 import hmac
 import json
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Literal
 
@@ -302,7 +303,10 @@ class _Gate:
             self._service.remark(f"{scope['method']} {path} was not answered")
             raise
         except Exception as error:
-            self._service.remark(f"unexpected {type(error).__name__}: {error}")
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self._service.remark(
+                f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            )
             if not status:
                 await _refusal(_FAILED)(scope, receive, noting)
         finally:
