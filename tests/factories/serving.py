@@ -13,7 +13,7 @@ from tests.factories.deltas import store_noise
 from tests.factories.tiny import workspace_in
 from xclipt.model import Model, PreparedText
 from xclipt.progress import Silent, Task
-from xclipt.serving.app import make_app
+from xclipt.serving.app import ASGIApp, make_app
 from xclipt.serving.batching import Encode, Features, Pass
 from xclipt.serving.metrics import Metrics
 from xclipt.serving.service import Service
@@ -104,6 +104,7 @@ class Running:
     """A server whose clients are in the same process."""
 
     service: Service
+    app: ASGIApp
     client: TestClient
     held: Held
     notes: Notes
@@ -149,8 +150,9 @@ def serving(
 
     service = Service(model, told=told, **settings)
     metrics.watch(service)
-    with TestClient(make_app(service, metrics, keys)) as client:
+    app = make_app(service, metrics, keys)
+    with TestClient(app) as client:
         try:
-            yield Running(service, client, held, notes, passes)
+            yield Running(service, app, client, held, notes, passes)
         finally:
             service.stop()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.factories.deltas import store_noise
 from tests.factories.serving import CODES, error_of, serving
+from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.text_tower import TextTower
 from xclipt.model import Model
@@ -112,6 +114,13 @@ def test_auto_detects_and_says_how_sure_it_is(running):
     response = running.post(input=texts, language="auto")
     assert features_of(response) == pytest.approx(offline(running, texts, ["fr", "de"]), abs=1e-5)
     assert all(one["confidence"] > 0.5 for one in response.json()["data"])
+
+
+def test_auto_without_the_extra_names_it(running, monkeypatch):
+    detection._identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    error = running.refused(400, input=TEXTS, language=["fr", "auto"])
+    assert "pip install 'xclipt[detect]'" in error["message"] and error["param"] == "language"
 
 
 def test_a_language_without_a_delta_is_refused_unless_the_base_is_asked_for(running, tmp_path):

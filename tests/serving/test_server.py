@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +22,12 @@ from PIL import Image
 from tests.factories.deltas import store_shaken
 from tests.factories.models import write_mclip_backbone
 from tests.factories.running import run_xclipt
+from tests.factories.serving import serving
 from xclipt.backbones.registry import load_backbone
 from xclipt.deltas.lora import LoraSpec
 from xclipt.model import Model
 from xclipt.progress import Silent
-from xclipt.serving.server import is_reached_from_elsewhere, listening, read_keys, url_of
+from xclipt.serving.server import is_reached_from_elsewhere, listening, read_keys, run, url_of
 from xclipt.workspace import open_workspace
 
 TEXTS = ["un chat noir", "ein Hund"]
@@ -143,6 +146,43 @@ def half_sent(url, body, key):
         yield rest
 
 
+def test_what_was_asked_before_a_signal_is_answered(tmp_path):
+    """The same within this process."""
+    answers: list[bytes] = []
+
+    def ask(url: str) -> None:
+        body = json.dumps({"input": TEXTS, "language": "fr"}).encode()
+        with half_sent(url, body, "-") as send_rest:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            answers.append(send_rest())
+
+    with serving(tmp_path) as running, listening("127.0.0.1", 0) as bound:
+        asking = threading.Thread(target=ask, args=[url_of(bound)])
+        assert run(running.app, bound, asking.start) == "SIGTERM"
+        asking.join(10)
+    assert answers[0].startswith(b"HTTP/1.1 200") and answers[0].count(b'"embedding":') == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("key", ["", "secret"])
+def test_what_is_said_when_it_is_ready(place, monkeypatch, host, key):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("XCLIPT_API_KEY", key)
+    monkeypatch.setattr("xclipt.serving.server.run", lambda app, bound, ready: ready() or "SIGTERM")
+    given = ("serve", "--port", "0", "--host", host, "--artifacts", "artifacts")
+    done = run_xclipt(*given, "--pictures", "photos")
+    assert done.code == 0, done.err
+    assert re.fullmatch(
+        rf"backbone, deltas of de, fr, 4 pictures of photos: http://{host}:\d+\n", done.out
+    )
+    assert ("give --api-key-file" in done.err) is (host == "0.0.0.0" and not key)
+    assert "secret" not in done.err
+    document = run_xclipt(*given, "--json").json()
+    assert document["command"] == "serve" and document["languages"] == ["de", "fr"]
+    assert document["pictures"] is None and document["url"].startswith(f"http://{host}:")
+
+
 @pytest.mark.slow
 def test_a_second_signal_is_not_waited_for(place):
     with server(place) as (process, url), half_sent(url, b"x" * 100, "-"):
@@ -160,9 +200,9 @@ def test_a_port_that_is_taken_shows_before_the_model_is_loaded(place, monkeypatc
     monkeypatch.chdir(place)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        run = run_xclipt("serve", "--port", port, "--artifacts", "artifacts")
-    assert run.code == 2 and f"--port {port}: is in use already" in run.err
-    assert "backbone" not in run.err
+        done = run_xclipt("serve", "--port", port, "--artifacts", "artifacts")
+    assert done.code == 2 and f"--port {port}: is in use already" in done.err
+    assert "backbone" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -187,17 +227,17 @@ def test_a_port_that_is_taken_shows_before_the_model_is_loaded(place, monkeypatc
 def test_wrong_usage(place, monkeypatch, arguments, part):
     monkeypatch.chdir(place)
     (place / "empty").write_text("\n")
-    run = run_xclipt("serve", "--port", "0", *arguments, "--artifacts", "artifacts")
-    assert run.code == 2 and part in run.err and not run.out
-    assert len([line for line in run.err.splitlines() if line.startswith("xclipt: ")]) == 1
+    done = run_xclipt("serve", "--port", "0", *arguments, "--artifacts", "artifacts")
+    assert done.code == 2 and part in done.err and not done.out
+    assert len([line for line in done.err.splitlines() if line.startswith("xclipt: ")]) == 1
 
 
 def test_without_the_extra_it_is_named(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    run = run_xclipt("serve", "--port", "0", "--artifacts", "artifacts")
-    assert run.code == 1
-    assert run.err == ("xclipt: prometheus_client is not installed: pip install 'xclipt[serve]'\n")
+    done = run_xclipt("serve", "--port", "0", "--artifacts", "artifacts")
+    assert done.code == 1
+    assert done.err == ("xclipt: prometheus_client is not installed: pip install 'xclipt[serve]'\n")
 
 
 def test_it_is_open_to_this_machine_alone_unless_told(tmp_path):

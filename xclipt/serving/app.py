@@ -118,19 +118,8 @@ def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> 
             truncate=asked.truncate,
         )
         features = await _encoded(service, prepared)
-        written = _base64 if asked.encoding_format == "base64" else _floats
-        tokens = sum(len(one.tokens) for one in prepared)
-        return _json(
-            {
-                "object": "list",
-                "model": service.name,
-                "data": [
-                    {"object": "embedding", "index": i, "embedding": written(row), **_how(one)}
-                    for i, (one, row) in enumerate(zip(prepared, features, strict=True))
-                ],
-                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            }
-        )
+        # Of a thousand texts it takes a while, in which others want to be heard.
+        return await run_in_threadpool(_embeddings, service, asked, prepared, features)
 
     @app.post("/search")
     async def search(asked: SearchRequest) -> Response:
@@ -205,6 +194,24 @@ def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> 
 
     paths = {route.path for route in app.routes if hasattr(route, "path")}
     return _Gate(app, service, metrics, keys, paths)
+
+
+def _embeddings(
+    service: Service, asked: EmbeddingsRequest, prepared: list[PreparedText], features: Features
+) -> Response:
+    written = _base64 if asked.encoding_format == "base64" else _floats
+    tokens = sum(len(one.tokens) for one in prepared)
+    return _json(
+        {
+            "object": "list",
+            "model": service.name,
+            "data": [
+                {"object": "embedding", "index": i, "embedding": written(row), **_how(one)}
+                for i, (one, row) in enumerate(zip(prepared, features, strict=True))
+            ],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+    )
 
 
 async def _encoded(service: Service, prepared: list[PreparedText]) -> Features:

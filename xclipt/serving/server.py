@@ -1,6 +1,7 @@
 """A server process: where it listens, who may ask, and how it stops."""
 
 import contextlib
+import errno
 import ipaddress
 import os
 import signal
@@ -46,7 +47,7 @@ def listening(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen ({error.strerror})", field="port", value=port) from None
     except OSError as error:
         bound.close()
-        if error.errno == 98 or "in use" in str(error):
+        if error.errno == errno.EADDRINUSE:
             why = "is in use already; name another one, or 0 for any that is free"
             raise UsageError(why, field="port", value=port) from None
         raise UsageError(
