@@ -1,6 +1,7 @@
 """``xclipt serve``: features and search over HTTP."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, common_options_but
+from xclipt.cli.search import note_index
 from xclipt.cli.terminal import loading_libraries, print_json, print_line
 from xclipt.errors import UsageError
 
@@ -87,6 +89,7 @@ def serve_command(
 
     require_extra()
     with loading_libraries(common.quiet):
+        from xclipt.detection import load_detector
         from xclipt.model import AUTO, Model
         from xclipt.search.index import index_pictures
         from xclipt.serving.app import make_app
@@ -101,45 +104,44 @@ def serve_command(
         from xclipt.serving.service import Limits, Offer, Service
 
     keys = read_keys(api_key_file) if api_key_file else os.environ.get(_KEY, "").split()
-    with listening(host, port) as bound, Invocation(common, create=None) as invocation:
-        language = invocation.language(lang) if lang not in (None, AUTO) else lang
-        if language == AUTO:
-            from xclipt.detection import load_detector
-
-            load_detector()
-        workspace = invocation.workspace
-        index = index_pictures(workspace, pictures) if pictures else None
-        metrics = Metrics()
-        service = Service(
-            Model(workspace, capacity=capacity),
-            index,
-            offer=Offer(language, "base" if fallback == "base" else "error"),
-            limits=Limits(max_body, max_inputs, max_characters, max_queue),
-            told=metrics.encoded,
-        )
-        metrics.watch(service)
-        service.start()
+    with listening(host, port) as bound:
+        with Invocation(common, create=None) as invocation:
+            language = invocation.language(lang) if lang not in (None, AUTO) else lang
+            if language == AUTO:
+                load_detector()
+            workspace = invocation.workspace
+            index = index_pictures(workspace, pictures) if pictures else None
+            if index:
+                note_index(invocation, index)
+            metrics = Metrics()
+            service = Service(
+                Model(workspace, capacity=capacity),
+                index,
+                offer=Offer(language, "base" if fallback == "base" else "error"),
+                limits=Limits(max_body, max_inputs, max_characters, max_queue),
+                told=metrics.encoded,
+            )
+            metrics.watch(service)
+            service.start()
+        note = workspace.progress.note
         if is_reached_from_elsewhere(bound) and not keys:
-            workspace.progress.note(
-                f"--host {host}: whoever reaches it may ask; give --api-key-file, or keep to "
-                "127.0.0.1"
+            note(
+                f"--host {host}: no key is asked for: whoever reaches it may use it; give --api-key-file"
             )
+
+        def ready() -> None:
+            _print_ready(service, url_of(bound), common.json)
+
         try:
-            signal = run(
-                make_app(service, metrics, keys),
-                bound,
-                lambda: _print_ready(service, url_of(bound), pictures, common.json),
-            )
+            signal = run(make_app(service, metrics, keys), bound, ready)
         finally:
             service.stop()
-        workspace.progress.note(f"Stopped by {signal}")
+        note(f"Stopped by {signal}")
 
 
-def _print_ready(service: "Service", url: str, pictures: Path | None, json: bool) -> None:
-    import sys
-
+def _print_ready(service: "Service", url: str, json: bool) -> None:
     identity = service.model.workspace.backbone.identity
-    languages, found = service.languages, len(service.index.names) if service.index else 0
+    languages, index = service.languages, service.index
     if json:
         print_json(
             {
@@ -148,11 +150,11 @@ def _print_ready(service: "Service", url: str, pictures: Path | None, json: bool
                 "backbone": {"id": identity.id, "fingerprint": identity.fingerprint},
                 "model": service.name,
                 "languages": languages,
-                "pictures": found if pictures else None,
+                "pictures": len(index.names) if index else None,
             }
         )
     else:
         deltas = f"deltas of {', '.join(languages)}" if languages else "no delta yet"
-        searched = f", {found:,} pictures of {pictures}" if pictures else ""
+        searched = f", {len(index.names):,} pictures of {index.folder}" if index else ""
         print_line(f"{service.name}, {deltas}{searched}: {url}")
     sys.stdout.flush()

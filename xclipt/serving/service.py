@@ -91,6 +91,10 @@ class Service:
         offer: Defaults of requests.
         limits: How much one may ask for.
         told: Is told of every pass through the tower.
+
+    Attributes:
+        languages: Those that have a current delta.
+        encoded: How many texts were encoded, by the language of their delta, or ``base``.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Service:
         self._directory = model.workspace.directory
         self._stamps = self._directory.delta_stamps()
         self._remarks: set[str] = set()
+        self.languages = self._current()
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look_again, name="deltas", daemon=True)
 
@@ -138,15 +143,6 @@ class Service:
     def name(self) -> str:
         """What clients call the model; of a backbone from a folder its last name alone."""
         return self.model.workspace.backbone.identity.id.rstrip("/").rpartition("/")[2]
-
-    @property
-    def languages(self) -> list[str]:
-        """Languages that have a current delta; none while the directory cannot be read."""
-        try:
-            return self.model.languages
-        except XcliptError as error:
-            self.remark(str(error))
-            return []
 
     def prepare(
         self,
@@ -256,6 +252,7 @@ class Service:
         self._stamps = stamps
         self._remarks.clear()
         self.model.refresh()
+        self.languages = self._current()
         self._warm()
         return True
 
@@ -267,9 +264,21 @@ class Service:
 
     def _look_again(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
-            if self.look():
-                there = ", ".join(self.languages) or "none"
-                self.model.workspace.progress.note(f"Deltas have changed; there are now: {there}")
+            try:
+                if self.look():
+                    there = ", ".join(self.languages) or "none"
+                    self.model.workspace.progress.note(
+                        f"Deltas have changed; there are now: {there}"
+                    )
+            except Exception as error:  # who looks no longer would serve old deltas for ever
+                self.remark(f"cannot look for new deltas ({type(error).__name__}: {error})")
+
+    def _current(self) -> list[str]:
+        try:
+            return self.model.languages
+        except XcliptError as error:
+            self.remark(str(error))
+            return []
 
     def _warm(self) -> None:
         """Read deltas and build the towers, so that no request waits for it."""
