@@ -1,7 +1,8 @@
 """A server on the tiny backbone, in the test's own process."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,14 @@ class Running:
         response = self.post(path, **body)
         assert response.status_code == status, response.text
         return error_of(response)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread brings about."""
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.005)
 
 
 def error_of(response: Any) -> dict[str, Any]:

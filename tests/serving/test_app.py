@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories.deltas import store_noise
-from tests.factories.serving import CODES, error_of, serving
+from tests.factories.serving import CODES, error_of, serving, until
 from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.text_tower import TextTower
@@ -255,8 +255,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_again(small):
         first = pool.submit(small.post, input="chat")
         assert small.held.came.wait(10)
         second = pool.submit(small.post, input=["chat"] * 3)
-        while small.service.waiting < 3:
-            pass
+        until(lambda: small.service.waiting == 3)
         response = small.post(input=["chat"] * 2)
         assert response.status_code == 429 and response.headers["retry-after"] == "1"
         assert error_of(response)["type"] == "rate_limit_error"
@@ -299,8 +298,7 @@ def test_thirty_two_languages_at_once_share_one_pass_and_are_what_they_are_offli
                 code: pool.submit(running.post, input="un chat noir", language=code)
                 for code in CODES
             }
-            while running.service.waiting < len(CODES):
-                pass
+            until(lambda: running.service.waiting == len(CODES))
             monkeypatch.setattr(TextTower, "forward", counted)
             running.held._free.set()
             found = {code: features_of(future.result(20)) for code, future in asked.items()}
@@ -353,13 +351,8 @@ def test_the_watch_sees_them_by_itself(tmp_path, monkeypatch):
     with serving(tmp_path) as running:
         running.service.start()
         store_noise(running.service.model.workspace, "tr", "noise", 0.3, seed=8)
-        for _ in range(500):
-            if (response := running.post(input=TEXTS, language="tr")).status_code == 200:
-                break
-        assert features_of(response).shape == (2, 8)
-        while not running.notes.said:
-            pass
-        assert running.notes.said[-1] == "Deltas have changed; there are now: de, fr, tr"
+        until(lambda: running.post(input=TEXTS, language="tr").status_code == 200)
+        until(lambda: "Deltas have changed; there are now: de, fr, tr" in running.notes.said)
 
 
 def test_a_damaged_delta_is_its_languages_trouble_alone_and_tells_no_path(tmp_path):

@@ -126,7 +126,7 @@ def serve_command(
         note = workspace.progress.note
         if is_reached_from_elsewhere(bound) and not keys:
             note(
-                f"--host {host}: no key is asked for: whoever reaches it may use it; give --api-key-file"
+                f"--host {host}: whoever reaches it may use it, without a key; give --api-key-file"
             )
 
         def ready() -> None:
