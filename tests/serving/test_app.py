@@ -443,6 +443,16 @@ def test_metrics_and_models_tell_what_there_is(tmp_path):
         assert error["code"] == "stopping"
 
 
+def test_programs_may_read_what_there_is_to_ask(running):
+    document = running.client.get("/openapi.json").json()
+    assert {"/v1/embeddings", "/search", "/v1/models", "/healthz", "/metrics"} == set(
+        document["paths"]
+    )
+    fields = document["components"]["schemas"]["EmbeddingsRequest"]["properties"]
+    assert {"input", "language", "fallback", "truncate", "encoding_format"} <= fields.keys()
+    assert fields["input"]["anyOf"][0] == {"type": "string"}, "one text will do"
+
+
 def test_the_program_fails_in_openais_shape_too(tmp_path, monkeypatch):
     with serving(tmp_path) as running:
         monkeypatch.setattr(type(running.service), "name", property(lambda service: 1 / 0))

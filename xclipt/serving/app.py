@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 
 from xclipt import __version__
@@ -62,25 +62,29 @@ def _as_texts(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+_STRING = {"type": "string"}
+_Texts = Annotated[
+    list[str],
+    BeforeValidator(_as_texts),
+    WithJsonSchema({"anyOf": [_STRING, {"type": "array", "items": _STRING}]}),
+]
+
+
 class EmbeddingsRequest(_Asked):
     """The body of ``POST /v1/embeddings``; `language`, `fallback` and `truncate` are our own."""
 
-    input: list[str] = Field(description="A text, or several.")
+    input: _Texts = Field(description="A text, or several.")
     model: str | None = Field(None, description="The backbone's name, as /v1/models lists it.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, description="Nothing but the backbone's own width.")
     user: str | None = Field(None, description="Taken, as of any client, and not used.")
 
-    _texts = field_validator("input", mode="before")(_as_texts)
-
 
 class SearchRequest(_Asked):
     """The body of ``POST /search``."""
 
-    query: list[str] = Field(description="What the picture shows: a text, or several.")
+    query: _Texts = Field(description="What the picture shows: a text, or several.")
     top: int = Field(5, ge=1, description="Pictures for each query.")
-
-    _texts = field_validator("query", mode="before")(_as_texts)
 
 
 def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> ASGIApp:
