@@ -22,7 +22,7 @@ from xclipt.search.index import index_pictures
 from xclipt.serving.service import Limits, Offer
 
 TEXTS = ["un chat noir", "chien"]
-SMALL = Limits(body=2000, inputs=3, characters=50, queue=4, top=2)
+SMALL = Limits(body=2000, inputs=3, characters=50, queue=4)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_language_without_a_delta_is_refused_unless_the_base_is_asked_for(runn
     ("body", "param", "part"),
     [
         ({}, "input", "field required"),
-        ({"input": []}, "input", "is empty"),
+        ({"input": []}, "input", "send a text"),
         ({"input": ""}, "input", "the text is empty"),
         ({"input": ["chat", " "]}, "input", "text 2 of 2 is empty"),
         ({"input": [1, 2]}, "input", "token ids"),
@@ -153,7 +153,7 @@ def test_a_language_without_a_delta_is_refused_unless_the_base_is_asked_for(runn
         ({"input": {"text": "chat"}}, "input", "valid list"),
         ({"input": "\ud83d"}, "input", "no Unicode"),
         ({"input": "chat", "language": "germn"}, "language", "did you mean de (German)"),
-        ({"input": "chat", "language": "x" * 5000}, "language", "no language's code"),
+        ({"input": "chat", "language": "x" * 5000}, "language", "that is no code"),
         ({"input": "chat", "language": 3}, "language", "valid string"),
         ({"input": "chat", "language": ["fr", "de"]}, "language", "2 codes for 1 texts"),
         ({"input": "chat", "langauge": "fr"}, "langauge", "no such field"),
@@ -393,7 +393,7 @@ def photos(tmp_path_factory):
 
 
 def test_search_finds_pictures_by_their_paths_within_the_folder(tmp_path, photos):
-    with serving(tmp_path, limits=Limits(top=10)) as running:
+    with serving(tmp_path, limits=Limits(hits=10)) as running:
         model = running.service.model
         assert running.refused(404, "/search", query="chat")["code"] == "no_pictures"
         running.service.index = index = index_pictures(model.workspace, photos, running.notes)
@@ -409,7 +409,7 @@ def test_search_finds_pictures_by_their_paths_within_the_folder(tmp_path, photos
             assert scores == pytest.approx([hit.score for hit in hits], abs=1e-5)
         every = running.post("/search", query="chat", top=10).json()["queries"][0]["results"]
         assert {one["image"] for one in every} == {"a.png", "b.png", "below/c.png"}
-        assert running.refused(400, "/search", query="chat", top=11)["param"] == "top"
+        assert running.refused(413, "/search", query=["chat"] * 2, top=6)["param"] == "top"
         assert running.refused(400, "/search", query="chat", top=0)["param"] == "top"
         assert running.refused(400, "/search", query="chat", language="nl")["code"] == "no_delta"
 

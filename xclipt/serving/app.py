@@ -127,7 +127,7 @@ def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> 
 
     @app.post("/search")
     async def search(asked: SearchRequest) -> Response:
-        service.require_pictures(asked.top)
+        service.require_pictures(len(asked.query), asked.top)
         prepared = await run_in_threadpool(
             service.prepare,
             asked.query,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xclipt.backbones.backbone import NonFiniteError
@@ -29,14 +30,14 @@ class Limits:
         inputs: Texts in it.
         characters: Of each text.
         queue: Texts that may wait, those of all requests together.
-        top: Pictures for each query.
+        hits: Pictures in an answer, of all its queries together.
     """
 
     body: int = 2**20
     inputs: int = 2048
     characters: int = 8192
     queue: int = 4096
-    top: int = 1000
+    hits: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Service:
     @property
     def name(self) -> str:
         """What clients call the model; of a backbone from a folder its last name alone."""
-        return self.model.workspace.backbone.identity.id.rstrip("/").rpartition("/")[2]
+        known = self.model.workspace.backbone.identity.id
+        return Path(known).name if Path(known).is_absolute() else known
 
     def prepare(
         self,
@@ -227,16 +229,20 @@ class Service:
             for hits in index.search(features, top)
         ]
 
-    def require_pictures(self, top: int) -> None:
+    def require_pictures(self, queries: int, top: int) -> None:
         """Refuse a search that cannot be answered before anything is encoded for it.
 
         Raises:
             RefusedError: There are no pictures, or too many are asked for.
         """
         self._pictures()
-        if top > self.limits.top:
+        if queries * top > self.limits.hits:
             raise RefusedError(
-                400, f"at most {self.limits.top:,} pictures per query", "too_many", "top"
+                413,
+                f"top {top:,} for {queries:,} queries; an answer may have {self.limits.hits:,} "
+                "pictures: ask for fewer, or send several requests",
+                "too_many",
+                "top",
             )
 
     def look(self) -> bool:
@@ -305,7 +311,7 @@ class Service:
 
     def _check_texts(self, texts: Sequence[str], param: str) -> None:
         if not texts:
-            raise RefusedError(400, "is empty: send a text, or a list of them", "empty", param)
+            raise RefusedError(400, f"{param}: send a text, or a list of them", "empty", param)
         if len(texts) > self.limits.inputs:
             raise RefusedError(
                 413,
@@ -338,13 +344,15 @@ class Service:
         else:
             codes += language
         if len(codes) != count:
-            raise _wrong_language(f"{len(codes)} codes for {count} texts; send one, or one each")
+            raise _wrong_language(
+                f"language: {len(codes)} codes for {count} texts; one, or one each"
+            )
         resolved: dict[str | None, str | None] = {None: None, AUTO: AUTO}
         for code in codes:
             if code is None or code in resolved:
                 continue
             if len(code) > _LONGEST_CODE:
-                raise _wrong_language("is no language's code; send one such as fr, tr or zh")
+                raise _wrong_language("language: that is no code; send one such as fr, tr or zh")
             try:
                 resolved[code] = resolve(code)
             except XcliptError as error:
