@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.factories.deltas import store_noise
-from tests.factories.serving import Held
+from tests.factories.serving import Held, until
 from tests.factories.tiny import workspace_in
 from xclipt.model import Model
 from xclipt.serving.batching import _PASS, QueueFullError, StoppedError, TextBatcher
@@ -127,14 +127,31 @@ def test_stopping_answers_what_waits_and_takes_nothing_more(model, held):
         assert held.came.wait(10)
         with ThreadPoolExecutor() as pool:
             stopped = pool.submit(batcher.stop)
-            while batcher.working:
-                time.sleep(0.01)
+            until(lambda: not batcher.working)
             with pytest.raises(StoppedError):
                 batcher.submit(many(model, 1))
             held._free.set()
             stopped.result(10)
     assert all(len(future.result(0)) == 90 for future in futures)
     batcher.stop()
+
+
+def test_stopping_at_once_leaves_the_rest_and_says_so(model, held):
+    batcher = TextBatcher(held, most_waiting=1000)
+    with held.holding():
+        begun = batcher.submit(many(model, 5 * _PASS))
+        assert held.came.wait(10)
+        last, waits = batcher.submit(many(model, 1)), batcher.submit(many(model, 3))
+        assert waits.cancel()
+        with ThreadPoolExecutor() as pool:
+            stopped = pool.submit(batcher.stop, answer=False)
+            until(lambda: begun.done() and last.done())
+            held._free.set()
+            stopped.result(10)
+    for future in (begun, last):
+        with pytest.raises(StoppedError, match="has stopped"):
+            future.result(0)
+    assert [len(texts) for texts in held.passes] == [_PASS]
 
 
 def test_from_many_threads_everybody_gets_his_own(model, batcher):

@@ -79,7 +79,7 @@ class _Job:
     def give(self, features: Features) -> None:
         """Features of what was taken; with the last of them the request is answered."""
         self._parts.append(features)
-        if not self.left:
+        if not self.left and not self.future.done():  # it may have failed meanwhile
             self.future.set_result(np.concatenate(self._parts))
 
     def fail(self, error: Exception) -> None:
@@ -146,10 +146,19 @@ class TextBatcher:
             self._changed.notify()
         return job.future
 
-    def stop(self) -> None:
-        """Take no more texts, and return when those that wait are encoded."""
+    def stop(self, *, answer: bool = True) -> None:
+        """Take no more texts, and return when no more are encoded.
+
+        Args:
+            answer: Encode what waits first; else it fails with :class:`StoppedError`.
+        """
         with self._changed:
             self._stopping = True
+            if not answer:
+                for job in self._jobs:
+                    if job.wanted:
+                        job.fail(StoppedError("the server has stopped"))
+                self._jobs.clear()
             self._changed.notify()
         self._thread.join()
 

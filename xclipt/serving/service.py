@@ -126,9 +126,9 @@ class Service:
         self._watch.start()
 
     def stop(self) -> None:
-        """Answer what was asked, and nothing more."""
+        """Answer nothing more; who is not answered by now is refused."""
         self._ended.set()
-        self._batcher.stop()
+        self._batcher.stop(answer=False)
 
     @property
     def healthy(self) -> bool:
@@ -201,13 +201,15 @@ class Service:
         except QueueFullError as error:
             raise RefusedError(429, str(error), "queue_full") from None
         except StoppedError as error:
-            raise RefusedError(503, str(error), "stopping") from None
+            raise _stopping(error) from None
         for one in prepared:
             self.encoded[one.delta.language if one.delta else "base"] += 1
         return future
 
     def refusal_of(self, error: Exception) -> RefusedError:
         """What a client is told where texts could not be encoded."""
+        if isinstance(error, StoppedError):
+            return _stopping(error)
         if isinstance(error, NonFiniteError):
             said = "its features are not finite: the server's log says whose"
             self.remark(str(error))
@@ -379,6 +381,10 @@ class Service:
         self.remark(why)
         said = "a delta or the backbone cannot be used: the server's log says why"
         return RefusedError(500, said, "unusable")
+
+
+def _stopping(error: StoppedError) -> RefusedError:
+    return RefusedError(503, str(error), "stopping")
 
 
 def _nth(position: int, texts: Sequence[str]) -> str:
