@@ -84,6 +84,7 @@ def test_more_than_may_wait_are_refused_and_those_before_are_not(model, held, ba
             batcher.submit(many(model, 51))
         third = batcher.submit(many(model, 50))
     assert [len(future.result(10)) for future in (first, second, third)] == [1, 150, 50]
+    assert len(batcher.submit(many(model, 201)).result(10)) == 201, "else it never could be"
 
 
 def test_an_error_is_its_own_requests_alone(model):

@@ -93,7 +93,8 @@ class TextBatcher:
 
     Args:
         encode: Encodes texts; is called by that thread alone.
-        most_waiting: Texts that may wait; more are refused.
+        most_waiting: Texts that may wait; more are refused, but for a request that would wait by
+            itself.
         told: Is told of every pass.
     """
 
@@ -138,7 +139,7 @@ class TextBatcher:
             if not self.working:
                 raise StoppedError("the server is stopping")
             waiting = sum(one.left for one in self._jobs)
-            if waiting + len(texts) > self._most_waiting:
+            if waiting and waiting + len(texts) > self._most_waiting:
                 raise QueueFullError(
                     f"{waiting:,} texts are waiting and {self._most_waiting:,} may; try again later"
                 )
