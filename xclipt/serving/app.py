@@ -36,6 +36,8 @@ _READ_ON = 8
 would not hear why it is refused."""
 
 
+_FEW = 64
+"""Texts whose features are written at once."""
 _FAILED = RefusedError(500, "the server failed: its log says how", "unexpected")
 
 
@@ -122,6 +124,8 @@ def make_app(service: Service, metrics: Metrics, keys: Collection[str] = ()) -> 
             truncate=asked.truncate,
         )
         features = await _encoded(service, prepared)
+        if len(prepared) <= _FEW:
+            return _embeddings(service, asked, prepared, features)
         # Of a thousand texts it takes a while, in which others want to be heard.
         return await run_in_threadpool(_embeddings, service, asked, prepared, features)
 

@@ -19,6 +19,8 @@ from xclipt.serving.app import ASGIApp
 _MOST_KEYS = 2**16
 _SECONDS_TO_ANSWER = 30
 """After a signal, for what was asked before it."""
+_SECONDS_IDLE = 75
+"""Longer than proxies keep a connection by default, so that it is they who close it."""
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -111,6 +113,7 @@ def run(app: ASGIApp, bound: socket.socket, ready: Callable[[], None]) -> str:
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_TO_ANSWER,
+        timeout_keep_alive=_SECONDS_IDLE,
     )
     server = _Server(config, ready)
     signals: list[int] = []
