@@ -193,6 +193,8 @@ def test_what_is_no_request_at_all(running):
 def test_another_model_or_width_is_no_silent_substitute(running):
     error = running.refused(404, input="chat", model="text-embedding-3-small")
     assert "there is 'tiny'" in error["message"] and error["code"] == "model_not_found"
+    assert running.refused(404, input="chat", model="a\nb\x1b[2J")["message"].isprintable()
+    assert running.refused(400, input="chat", **{"a\nb": 1})["message"].startswith("a\\nb: ")
     assert running.post(input="chat", dimensions=8, user="me", model=None).status_code == 200
 
 

@@ -14,6 +14,7 @@ from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.languages import resolve
 from xclipt.model import AUTO, Fallback, Model, PreparedText
+from xclipt.printable import visible
 from xclipt.search.index import PictureIndex
 from xclipt.serving.batching import Features, Pass, QueueFullError, StoppedError, TextBatcher
 
@@ -58,14 +59,14 @@ class RefusedError(Exception):
 
     Args:
         status: Of HTTP.
-        message: One line: what is wrong, and the remedy.
+        message: What is wrong, and the remedy; it may hold what was sent, and becomes one line.
         code: A word for programs.
         param: The field at fault.
     """
 
     def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.message, self.code, self.param = status, message, code, param
+        self.status, self.message, self.code, self.param = status, visible(message), code, param
 
     def as_json(self) -> dict[str, Any]:
         """The body of the response, as OpenAI's clients read it."""
