@@ -42,6 +42,15 @@ def detect(texts: Sequence[str]) -> list[Detection]:
     return [_likeliest(identifier.rank(text)) for text in texts]
 
 
+def load_detector() -> None:
+    """Have the detector in memory before it is needed.
+
+    Raises:
+        XcliptError: The extra is not installed.
+    """
+    _identifier()
+
+
 def _likeliest(ranking: Sequence[tuple[str, float]]) -> Detection:
     total: defaultdict[str | None, float] = defaultdict(float)
     for label, probability in ranking:

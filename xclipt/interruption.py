@@ -62,6 +62,13 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
+def noticed(notice: Callable[[int], None]) -> Iterator[None]:
+    """Within the block ``notice`` is told of a signal's number, and nothing else happens."""
+    with _handled_by(lambda number, frame: notice(number)):
+        yield
+
+
+@contextmanager
 def held() -> Iterator[None]:
     """Within the block signals wait: for a few steps that must not be parted."""
     waiting: list[int] = []

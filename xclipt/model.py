@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,28 @@ class TextLanguage:
     delta: str | None
     confidence: float | None
     fallback: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedText:
+    """A text as a tower takes it, with the delta that it is encoded with.
+
+    Attributes:
+        how: Its language, and the delta's name.
+        text: As the tower is given it: after the delta's hard prompt, if it has one.
+        tokens: Its ids, cut at what the tower takes.
+        delta: ``None`` is the frozen base.
+    """
+
+    how: TextLanguage
+    text: str
+    tokens: list[int] = field(repr=False)
+    delta: LoadedDelta | None
+
+    @property
+    def positions(self) -> int:
+        """How many of the tower's positions the delta takes."""
+        return self.delta.spec.positions if self.delta else 0
 
 
 class Model:
@@ -104,34 +126,77 @@ class Model:
             XcliptError: No such language, no delta for it, or a delta that cannot be used.
             NonFiniteError: Backbone or delta make no numbers of a text: whose, and of which.
         """
+        prepared = self.prepare(texts, language, fallback=fallback)
+        for code in dict.fromkeys(one.how.language for one in prepared if one.how.fallback):
+            self._warn_of_base(str(code))
+        for code in dict.fromkeys(one.how.language for one in prepared):
+            if remark := self.workspace.language_remark(code):
+                warnings.warn(remark, FallbackWarning, stacklevel=2)
+        return self.encode(prepared)
+
+    def prepare(
+        self,
+        texts: str | Sequence[str],
+        language: str | Sequence[str | None] | None = None,
+        *,
+        fallback: Fallback = "error",
+    ) -> list[PreparedText]:
+        """The first half of :meth:`encode_text`: all of it but the towers, and without a warning.
+
+        What was prepared keeps its delta, whatever :meth:`refresh` sees meanwhile, so that texts of
+        many calls can be encoded together.
+
+        Raises:
+            XcliptError: As :meth:`encode_text`.
+        """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if fallback not in ("error", "base"):
             raise XcliptError("choose error or base", field="fallback", value=fallback)
         resolved = self._resolved(texts, language)
-        for code in dict.fromkeys(found.language for found, _ in resolved if found.fallback):
-            self._fall_back(str(code), fallback)
-        for code in dict.fromkeys(found.language for found, _ in resolved):
-            if remark := self.workspace.language_remark(code):
-                warnings.warn(remark, FallbackWarning, stacklevel=2)
-        chosen = [delta for _, delta in resolved]
+        for found, _ in resolved:
+            if found.fallback and fallback == "error":
+                raise self._no_delta(str(found.language))
         prompted = [
             delta.spec.prompted(text) if delta else text
-            for text, delta in zip(texts, chosen, strict=True)
+            for text, (_, delta) in zip(texts, resolved, strict=True)
         ]
         with self._tokenizing:  # the tokenizer keeps its truncation as state
             rows = self._backbone.tokenizer(prompted, [found.language for found, _ in resolved])
-        features = torch.empty(len(texts), self.dim)
-        for members in _groups(chosen):
+        return [
+            PreparedText(found, text, row, delta)
+            for (found, delta), text, row in zip(resolved, prompted, rows, strict=True)
+        ]
+
+    def encode(self, prepared: Sequence[PreparedText]) -> NDArray[np.float32]:
+        """The second half: features of prepared texts ``(n, dim)``, L2-normalised.
+
+        Raises:
+            XcliptError: A delta does not fit the tower.
+            NonFiniteError: As :meth:`encode_text`.
+        """
+        features = torch.empty(len(prepared), self.dim)
+        for members in _groups([one.delta for one in prepared]):
             try:
                 features[members] = self._encode_group(
-                    [chosen[i] for i in members], [rows[i] for i in members]
+                    [prepared[i].delta for i in members], [prepared[i].tokens for i in members]
                 )
             except NonFiniteError as error:
-                first = members[error.position]
-                delta = chosen[first]
-                whose = f"{delta.language}/{delta.name}" if delta else None
-                raise self.workspace.not_finite(prompted[first], whose) from None
+                first = prepared[members[error.position]]
+                whose = f"{first.delta.language}/{first.delta.name}" if first.delta else None
+                raise self.workspace.not_finite(first.text, whose) from None
         return _normalised(features)
+
+    def cut(self, prepared: Sequence[PreparedText]) -> list[int]:
+        """Positions of the texts that :meth:`encode` encodes the beginning of alone."""
+        full = [
+            i
+            for i, one in enumerate(prepared)
+            if len(one.tokens) >= self._backbone.room(one.positions)
+        ]
+        with self._tokenizing:
+            return [
+                i for i in full if self._backbone.cut([prepared[i].text], prepared[i].positions)
+            ]
 
     def encode_image(self, paths: str | Path | Sequence[str | Path]) -> NDArray[np.float32]:
         """Features of picture files ``(n, dim)``, L2-normalised. Nothing is kept on disk.
@@ -210,9 +275,7 @@ class Model:
             resolved.append((TextLanguage(code, name, confidence, missing), delta))
         return resolved
 
-    def _fall_back(self, code: str, fallback: Fallback) -> None:
-        if fallback == "error":
-            raise self._no_delta(code)
+    def _warn_of_base(self, code: str) -> None:
         if code not in self._warned:
             self._warned.add(code)
             warnings.warn(

@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": ("--lang", "fr"),
     "export-delta": ("--lang", "fr"),
     "search": ("un chat", "--images", "."),
+    "serve": ("--port", "0"),
     "import-delta": (".",),
     "status": (),
     "verify": (),
@@ -103,6 +104,10 @@ WRONG_VALUES = [
     ("search", ("--images", "none"), "--images none"),
     ("search", ("--queries", "none.txt"), "--queries"),
     ("search", ("--lang", "germn"), "--lang germn"),
+    ("serve", ("--pictures", "none"), "--pictures none"),
+    ("serve", ("--lang", "germn"), "--lang germn"),
+    ("serve", ("--fallback", "best"), "--fallback best"),
+    ("serve", ("--api-key-file", "none"), "--api-key-file none"),
 ]
 
 NOT_THERE = [
@@ -166,6 +171,7 @@ BROKEN = {
         ("align", "--lang", "fr"),
         ("eval", "--lang", "fr"),
         ("search", "un chat", "--images", "mine/images"),
+        ("serve", "--port", "0"),
     ],
 }
 """What may be broken by itself, and the commands that meet it."""
@@ -255,7 +261,9 @@ def test_a_directory_that_is_named_and_not_there(place, command, monkeypatch):
     refused(place, command, *COMMANDS[command], code=2, part="elsewhere")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("data", "eval", "search")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c not in ("data", "eval", "search", "serve")]
+)
 def test_a_directory_that_nobody_named(place, command):
     if command not in MAKE_A_DIRECTORY:
         refused(place, command, *COMMANDS[command], code=1, part="not an artifact directory")

@@ -22,7 +22,7 @@ try:
     main(sys.argv[1:])
 finally:
     heavy = {"torch", "transformers", "datasets", "pandas", "opendelta", "matplotlib", "PIL"}
-    heavy |= {"numpy", "langcodes"}
+    heavy |= {"numpy", "langcodes", "fastapi", "uvicorn", "prometheus_client"}
     sys.stderr.write("heavy: " + " ".join(sorted(heavy & sys.modules.keys())))
 """
 

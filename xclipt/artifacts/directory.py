@@ -21,6 +21,7 @@
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -531,6 +532,20 @@ class ArtifactDirectory:
         except UsageError as error:  # nobody asked for it by name
             path = self.root / "deltas" / language / CURRENT
             raise XcliptError(f"{path}: {error}") from None
+
+    def delta_stamps(self) -> dict[str, tuple[int, int, int]]:
+        """What has changed when any language's current delta has: inode, size and time of change of
+        the files that name and describe deltas, by their paths.
+
+        All of them are only ever replaced, so that no change leaves the three as they were.
+        """
+        stamps = {}
+        for pattern in (f"deltas/*/{CURRENT}", f"deltas/*/*/{MANIFEST}"):
+            for path in self.root.glob(pattern):
+                with suppress(OSError):  # gone since
+                    status = path.stat()
+                    stamps[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return stamps
 
     def home(self, language: str) -> str:
         """The language whose deltas serve ``language``: itself, or a relative where it has none."""

@@ -334,10 +334,18 @@ class Backbone:
             captions: Texts.
             taken: Positions of the tower that something else takes.
         """
+        return self.tokenizer.longer(captions, self.room(taken))
+
+    def room(self, taken: int = 0) -> int:
+        """How many tokens of a caption the text tower sees.
+
+        Args:
+            taken: As :meth:`cut` has it.
+        """
         room = self.tokenizer.max_length
         if self.text_tower.max_length:
             room = min(room, self.text_tower.max_length - taken)
-        return self.tokenizer.longer(captions, room)
+        return room
 
     def autocast(self) -> torch.autocast:
         """Mixed precision in :attr:`dtype`; does nothing for float32."""

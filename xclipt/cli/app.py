@@ -19,6 +19,7 @@ from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
 from xclipt.cli.manage import remove_command, use_command, verify_command
 from xclipt.cli.search import search_command
+from xclipt.cli.serve import serve_command
 from xclipt.cli.status import status_command
 from xclipt.cli.train_delta import train_delta_command
 from xclipt.cli.translate import translate_command
@@ -45,6 +46,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Use what was taught": {
         "search": search_command,
+        "serve": serve_command,
         "export-delta": export_delta_command,
         "import-delta": import_delta_command,
     },

@@ -92,7 +92,7 @@ def search_command(
                 run.home(run.workspace.directory, code)
         model = Model(run.workspace)
         index = index_pictures(run.workspace, images)
-        _note_index(run, index)
+        note_index(run, index)
         result = search(model, index, asked, top, like=like or [], banks=banks)
         identity = run.workspace.backbone.identity
         if html:
@@ -113,7 +113,8 @@ def search_command(
         _print_hits(index, answer)
 
 
-def _note_index(run: Invocation, index: "PictureIndex") -> None:
+def note_index(run: Invocation, index: "PictureIndex") -> None:
+    """Tell what of a folder was new, and what is left out."""
     from xclipt.data.pictures import unread_remark
 
     if index.encoded:
