@@ -22,7 +22,7 @@ LAYERS = (
     ),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),
-    *("search", "export", "verify", "report", "cli"),
+    *("embedding", "search", "export", "verify", "report", "cli"),
 )
 """Packages and modules from the bottom up: each imports only what stands before it."""
 

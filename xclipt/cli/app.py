@@ -14,6 +14,7 @@ from xclipt import __version__
 from xclipt.cli.align import align_command
 from xclipt.cli.backbones import backbones_command
 from xclipt.cli.data import data_command
+from xclipt.cli.embed import embed_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
@@ -45,6 +46,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Use what was taught": {
         "search": search_command,
+        "embed": embed_command,
         "export-delta": export_delta_command,
         "import-delta": import_delta_command,
     },
