@@ -18,6 +18,7 @@ from xclipt.cli.embed import embed_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
+from xclipt.cli.index import index_command
 from xclipt.cli.manage import remove_command, use_command, verify_command
 from xclipt.cli.search import search_command
 from xclipt.cli.status import status_command
@@ -47,6 +48,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Use what was taught": {
         "search": search_command,
         "embed": embed_command,
+        "index": index_command,
         "export-delta": export_delta_command,
         "import-delta": import_delta_command,
     },

@@ -319,7 +319,7 @@ def _batches(folder: ShardFolder, work: Work, shards: int) -> Batches:
         for _, _, block in folder.blocks(work, shards):
             ids += block.ids
             parts.append(block.features)
-            if len(ids) >= ROWS_AT_ONCE:
+            while len(ids) >= ROWS_AT_ONCE:
                 features = np.concatenate(parts)
                 yield ids[:ROWS_AT_ONCE], kept(features[:ROWS_AT_ONCE])
                 ids, parts = ids[ROWS_AT_ONCE:], [features[ROWS_AT_ONCE:]]
