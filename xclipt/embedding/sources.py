@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from xclipt.data.dataset import Dataset
 from xclipt.data.formats.columns import is_column
 from xclipt.data.formats.encodings import open_text
 from xclipt.data.formats.known import format_of
@@ -21,6 +22,7 @@ from xclipt.parallel.formats.columns import is_side
 TEXTS, PICTURES = "texts", "pictures"
 
 _SAMPLE_ROWS = 200
+_SAMPLE_PICTURES = 20
 _ID = "id"
 
 
@@ -197,7 +199,19 @@ def open_pictures(
         for picture in dataset.captions(language, None)
     )
     digest = hashlib.sha256("\n".join(images).encode()).hexdigest()
-    return PictureSource(dataset.name, digest, None, tuple(images), dataset.picture_path)
+    ids = tuple(images)
+    return PictureSource(dataset.name, digest, _folder_of(dataset, ids), ids, dataset.picture_path)
+
+
+def _folder_of(dataset: Dataset, ids: Sequence[str]) -> Path | None:
+    """The folder that a data set's pictures lie in by their names, if it is one."""
+    folders = set()
+    for one in ids[:: max(1, len(ids) // _SAMPLE_PICTURES)]:
+        path = dataset.picture_path(one)
+        folder = path.parents[len(PurePosixPath(one).parts) - 1]
+        folders.add(folder if folder / one == path else None)
+    (folder, *others) = folders
+    return None if others or folder is None else folder.resolve()
 
 
 def _listed(path: Path, folder: Path) -> PictureSource:
