@@ -107,8 +107,8 @@ def test_the_library_speaks_of_fields_and_not_of_options():
 
 
 _RECOMMENDED = re.compile(
-    r"(?<![`$] )(?<!`)xclipt (align|data|eval|export-delta|import-delta|remove|search|status|"
-    r"train-delta|translate|use|verify)\b"
+    r"(?<![`$] )(?<!`)xclipt (align|data|embed|eval|export-delta|import-delta|index|remove|search|"
+    r"status|train-delta|translate|use|verify)\b"
 )
 
 

@@ -31,6 +31,8 @@ COMMANDS = {
     "eval": ("--lang", "fr"),
     "export-delta": ("--lang", "fr"),
     "search": ("un chat", "--images", "."),
+    "embed": ("--text", "plain.csv", "--out", "out.npy"),
+    "index": ("--images", ".", "--out", "out.faiss"),
     "import-delta": (".",),
     "status": (),
     "verify": (),
@@ -40,6 +42,9 @@ COMMANDS = {
 """With what each of them needs at least."""
 
 MAKE_A_DIRECTORY = ("translate", "align", "train-delta", "import-delta")
+
+DEFAULT_ONE = ("data", "eval", "search", "embed", "index")
+"""They make one that nobody named, if they need it."""
 
 WRONG_EVERYWHERE = {
     "an unknown option": ("--nonsense",),
@@ -103,6 +108,28 @@ WRONG_VALUES = [
     ("search", ("--images", "none"), "--images none"),
     ("search", ("--queries", "none.txt"), "--queries"),
     ("search", ("--lang", "germn"), "--lang germn"),
+    ("search", ("--index", "none"), "--index none"),
+    ("search", ("--index", "plain.csv"), "plain.csv.json is not beside it"),
+    ("embed", ("--out", "out.bin", "--text", "plain.csv"), "--out out.bin"),
+    ("embed", ("--text", "none.txt", "--out", "out.npy"), "--text none.txt"),
+    ("embed", ("--pictures", "mine"), "either --text FILE or --pictures"),
+    ("embed", ("--lang", "germn"), "--lang germn"),
+    ("embed", ("--lang", "de"), "--fallback base"),
+    ("embed", ("--lang", "fr", "--delta", "none-such"), "none-such"),
+    ("embed", ("--delta", "one"), "--delta one"),
+    ("embed", ("--lang", "de", "--fallback", "hope"), "--fallback hope"),
+    ("embed", ("--numbers", "int4"), "--numbers int4"),
+    ("embed", ("--shards", "2"), "--shards 2"),
+    ("embed", ("--shards", "2", "--shard", "2"), "--shard 2"),
+    ("embed", ("--shard", "1"), "--shard 1"),
+    ("embed", ("--merge",), "leave out --text"),
+    ("embed", ("--columns", "caption=x"), "--columns caption=x"),
+    ("embed", ("--caption-lang", "fr"), "--caption-lang fr"),
+    ("index", ("--kind", "magic"), "--kind magic"),
+    ("index", ("--features", "out.npy"), "either --features FILE"),
+    ("index", ("--images", "none", "--out", "a.faiss"), "--images none"),
+    ("index", ("--dataset", "none.csv"), "--dataset none.csv"),
+    ("index", ("--queries", "none.txt"), "--queries none.txt"),
 ]
 
 NOT_THERE = [
@@ -134,6 +161,11 @@ NOT_THERE = [
     (("eval", "--backbone", "no-numbers"), "not finite"),
     (("eval", "--backbone", "cut"), "is damaged or holds more"),
     (("eval", "--backbone", "other"), "its backbone is"),
+    (("embed", "--merge", "--out", "out.npy"), "no shards of it"),
+    (("embed", "--pictures", "none", "--out", "out.npy"), "--pictures none"),
+    (("embed", "--pictures", "lines", "--out", "out.npy"), "lines"),
+    (("index", "--features", "none.npy", "--out", "out.faiss"), "--features none.npy"),
+    (("index", "--features", "plain.csv", "--out", "out.faiss"), "must end in .npy"),
 ]
 """A thing that the command names, and that is not there or not what it must be."""
 
@@ -255,7 +287,7 @@ def test_a_directory_that_is_named_and_not_there(place, command, monkeypatch):
     refused(place, command, *COMMANDS[command], code=2, part="elsewhere")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("data", "eval", "search")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in DEFAULT_ONE])
 def test_a_directory_that_nobody_named(place, command):
     if command not in MAKE_A_DIRECTORY:
         refused(place, command, *COMMANDS[command], code=1, part="not an artifact directory")
@@ -266,7 +298,7 @@ def test_a_directory_that_nobody_named(place, command):
 )
 def test_wrong_values(place, command, wrong, part):
     needed = [] if wrong[0] in COMMANDS[command] else COMMANDS[command]
-    if command == "search" and "--images" in wrong:
+    if command == "search" and wrong[0] in ("--images", "--index"):
         needed = ["un chat"]
     refused(place, command, *needed, *wrong, "--artifacts", "artifacts", code=2, part=part)
 

@@ -15,7 +15,7 @@ from xclipt.cli.invocation import Invocation, data_root
 from xclipt.cli.options import CommonOptions, common_options_but, reading_options
 from xclipt.cli.terminal import loading_libraries, print_json, print_line
 from xclipt.data.formats.reading import Reading
-from xclipt.errors import UsageError, recommended
+from xclipt.errors import UsageError, blaming_what_was_named, recommended
 
 if TYPE_CHECKING:
     from xclipt.embedding.embed import Embedded, EmbeddingRequest
@@ -138,14 +138,16 @@ def embed_command(
         elif text:
             reading.refuse("--lang names the language of texts: it", "caption_lang")
             language = run.language(lang) if lang else None
-            texts = open_texts(place, language, reading)
+            with blaming_what_was_named():
+                texts = open_texts(place, language, reading)
             if language:
                 run.home(run.workspace.directory, language)
             chosen = choose_delta(run.workspace, language, delta, fallback)
             done = embed_texts(run.workspace, texts, request, language, chosen)
         else:
             listed = pictures == _STDIN
-            found = open_pictures(place, data_root(common), reading, listed=listed)
+            with blaming_what_was_named():
+                found = open_pictures(place, data_root(common), reading, listed=listed)
             done = embed_pictures(run.workspace, found, request)
         _note_left_out(run, done)
     if common.json:

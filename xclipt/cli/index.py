@@ -15,7 +15,7 @@ from xclipt.cli.options import (
 )
 from xclipt.cli.terminal import loading_libraries, print_json, print_line, size
 from xclipt.data.formats.reading import Reading
-from xclipt.errors import UsageError, recommended
+from xclipt.errors import UsageError, blaming_what_was_named, recommended
 
 if TYPE_CHECKING:
     from xclipt.search.faiss_file import IndexDescription
@@ -96,10 +96,15 @@ def index_command(
 
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: choose {', '.join(KINDS)}")
-    load_faiss()
+    if images and not images.is_dir():
+        raise UsageError(f"--images {images}: no such folder")
     with Invocation(common, create=None) as run:
-        texts = _texts(run, dataset, queries, lang, reading)
-        pictures = PictureFeatures.of_file(features) if features else None
+        pictures = None
+        with blaming_what_was_named():
+            texts = _texts(run, dataset, queries, lang, reading)
+            if features:
+                pictures = PictureFeatures.of_file(features)
+        load_faiss()  # else all pictures might be encoded for nothing
         identity = run.workspace.backbone.identity
         if images:
             found = index_pictures(run.workspace, images)

@@ -9,7 +9,7 @@ from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, HubBanks, common_options_but
 from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_link
-from xclipt.errors import UsageError
+from xclipt.errors import UsageError, blaming_what_was_named
 
 if TYPE_CHECKING:
     from xclipt.search.answer import Answer
@@ -31,7 +31,7 @@ def search_command(
         Path | None,
         typer.Option(
             "--index",
-            help="Search what xclipt index has built; --images then is where the pictures lie now.",
+            help="A file of the command index; --images then is where the pictures lie now.",
         ),
     ] = None,
     lang: Annotated[
@@ -70,7 +70,7 @@ def search_command(
     Some pictures are near to whatever is asked for. --hub-bank ranks them further down; the cosines
     that are shown stay what they are.
 
-    --index searches what xclipt index has built, without looking at the folder again.
+    --index searches what the command index has built, without looking at the folder again.
 
     Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
     """
@@ -107,7 +107,8 @@ def search_command(
         identity = run.workspace.backbone.identity
         pictures: PictureIndex | FaissIndex
         if index:
-            pictures = open_index_file(index, identity, images)
+            with blaming_what_was_named():
+                pictures = open_index_file(index, identity, images)
         else:
             assert images is not None
             pictures = index_pictures(run.workspace, images)

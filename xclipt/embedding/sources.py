@@ -181,9 +181,9 @@ def open_pictures(
     if place.is_dir():
         files, unread = pictures_in(place)
         if files:
-            ids = [file.relative_to(place).as_posix() for file in files]
+            below = [file.relative_to(place).as_posix() for file in files]
             remark = f"{place}: left out are {unread_remark(unread)}" if unread else ""
-            return _of_files(str(place), place, ids, remark)
+            return _of_files(str(place), place, below, remark)
         if format_of(place) is None:
             why = f"only {unread_remark(unread)}" if unread else "by name: .jpg, .png, .webp, ..."
             raise UsageError(f"no pictures in it ({why})", field="pictures", value=place)
@@ -205,13 +205,13 @@ def open_pictures(
 
 def _folder_of(dataset: Dataset, ids: Sequence[str]) -> Path | None:
     """The folder that a data set's pictures lie in by their names, if it is one."""
-    folders = set()
+    folders: set[Path | None] = set()
     for one in ids[:: max(1, len(ids) // _SAMPLE_PICTURES)]:
         path = dataset.picture_path(one)
-        folder = path.parents[len(PurePosixPath(one).parts) - 1]
-        folders.add(folder if folder / one == path else None)
-    (folder, *others) = folders
-    return None if others or folder is None else folder.resolve()
+        parent = path.parents[len(PurePosixPath(one).parts) - 1]
+        folders.add(parent if parent / one == path else None)
+    found = folders.pop()
+    return found.resolve() if found and not folders else None
 
 
 def _listed(path: Path, folder: Path) -> PictureSource:
