@@ -23,7 +23,7 @@ from xclipt.embedding.embed import (
     merge_shards,
 )
 from xclipt.embedding.files import FILES, file_kind
-from xclipt.embedding.shards import BLOCK, CHUNK, ShardFolder, rows_of_shard
+from xclipt.embedding.shards import BLOCK, CHUNK, Block, Shards, rows_of_shard
 from xclipt.embedding.sources import open_pictures, open_texts
 from xclipt.errors import UsageError, XcliptError
 from xclipt.progress import Silent
@@ -116,7 +116,7 @@ def test_any_number_of_shards_gives_the_same_bytes(workspace, lines, tmp_path, s
         out = tmp_path / str(shards) / f"out{suffix}"
         in_shards(workspace, lines, out, shards, numbers=numbers)
         assert bytes_of(*out.parent.iterdir()) == bytes_of(*whole.parent.iterdir())
-        assert not ShardFolder(out).path.exists()
+        assert not Shards.folder(out).exists()
 
 
 def test_what_a_killed_shard_left_is_gone_on_from(workspace, lines, tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_what_a_killed_shard_left_is_gone_on_from(workspace, lines, tmp_path, mo
     monkeypatch.setattr(type(workspace.backbone), "encode_texts", killed)
     with pytest.raises(KeyboardInterrupt):
         embed(workspace, lines, out)
-    assert not out.exists() and len(list(ShardFolder(out).path.glob("*.safetensors"))) == 2
+    assert not out.exists() and len(list(Shards.folder(out).glob("*.safetensors"))) == 2
     done = embed(workspace, lines, out)
     assert done.encoded == ROWS - 2 * CHUNK
     assert out.read_bytes() == whole.read_bytes()
@@ -179,19 +179,25 @@ def test_merging_says_which_shards_are_missing(workspace, lines, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("how", ["a byte", "cut", "other rows"])
+@pytest.mark.parametrize("how", ["a byte", "cut", "other rows", "other work"])
 def test_a_damaged_shard_is_never_merged(workspace, lines, tmp_path, how):
     whole, out = tmp_path / "whole.npy", tmp_path / "out.npy"
     embed(workspace, lines, whole)
     for shard in (0, 1):
         embed(workspace, lines, out, shards=2, shard=shard)
-    first, second = sorted(ShardFolder(out).path.glob("*.safetensors"))
+    first, second = sorted(Shards.folder(out).glob("*.safetensors"))
     data = bytearray(second.read_bytes())
     data[-3] ^= 1
     if how == "other rows":  # sound in itself, under the name of rows that it does not hold
-        first.rename(first.with_name(f"{second.name[:20]}{first.name[20:]}"))
-        second.rename(second.with_name(f"{second.name[:20]}{'0' * 16}.safetensors"))
+        first.replace(first.with_name(f"{second.name[:20]}{first.name[20:]}"))
+        second.unlink()
         embed(workspace, lines, out, shards=2, shard=0)
+    elif how == "other work":  # of a process that runs on after its folder was deleted
+        stray = replace(Shards.open(out), work=replace(Shards.open(out).work, numbers="int8"))
+        second.unlink()
+        features = np.ones((ROWS - 3 * CHUNK, 8), np.float32)
+        rows = np.arange(3 * CHUNK, ROWS)
+        stray.add(range(3 * CHUNK, ROWS), Block(list(map(str, rows)), rows, features, []))
     else:
         second.write_bytes(data if how == "a byte" else data[:-100])
     with pytest.raises(XcliptError, match=r"missing or damaged.*run shard 1 of 2 again"):

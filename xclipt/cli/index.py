@@ -110,7 +110,8 @@ def index_command(
             found = index_pictures(run.workspace, images)
             pictures = PictureFeatures.of_index(found, identity.fingerprint)
         assert pictures is not None
-        pictures.require_backbone(identity)
+        with blaming_what_was_named():
+            pictures.require_backbone(identity)
         index = build_index(pictures, kind, run.progress)
         encoded = encode_queries(Model(run.workspace), texts)
         recall = measure_index(index, pictures, texts, encoded)

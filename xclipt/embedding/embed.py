@@ -26,7 +26,7 @@ from xclipt.embedding.numbers import (
     measure_loss,
     require_numbers,
 )
-from xclipt.embedding.shards import CHUNK, Block, ShardFolder, rows_of_shard
+from xclipt.embedding.shards import CHUNK, Block, Shards, rows_of_shard
 from xclipt.embedding.sources import PICTURES, TEXTS, PictureSource, TextSource
 from xclipt.errors import UsageError, XcliptError
 from xclipt.languages import name as language_name
@@ -281,13 +281,13 @@ def merge_shards(out: Path, progress: Progress) -> Embedded:
             cannot be written.
     """
     kind = file_kind(out, "out")
-    folder = ShardFolder(out)
-    work, shards = folder.work()
+    shards = Shards.open(out)
+    work = shards.work
     kept = NUMBERS[work.numbers]
     digest, sample, left_out = Digest(), [np.empty((0, work.dim), np.float32)], list[LeftOut]()
     rows, stride = 0, -(-work.source_rows // MOST_ROWS)
-    task = progress.start(f"Checking {folder.path.name}", work.source_rows)
-    for held, _, block in folder.blocks(work, shards):
+    task = progress.start(f"Checking {shards.path.name}", work.source_rows)
+    for held, block in shards.blocks():
         digest.add(block.ids, kept(block.features))
         rows += len(block.rows)
         left_out += [one for _, one in block.left_out]
@@ -304,19 +304,20 @@ def merge_shards(out: Path, progress: Progress) -> Embedded:
     if work.numbers != FLOAT32:
         loss = measure_loss(np.concatenate(sample), work.numbers)
     description = Description(work, rows, digest.hexdigest(), tuple(left_out), loss)
-    kind.write(out, description, _batches(folder, work, shards))
-    folder.remove()
+    kind.write(out, description, _batches(shards))
+    shards.remove()
     return Embedded(out, work, description, work.source_rows, 0, tuple(left_out))
 
 
-def _batches(folder: ShardFolder, work: Work, shards: int) -> Batches:
+def _batches(shards: Shards) -> Batches:
     """All rows as they are kept, cut alike however they were computed."""
+    work = shards.work
     kept = NUMBERS[work.numbers]
 
     def batches() -> Iterator[tuple[Sequence[str], NDArray[Any]]]:
         ids: list[str] = []
         parts = [np.empty((0, work.dim), np.float32)]
-        for _, _, block in folder.blocks(work, shards):
+        for _, block in shards.blocks():
             ids += block.ids
             parts.append(block.features)
             while len(ids) >= ROWS_AT_ONCE:
@@ -361,10 +362,9 @@ def _embed(
     read: Callable[[int], Iterator[tuple[str, _Item]]],
     encode: Callable[[range, Sequence[tuple[str, _Item]]], Block],
 ) -> Embedded:
-    folder = ShardFolder(request.out)
-    folder.begin(work, request.shards)
+    shards = Shards.begin(request.out, work, request.shards)
+    missing = shards.missing(request.shard or 0)
     rows = rows_of_shard(work.source_rows, request.shards, request.shard or 0)
-    missing = folder.missing(rows)
     left_out: list[LeftOut] = []
     task = workspace.progress.start(f"Embedding {work.source}", sum(map(len, missing)))
     try:
@@ -379,7 +379,7 @@ def _embed(
                 blocks.append(encode(chunk, list(islice(entries, len(chunk)))))
                 task.advance(len(chunk))
             block = _joined(blocks)
-            folder.add(piece, block)
+            shards.add(piece, block)
             left_out += [one for _, one in block.left_out]
     finally:
         task.finish()

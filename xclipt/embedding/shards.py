@@ -74,69 +74,79 @@ def rows_of_shard(rows: int, shards: int, shard: int) -> range:
     return range(min(first, rows), min(last, rows))
 
 
-class ShardFolder:
-    """The folder of an output's shards.
+@dataclass(frozen=True)
+class Shards:
+    """The folder of an output's shards, and what is computed in it.
 
-    Args:
-        out: The output.
+    Attributes:
+        path: The folder.
+        work: What is computed.
+        count: In how many shards it was last asked for.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.path = out.with_name(f"{out.name}.shards")
+    path: Path
+    work: Work
+    count: int
 
-    @property
-    def is_there(self) -> bool:
-        """Whether somebody has begun."""
-        return (self.path / _WORK).is_file()
+    @staticmethod
+    def folder(out: Path) -> Path:
+        """Where the shards of an output lie."""
+        return out.with_name(f"{out.name}.shards")
 
-    def begin(self, work: Work, shards: int) -> None:
+    @classmethod
+    def begin(cls, out: Path, work: Work, count: int) -> "Shards":
         """Make the folder for a piece of work, or see that it is that work's.
 
         Raises:
             XcliptError: It holds parts of another.
         """
-        with locked(self.path):
-            sweep(self.path)
-            if self.is_there:
-                begun, told = self.work()
-                if differences := work.differences(begun):
+        path = cls.folder(out)
+        with locked(path):
+            sweep(path)
+            told = 0
+            if (path / _WORK).is_file():
+                begun = cls.open(out)
+                if differences := work.differences(begun.work):
                     raise XcliptError(
-                        f"{self.path}: was begun with another {differences}; delete that folder, "
-                        "or name another `out`"
+                        f"{path}: was begun with another {differences}; delete that folder, or "
+                        "name another `out`"
                     )
-                if told == shards:
-                    return
-            document = {"work": asdict(work), "shards": shards}
-            write_text(self.path / _WORK, json.dumps(document, indent=2))
+                told = begun.count
+            if told != count:
+                document = {"work": asdict(work), "shards": count}
+                write_text(path / _WORK, json.dumps(document, indent=2))
+        return cls(path, work, count)
 
-    def work(self) -> tuple[Work, int]:
-        """What is computed, and in how many shards it was last asked for.
+    @classmethod
+    def open(cls, out: Path) -> "Shards":
+        """The shards that somebody has begun.
 
         Raises:
-            XcliptError: Nobody has begun, or the file that says it is damaged.
+            UsageError: Nobody has.
+            XcliptError: The file that says what they are is damaged.
         """
-        path = self.path / _WORK
+        path = cls.folder(out)
         try:
-            document = read_json(path)
-            return record(Work, document["work"]), int(document["shards"])
+            document = read_json(path / _WORK)
+            return cls(path, record(Work, document["work"]), int(document["shards"]))
         except FileNotFoundError:
             raise UsageError(
-                f"there are no shards of it ({self.path}); embed first", field="out", value=self.out
+                f"there are no shards of it ({path}); embed first", field="out", value=out
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise XcliptError(f"{path}: cannot read ({error}); delete the folder") from None
+            raise XcliptError(f"{path / _WORK}: cannot read ({error}); delete the folder") from None
 
-    def missing(self, rows: range) -> list[range]:
-        """What of some rows is yet to be encoded, in pieces of at most a :data:`BLOCK`.
+    def missing(self, shard: int) -> list[range]:
+        """The rows of a shard that are yet to be encoded, in pieces of at most a :data:`BLOCK`.
 
         Damaged files are deleted.
         """
-        chunks = set(range(rows.start // CHUNK, -(-rows.stop // CHUNK)))
+        rows = rows_of_shard(self.work.source_rows, self.count, shard)
+        chunks = set(_chunks(rows))
         for path, held in self._files():
             if wanted := chunks.intersection(_chunks(held)):
                 try:
-                    _read(path, held)
+                    self._read(path, held)
                 except XcliptError:
                     delete(path)
                 else:
@@ -157,42 +167,39 @@ class ShardFolder:
             "ids": json.dumps(list(block.ids)),
             "left_out": json.dumps([(row, one.id, one.reason) for row, one in block.left_out]),
         }
-        name = f"{rows.start:09}-{rows.stop:09}-{_hash(arrays, metadata)}.safetensors"
+        name = f"{rows.start:09}-{rows.stop:09}-{self._hash(arrays, metadata)}.safetensors"
         write_with(
             self.path / name, lambda path: save_file(arrays, path, metadata=metadata), swept=True
         )
 
-    def blocks(self, work: Work, shards: int) -> Iterator[tuple[range, Path, Block]]:
-        """All rows, each once, in their order: which rows, of which file, and what they are.
+    def blocks(self) -> Iterator[tuple[range, Block]]:
+        """All rows, each once, in their order.
 
         Raises:
             XcliptError: Rows are missing or damaged. Says which shards are to be run.
         """
-        held = sorted(self._files(), key=lambda one: (one[1].start, -one[1].stop))
+        held = self._files()
         gaps: list[range] = []
         begin = 0
-        while begin < work.source_rows:
+        while begin < self.work.source_rows:
             fitting = [one for one in held if one[1].start <= begin < one[1].stop]
             for path, rows in sorted(fitting, key=lambda one: -one[1].stop):
                 try:
-                    block = _read(path, rows)
+                    block = self._read(path, rows)
                 except XcliptError:
                     held.remove((path, rows))
                     continue
-                if block.features.shape[1:] != (work.dim,):
-                    held.remove((path, rows))
-                    continue
                 if not gaps:
-                    yield range(begin, rows.stop), path, block.within(range(begin, rows.stop))
+                    yield range(begin, rows.stop), block.within(range(begin, rows.stop))
                 begin = rows.stop
                 break
             else:
                 later = (rows.start for _, rows in held if rows.start > begin)
-                end = min(later, default=work.source_rows)
+                end = min(later, default=self.work.source_rows)
                 gaps.append(range(begin, end))
                 begin = end
         if gaps:
-            raise self._incomplete(gaps, work, shards)
+            raise self._incomplete(gaps)
 
     def remove(self) -> None:
         """Delete the folder.
@@ -205,18 +212,18 @@ class ShardFolder:
         except OSError as error:
             raise XcliptError(f"{self.path}: cannot delete ({error.strerror})") from None
 
-    def _incomplete(self, gaps: Sequence[range], work: Work, shards: int) -> XcliptError:
+    def _incomplete(self, gaps: Sequence[range]) -> XcliptError:
+        total = self.work.source_rows
         lacking = [
             str(shard)
-            for shard in range(shards)
-            if any(_overlap(gap, rows_of_shard(work.source_rows, shards, shard)) for gap in gaps)
+            for shard in range(self.count)
+            if any(_overlap(gap, rows_of_shard(total, self.count, shard)) for gap in gaps)
         ]
-        count = sum(map(len, gaps))
         named = ", ".join(lacking[:8]) + (", ..." if len(lacking) > 8 else "")
         which = "shard" if len(lacking) == 1 else "shards"
         return XcliptError(
-            f"{self.path}: {count:,} of {work.source_rows:,} rows are missing or damaged, first "
-            f"row {gaps[0].start:,}; run {which} {named} of {shards} again"
+            f"{self.path}: {sum(map(len, gaps)):,} of {total:,} rows are missing or damaged, first "
+            f"row {gaps[0].start:,}; run {which} {named} of {self.count} again"
         )
 
     def _files(self) -> list[tuple[Path, range]]:
@@ -227,6 +234,36 @@ class ShardFolder:
             if first.isdecimal() and last.isdecimal():
                 found.append((path, range(int(first), int(last))))
         return found
+
+    def _read(self, path: Path, rows: range) -> Block:
+        """What a file holds.
+
+        Raises:
+            XcliptError: It cannot be read, or is not what was written for this work.
+        """
+        arrays, metadata = read_array_file(path)
+        try:
+            if path.stem.rpartition("-")[2] != self._hash(arrays, metadata):
+                raise XcliptError(f"{path}: its content is not what was written")
+            ids = parse_json(metadata["ids"])
+            left_out = [(row, LeftOut(*rest)) for row, *rest in parse_json(metadata["left_out"])]
+            block = Block(ids, arrays["rows"], arrays["features"], left_out)
+        except (KeyError, ValueError, TypeError) as error:
+            raise XcliptError(f"{path}: cannot read ({error})") from None
+        if not len(ids) == len(block.rows) == len(block.features):
+            raise XcliptError(f"{path}: ids and features are not as many")
+        if sorted([*block.rows.tolist(), *(row for row, _ in left_out)]) != list(rows):
+            raise XcliptError(f"{path}: its rows are not those of its name")
+        return block
+
+    def _hash(self, arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
+        """Of a file, and of the work: what a stray process still writes is of no other's."""
+        digest = hashlib.sha256(json.dumps(asdict(self.work)).encode() + b"\n")
+        for name in ("ids", "left_out"):
+            digest.update(metadata[name].encode() + b"\n")
+        for name in ("rows", "features"):
+            digest.update(arrays[name].tobytes())
+        return digest.hexdigest()[:_HASH_DIGITS]
 
 
 def _chunks(rows: range) -> range:
@@ -245,34 +282,3 @@ def _pieces(chunks: Sequence[int], end: int) -> Iterator[range]:
 
 def _overlap(one: range, other: range) -> bool:
     return max(one.start, other.start) < min(one.stop, other.stop)
-
-
-def _hash(arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
-    digest = hashlib.sha256()
-    for name in ("ids", "left_out"):
-        digest.update(metadata[name].encode() + b"\n")
-    for name in ("rows", "features"):
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()[:_HASH_DIGITS]
-
-
-def _read(path: Path, rows: range) -> Block:
-    """What a file holds.
-
-    Raises:
-        XcliptError: It cannot be read, or is not what was written.
-    """
-    arrays, metadata = read_array_file(path)
-    try:
-        if path.stem.rpartition("-")[2] != _hash(arrays, metadata):
-            raise XcliptError(f"{path}: its content is not what was written")
-        ids = parse_json(metadata["ids"])
-        left_out = [(row, LeftOut(*rest)) for row, *rest in parse_json(metadata["left_out"])]
-        block = Block(ids, arrays["rows"], arrays["features"], left_out)
-    except (KeyError, ValueError, TypeError) as error:
-        raise XcliptError(f"{path}: cannot read ({error})") from None
-    if not len(ids) == len(block.rows) == len(block.features):
-        raise XcliptError(f"{path}: ids and features are not as many")
-    if sorted([*block.rows.tolist(), *(row for row, _ in left_out)]) != list(rows):
-        raise XcliptError(f"{path}: not all of its rows are in it")
-    return block
