@@ -164,6 +164,6 @@ def _print(out: Path, description: "IndexDescription", own: bool) -> None:
             )
     if not own:
         print_line("--dataset or --queries measures it with your own texts")
-    command = recommended("search", "un chien qui court", lang="fr", index=out).strip("`")
+    command = recommended("search", "a dog that runs", index=out).strip("`")
     print_line("")
     print_line(command)
