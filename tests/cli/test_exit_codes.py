@@ -123,6 +123,7 @@ WRONG_VALUES = [
     ("embed", ("--shards", "2", "--shard", "2"), "--shard 2"),
     ("embed", ("--shard", "1"), "--shard 1"),
     ("embed", ("--merge",), "leave out --text"),
+    ("embed", ("--out", "out.npy", "--merge", "--shards", "2"), "leave out --shards"),
     ("embed", ("--columns", "caption=x"), "--columns caption=x"),
     ("embed", ("--caption-lang", "fr"), "--caption-lang fr"),
     ("index", ("--kind", "magic"), "--kind magic"),

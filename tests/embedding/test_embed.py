@@ -1,11 +1,14 @@
 """Features into files: any number of shards, kills, damage, formats and smaller numbers."""
 
+import io
 import json
+import tarfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -307,8 +310,6 @@ def test_columns_of_tables(tmp_path, name):
 
 
 def test_a_parquet_table_and_columns_that_are_named(tmp_path):
-    import pyarrow as pa
-
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"key": [7, 8], "one": ["a", "b"], "two": ["c", "d"]}), path)
     with pytest.raises(XcliptError, match=r"key, one, two.*columns=caption=NAME"):
@@ -375,6 +376,26 @@ def test_a_list_of_paths_and_a_table_beside_its_pictures(workspace, photos, tmp_
     whole = np.load(tmp_path / "all.npy")[:5]
     assert np.abs(np.load(tmp_path / "list.npy")[::-1] - whole).max() < 1e-6
     assert np.abs(np.load(tmp_path / "table.npy") - whole).max() < 1e-6
+
+
+def test_pictures_that_lie_in_parquet_and_in_shards(workspace, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XCLIPT_CACHE", str(tmp_path / "cache"))
+    paths = sorted(photos.glob("*/*.png"))[:5]
+    pictures_in(workspace, photos, tmp_path / "all.npy")
+    rows = [{"image": {"bytes": p.read_bytes(), "path": p.name}, "fr": "un chat"} for p in paths]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for path in paths:
+            tar.add(path, f"{path.stem}.png")
+            caption = io.BytesIO(b"un chat")
+            entry = tarfile.TarInfo(f"{path.stem}.txt")
+            entry.size = len(caption.getvalue())
+            tar.addfile(entry, caption)
+    for place, said in (("table.parquet", Reading()), ("shard.tar", Reading("fr"))):
+        out = tmp_path / f"{place}.npy"
+        source = open_pictures(tmp_path / place, None, said)
+        embed_pictures(workspace, source, EmbeddingRequest(out))
+        assert np.abs(np.load(out) - np.load(tmp_path / "all.npy")[:5]).max() < 1e-6
 
 
 def test_not_one_picture(workspace, tmp_path):

@@ -112,8 +112,13 @@ def embed_command(
     """
     given = [name for name, value in (("--text", text), ("--pictures", pictures)) if value]
     if merge:
-        if given:
-            raise UsageError(f"--merge takes --out alone; leave out {given[0]}")
+        settings = (
+            *(("--lang", lang), ("--delta", delta), ("--fallback", fallback != "error")),
+            *(("--numbers", numbers != "float32"), ("--shards", shards > 1)),
+            ("--shard", shard is not None),
+        )
+        if others := [*given, *(name for name, value in settings if value)]:
+            raise UsageError(f"--merge takes --out alone; leave out {others[0]}")
     elif len(given) != 1:
         raise UsageError("name either --text FILE or --pictures FOLDER, or --merge the shards")
     if pictures:

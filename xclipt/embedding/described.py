@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xclipt.documents import record
-from xclipt.embedding.numbers import Loss
+from xclipt.embedding.numbers import NUMBERS, Loss
 from xclipt.errors import XcliptError
 
 FORMAT = 1
@@ -114,7 +114,10 @@ class Description:
                 raise XcliptError(
                     f"{where}: is of format {made_by}, this xclipt reads {FORMAT}: upgrade it"
                 )
-            return record(cls, plain)
+            described = record(cls, plain)
+            if described.work.numbers not in NUMBERS:
+                raise ValueError(f"numbers {described.work.numbers!r}")
+            return described
         except (ValueError, KeyError, TypeError) as error:
             raise XcliptError(f"{where}: is nothing that `xclipt embed` wrote ({error})") from None
 
