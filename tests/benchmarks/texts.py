@@ -150,7 +150,7 @@ def embedding(setting: Setting) -> Measured:
         setting,
     )
     return Measured(
-        tuple(taken.times_as_fast(name, "encode_text", at_least(0.9)) for name in (one, two))
+        tuple(taken.times_as_fast(name, "encode_text", at_least(0.75)) for name in (one, two))
     )
 
 

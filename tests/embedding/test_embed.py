@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.factories.deltas import store_noise
+from tests.factories.noting import Noting
 from tests.factories.tiny import WORDS, tiny_backbone, workspace_in
 from xclipt.data.formats.reading import Reading
 from xclipt.data.pictures import load_picture
@@ -307,6 +308,34 @@ def test_columns_of_tables(tmp_path, name):
     source = open_texts(path, "de", Reading())
     assert list(source.read(0)) == [("x1", "un chat"), ("x2", "un chien")]
     assert list(source.read(1)) == [("x2", "un chien")] and source.rows == 2
+
+
+def test_the_captions_of_xclipts_own_layout(tmp_path):
+    path = tmp_path / "captions.de.jsonl"
+    rows = [
+        {"image": "a.jpg", "captions": ["un chat", "noir"]},
+        {"image": "b.jpg", "captions": "x"},
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = open_texts(path, "de", Reading())
+    assert list(source.read(0)) == [("1#1", "un chat"), ("1#2", "noir"), ("2", "x")]
+    assert source.rows == 3
+
+
+def test_rows_of_another_language_are_never_encoded_as_this_one(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,lang,text\n1,de,ein Hund\n2,deu,eine Katze\n3,fr,un chat\n")
+    with pytest.raises(XcliptError, match=r"data row 3: is in 'fr', by column lang"):
+        open_texts(path, "de", Reading())
+    assert open_texts(path, None, Reading()).rows == 3
+
+
+def test_long_texts_are_told_of(workspace, tmp_path):
+    (tmp_path / "a.txt").write_text("un chat\n" + "chat " * 30 + "\n")
+    notes = Noting()
+    told = replace(workspace, progress=notes)
+    embed(told, tmp_path / "a.txt", tmp_path / "a.npy")
+    assert any("1 of 2 texts do not fit the text tower's 16 tokens" in note for note in notes.notes)
 
 
 def test_a_parquet_table_and_columns_that_are_named(tmp_path):

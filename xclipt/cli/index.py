@@ -1,5 +1,6 @@
 """``xclipt index``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,8 +118,6 @@ def index_command(
         recall = measure_index(index, pictures, texts, encoded)
         description = write_index_file(out, index, pictures, kind, recall)
     if common.json:
-        from dataclasses import asdict
-
         print_json({"command": "index", "out": str(out), **asdict(description)})
         return
     _print(out, description, own=bool(dataset or queries))

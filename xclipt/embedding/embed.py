@@ -206,11 +206,7 @@ def embed_texts(
         return Block(ids, np.arange(rows.start, rows.stop), _normalised(features), [])
 
     done = _embed(workspace, work, request, source.read, encode)
-    if cut:
-        workspace.progress.note(
-            f"{source.name}: {cut:,} of {seen:,} texts do not fit the text tower's "
-            f"{workspace.backbone.tokenizer.max_length} tokens and are cut"
-        )
+    workspace.remark_cut(source.name, cut, seen)
     return done
 
 

@@ -1,11 +1,12 @@
 """What is embedded: texts and pictures, each with an id, read piece by piece."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from xclipt.data.dataset import Dataset
 from xclipt.data.formats.columns import is_column
@@ -17,7 +18,7 @@ from xclipt.data.pictures import check_picture_name, pictures_in, unread_remark
 from xclipt.data.registry import open_dataset
 from xclipt.errors import UsageError, XcliptError
 from xclipt.files import file_key
-from xclipt.parallel.formats.columns import is_side
+from xclipt.parallel.formats.columns import code_of, is_side
 
 TEXTS, PICTURES = "texts", "pictures"
 
@@ -94,9 +95,9 @@ def open_texts(path: Path, language: str | None, reading: Reading) -> TextSource
             f"{known.name} hold no texts alone; name a table", field="text", value=path
         )
     opened: Callable[[Path, Reading], Rows] = known.rows
-    column, ids = _columns_of(opened(path, reading), language, reading)
-    layout = f"column {column}" + (f", ids of {ids}" if ids else "")
-    return _counted(path, layout, lambda: _cells(opened(path, reading), column, ids))
+    table = _table(lambda: opened(path, reading), language, reading)
+    layout = f"column {table.texts}" + (f", ids of {table.ids}" if table.ids else "")
+    return _counted(path, layout, table.read)
 
 
 def _counted(path: Path, layout: str, read: Callable[[], Iterator[tuple[str, str]]]) -> TextSource:
@@ -114,16 +115,46 @@ def _lines(path: Path, encoding: str | None) -> Iterator[tuple[str, str]]:
             yield str(number), _text(line, f"{path}: line {number}")
 
 
-def _cells(table: Rows, column: str, ids: str | None) -> Iterator[tuple[str, str]]:
-    for number, (place, fields) in enumerate(table.rows, 1):
-        where = f"{table.source}: {place}"
-        value = fields.get(column)
+@dataclass(frozen=True)
+class _Table:
+    """Which columns of a table hold texts, their ids and their languages, where any does."""
+
+    open: Callable[[], Rows]
+    texts: str
+    ids: str | None
+    languages: str | None
+    language: str | None
+
+    def read(self) -> Iterator[tuple[str, str]]:
+        table = self.open()
+        for number, (place, fields) in enumerate(table.rows, 1):
+            where = f"{table.source}: {place}"
+            self._require_language(fields, where)
+            known = number if self.ids is None else fields.get(self.ids)
+            if not isinstance(known, str | int) or not str(known).strip():
+                raise XcliptError(f"{where}: no id in column '{self.ids}'")
+            one, value = str(known).strip(), fields.get(self.texts)
+            if isinstance(value, list) and value:
+                for part, text in enumerate(value, 1):
+                    yield f"{one}#{part}", self._text(text, where)
+            else:
+                yield one, self._text(value, where)
+
+    def _text(self, value: object, where: str) -> str:
         if value is not None and not isinstance(value, str):
-            raise XcliptError(f"{where}: column '{column}' holds {type(value).__name__}, not text")
-        known = number if ids is None else fields.get(ids)
-        if not isinstance(known, str | int) or not str(known).strip():
-            raise XcliptError(f"{where}: no id in column '{ids}'")
-        yield str(known).strip(), _text(value or "", where)
+            kind = type(value).__name__
+            raise XcliptError(f"{where}: column '{self.texts}' holds {kind}, not text")
+        return _text(value or "", where)
+
+    def _require_language(self, fields: Mapping[str, Any], where: str) -> None:
+        if self.languages is None or self.language is None:
+            return
+        said = str(fields.get(self.languages) or "").strip()
+        if said and code_of(said) != self.language:
+            raise XcliptError(
+                f"{where}: is in '{said}', by column {self.languages}, and not in "
+                f"'{self.language}'; embed one language at a time"
+            )
 
 
 def _text(value: str, where: str) -> str:
@@ -132,8 +163,9 @@ def _text(value: str, where: str) -> str:
     raise XcliptError(f"{where}: no text; take it out, so that row k stays the features of text k")
 
 
-def _columns_of(table: Rows, language: str | None, reading: Reading) -> tuple[str, str | None]:
-    """The columns of the texts and, where there is one, of their ids."""
+def _table(opened: Callable[[], Rows], language: str | None, reading: Reading) -> _Table:
+    """A table whose columns are understood, from their names and its first rows."""
+    table = opened()
     sample = islice(table.rows, _SAMPLE_ROWS)
     names = list(dict.fromkeys(chain(table.names, *(fields for _, fields in sample))))
     has = f"{table.source} has {', '.join(names) or 'no columns'}"
@@ -156,7 +188,8 @@ def _columns_of(table: Rows, language: str | None, reading: Reading) -> tuple[st
     if len(found) != 1:
         why = f"{' and '.join(found[:3])} may all be the texts" if found else "which are the texts?"
         raise XcliptError(f"{has}: {why} `columns=caption=NAME` says which")
-    return found[0], ids
+    languages = next((name for name in others if is_column("language", name, reading)), None)
+    return _Table(opened, found[0], ids, languages, language)
 
 
 def open_pictures(
