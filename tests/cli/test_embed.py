@@ -55,7 +55,11 @@ def test_the_issues_own_commands(place, tmp_path):
     early = run_xclipt("embed", "--merge", "--out", out)
     assert early.code == 1 and "run shard 1 of 2 again" in early.err and not early.out
     run_xclipt(*text, "--out", out, "--shards", 2, "--shard", 1)
-    merged = run_xclipt("embed", "--merge", "--out", out, "--json").json()
+    assert run_xclipt("embed", "--merge", "--out", out).out.endswith("x 8 float32, de/one\n")
+    for shard in (0, 1):
+        other = tmp_path / "g.npy"
+        run_xclipt(*text, "--out", other, "--shards", 2, "--shard", shard)
+    merged = run_xclipt("embed", "--merge", "--out", other, "--json").json()
     assert merged["merged"] and merged["rows"] == len(TEXTS) and merged["delta"] == "de/one"
     assert out.read_bytes() == whole.read_bytes()
     again = run_xclipt(*text, "--out", whole)

@@ -172,6 +172,23 @@ def test_the_same_again_is_there_already_and_an_edited_file_is_made_anew(
     assert bytes_of(*both(out)) == before
 
 
+def _killed(*given):
+    raise KeyboardInterrupt
+
+
+def test_a_kill_before_the_shards_are_gone_leaves_none_for_long(
+    workspace, lines, tmp_path, monkeypatch
+):
+    out = tmp_path / "out.npy"
+    with monkeypatch.context() as patch:
+        patch.setattr(Shards, "remove", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            embed(workspace, lines, out)
+    assert Shards.folder(out).exists()
+    assert embed(workspace, lines, out).encoded == 0
+    assert not Shards.folder(out).exists()
+
+
 def test_merging_says_which_shards_are_missing(workspace, lines, tmp_path):
     out = tmp_path / "out.npy"
     with pytest.raises(UsageError, match="no shards of it"):

@@ -158,7 +158,7 @@ def embed_command(
     if common.json:
         print_json({"command": "embed", **done.as_json(), "shards": shards, "shard": shard})
         return
-    _print(done, request)
+    _print(done, request, joined=merge)
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def _note_left_out(run: Invocation, done: "Embedded") -> None:
         )
 
 
-def _print(done: "Embedded", request: "EmbeddingRequest") -> None:
+def _print(done: "Embedded", request: "EmbeddingRequest", *, joined: bool) -> None:
     description = done.description
     if description is None:
         merge = recommended("embed", merge=True, out=request.out)
@@ -196,7 +196,7 @@ def _print(done: "Embedded", request: "EmbeddingRequest") -> None:
     said = [f"{description.rows:,} x {work.dim} {work.numbers}"]
     if work.kind == "texts":
         said.append(work.delta or "frozen base")
-    if not done.encoded and request.shards == 1:
+    if not done.encoded and not joined:
         said.append("was there already")
     print_line(f"{done.out}: {', '.join(said)}")
     if loss := description.loss:

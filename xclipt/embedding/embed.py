@@ -1,6 +1,7 @@
 """Features of texts and pictures into a file, by one process or by several, to the same bytes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -187,7 +188,7 @@ def embed_texts(
         delta=whose,
         delta_sha256=manifest.weights.sha256 if manifest else None,
     )
-    if done := _done(request.out, work):
+    if done := _done(request, work):
         return done
     backbone: Backbone = delta.within(workspace.backbone) if delta else workspace.backbone
     spec = delta.spec if delta else None
@@ -237,7 +238,7 @@ def embed_pictures(
         source_rows=len(source.ids),
         folder=str(source.folder) if source.folder else None,
     )
-    if done := _done(request.out, work):
+    if done := _done(request, work):
         return done
 
     def read(first: int) -> Iterator[tuple[str, Path]]:
@@ -339,8 +340,9 @@ def _work(workspace: Workspace, request: EmbeddingRequest, **known: Any) -> Work
     )
 
 
-def _done(out: Path, work: Work) -> Embedded | None:
+def _done(request: EmbeddingRequest, work: Work) -> Embedded | None:
     """What was done, where the output is there already and is what this work makes."""
+    out = request.out
     try:
         file = file_kind(out, "out")(out)
         if file.description.work != work:
@@ -348,6 +350,11 @@ def _done(out: Path, work: Work) -> Embedded | None:
         file.require_sound()
     except XcliptError:
         return None
+    if request.shards == 1:  # nobody else is at work, and a kill may have left them
+        with suppress(XcliptError):
+            shards = Shards.open(out)
+            if shards.work == work:
+                shards.remove()
     return Embedded(out, work, file.description, work.source_rows, 0, file.description.left_out)
 
 
