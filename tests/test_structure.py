@@ -22,7 +22,7 @@ LAYERS = (
     ),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),
-    *("search", "serving", "export", "verify", "report", "cli"),
+    *("embedding", "search", "serving", "export", "verify", "report", "cli"),
 )
 """Packages and modules from the bottom up: each imports only what stands before it."""
 
@@ -107,8 +107,8 @@ def test_the_library_speaks_of_fields_and_not_of_options():
 
 
 _RECOMMENDED = re.compile(
-    r"(?<![`$] )(?<!`)xclipt (align|data|eval|export-delta|import-delta|remove|search|serve|status|"
-    r"train-delta|translate|use|verify)\b"
+    r"(?<![`$] )(?<!`)xclipt (align|data|embed|eval|export-delta|import-delta|index|remove|search|"
+    r"serve|status|train-delta|translate|use|verify)\b"
 )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.loaded import DeltaCache, LoadedDelta
 from xclipt.backbones.backbone import Backbone, NonFiniteError
 from xclipt.deltas.adapted import AdaptedTower
@@ -20,7 +21,7 @@ from xclipt.deltas.kind import DeltaSpec
 from xclipt.deltas.lora import LoraSpec
 from xclipt.deltas.mixed import MixedLoraTower, can_mix
 from xclipt.detection import detect
-from xclipt.errors import FallbackWarning, XcliptError
+from xclipt.errors import FallbackWarning, UsageError, XcliptError
 from xclipt.languages import name as language_name
 from xclipt.languages import resolve
 from xclipt.progress import Progress, Silent
@@ -286,11 +287,7 @@ class Model:
             )
 
     def _no_delta(self, code: str) -> XcliptError:
-        there = ", ".join(self.languages) or "none"
-        return XcliptError(
-            f"language '{code}' ({language_name(code)}): {self.workspace.directory.root} has no "
-            f"delta for it (there: {there}); fallback='base' encodes with the frozen base"
-        )
+        return no_delta(self.workspace.directory, code, self.languages)
 
     def _encode_group(
         self, deltas: Sequence[LoadedDelta | None], rows: Sequence[list[int]]
@@ -359,6 +356,20 @@ class _SwappingTower:
             self._holds = None  # should the new one fit in part only
             self._adapted.load(delta.tensors)
             self._holds = delta
+
+
+def no_delta(directory: ArtifactDirectory, code: str, known: Sequence[str]) -> UsageError:
+    """The error of a language that has no delta.
+
+    Args:
+        directory: Where there is none.
+        code: The language's.
+        known: Languages that have one.
+    """
+    return UsageError(
+        f"language '{code}' ({language_name(code)}): {directory.root} has no delta for it (there: "
+        f"{', '.join(known) or 'none'}); `fallback='base'` encodes with the frozen base"
+    )
 
 
 def load(

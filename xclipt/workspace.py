@@ -165,9 +165,13 @@ class Workspace:
             prompted = [spec.prompted(text) for text in captions] if spec else captions
             seen |= set(captions)
             cut |= {captions[i] for i in self.backbone.cut(prompted, spec.positions if spec else 0)}
+        self.remark_cut(source, len(cut), len(seen))
+
+    def remark_cut(self, source: str, cut: int, seen: int) -> None:
+        """As :meth:`note_cut`, where somebody else has counted."""
         if cut:
             self.progress.note(
-                f"{source}: {len(cut):,} of {len(seen):,} texts do not fit the text tower's "
+                f"{source}: {cut:,} of {seen:,} texts do not fit the text tower's "
                 f"{self.backbone.tokenizer.max_length} tokens and are cut"
             )
 

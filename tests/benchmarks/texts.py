@@ -29,6 +29,9 @@ from tests.factories.tiny import workspace_in
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import converted_text_tower
 from xclipt.backbones.builtin.train_warm_start import WARM_START_SPEC
+from xclipt.data.formats.reading import Reading
+from xclipt.embedding.embed import EmbeddingRequest, embed_texts, merge_shards
+from xclipt.embedding.sources import open_texts
 from xclipt.model import Model
 from xclipt.progress import Silent
 
@@ -119,7 +122,40 @@ def _apart(model: Model, texts: Sequence[str], languages: Sequence[str]) -> None
         model.encode_text([text for text, language in own if language == code], code)
 
 
+def embedding(setting: Setting) -> Measured:
+    """A file of features, by one process and in two shards after each other."""
+    backbone = builtin(setting.device)
+    there = workspace_in(setting.folder / "embedding", backbone)
+    delta = store_noise(there, "de", "noise", 0.01, spec=WARM_START_SPEC)
+    texts = captions(setting, setting.size(2048, least=70))
+    lines, out = setting.folder / "lines.txt", setting.folder / "out.npy"
+    lines.write_text("".join(f"{' '.join(text.split())}\n" for text in texts), "utf-8")
+    model = Model(there)
+
+    def embed(shards: int) -> None:
+        out.unlink(missing_ok=True)
+        for shard in range(shards):
+            request = EmbeddingRequest(out, shards=shards, shard=shard)
+            embed_texts(there, open_texts(lines, "de", Reading()), request, "de", delta)
+        if shards > 1:
+            merge_shards(out, Silent())
+
+    one, two = f"{len(texts):,} texts into a file", f"{len(texts):,} texts in two shards"
+    taken = interleaved(
+        {
+            "encode_text": partial(model.encode_text, texts, "de"),
+            one: partial(embed, 1),
+            two: partial(embed, 2),
+        },
+        setting,
+    )
+    return Measured(
+        tuple(taken.times_as_fast(name, "encode_text", at_least(0.75)) for name in (one, two))
+    )
+
+
 ROWS = (
     Row("captions", "encoding captions of eleven languages", encoding),
     Row("mixing", "a batch of many languages against one of a single language", mixing),
+    Row("embed", "features into a file against features in memory", embedding),
 )

@@ -32,6 +32,8 @@ COMMANDS = {
     "export-delta": ("--lang", "fr"),
     "search": ("un chat", "--images", "."),
     "serve": ("--port", "0"),
+    "embed": ("--text", "plain.csv", "--out", "out.npy"),
+    "index": ("--images", ".", "--out", "out.faiss"),
     "import-delta": (".",),
     "status": (),
     "verify": (),
@@ -41,6 +43,9 @@ COMMANDS = {
 """With what each of them needs at least."""
 
 MAKE_A_DIRECTORY = ("translate", "align", "train-delta", "import-delta")
+
+DEFAULT_ONE = ("data", "eval", "search", "serve", "embed", "index")
+"""They make one that nobody named, if they need it."""
 
 WRONG_EVERYWHERE = {
     "an unknown option": ("--nonsense",),
@@ -108,6 +113,29 @@ WRONG_VALUES = [
     ("serve", ("--lang", "germn"), "--lang germn"),
     ("serve", ("--fallback", "best"), "--fallback best"),
     ("serve", ("--api-key-file", "none"), "--api-key-file none"),
+    ("search", ("--index", "none"), "--index none"),
+    ("search", ("--index", "plain.csv"), "plain.csv.json is not beside it"),
+    ("embed", ("--out", "out.bin", "--text", "plain.csv"), "--out out.bin"),
+    ("embed", ("--text", "none.txt", "--out", "out.npy"), "--text none.txt"),
+    ("embed", ("--pictures", "mine"), "either --text FILE or --pictures"),
+    ("embed", ("--lang", "germn"), "--lang germn"),
+    ("embed", ("--lang", "de"), "--fallback base"),
+    ("embed", ("--lang", "fr", "--delta", "none-such"), "none-such"),
+    ("embed", ("--delta", "one"), "--delta one"),
+    ("embed", ("--lang", "de", "--fallback", "hope"), "--fallback hope"),
+    ("embed", ("--numbers", "int4"), "--numbers int4"),
+    ("embed", ("--shards", "2"), "--shards 2"),
+    ("embed", ("--shards", "2", "--shard", "2"), "--shard 2"),
+    ("embed", ("--shard", "1"), "--shard 1"),
+    ("embed", ("--merge",), "leave out --text"),
+    ("embed", ("--out", "out.npy", "--merge", "--shards", "2"), "leave out --shards"),
+    ("embed", ("--columns", "caption=x"), "--columns caption=x"),
+    ("embed", ("--caption-lang", "fr"), "--caption-lang fr"),
+    ("index", ("--kind", "magic"), "--kind magic"),
+    ("index", ("--features", "out.npy"), "either --features FILE"),
+    ("index", ("--images", "none", "--out", "a.faiss"), "--images none"),
+    ("index", ("--dataset", "none.csv"), "--dataset none.csv"),
+    ("index", ("--queries", "none.txt"), "--queries none.txt"),
 ]
 
 NOT_THERE = [
@@ -139,6 +167,11 @@ NOT_THERE = [
     (("eval", "--backbone", "no-numbers"), "not finite"),
     (("eval", "--backbone", "cut"), "is damaged or holds more"),
     (("eval", "--backbone", "other"), "its backbone is"),
+    (("embed", "--merge", "--out", "out.npy"), "no shards of it"),
+    (("embed", "--pictures", "none", "--out", "out.npy"), "--pictures none"),
+    (("embed", "--pictures", "lines", "--out", "out.npy"), "lines"),
+    (("index", "--features", "none.npy", "--out", "out.faiss"), "--features none.npy"),
+    (("index", "--features", "plain.csv", "--out", "out.faiss"), "must end in .npy"),
 ]
 """A thing that the command names, and that is not there or not what it must be."""
 
@@ -261,9 +294,7 @@ def test_a_directory_that_is_named_and_not_there(place, command, monkeypatch):
     refused(place, command, *COMMANDS[command], code=2, part="elsewhere")
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c not in ("data", "eval", "search", "serve")]
-)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in DEFAULT_ONE])
 def test_a_directory_that_nobody_named(place, command):
     if command not in MAKE_A_DIRECTORY:
         refused(place, command, *COMMANDS[command], code=1, part="not an artifact directory")
@@ -274,7 +305,7 @@ def test_a_directory_that_nobody_named(place, command):
 )
 def test_wrong_values(place, command, wrong, part):
     needed = [] if wrong[0] in COMMANDS[command] else COMMANDS[command]
-    if command == "search" and "--images" in wrong:
+    if command == "search" and wrong[0] in ("--images", "--index"):
         needed = ["un chat"]
     refused(place, command, *needed, *wrong, "--artifacts", "artifacts", code=2, part=part)
 

@@ -22,7 +22,6 @@ _SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=[^`]*)?`")
 
 IN_PYTHON_ALONE = {
     "capacity": "of xclipt.load",
-    "fallback": "of Model.encode_text: the command line falls back and says so",
 }
 
 

@@ -28,10 +28,13 @@ from xclipt.alignment.store import check_alignment
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.artifacts.feature_rows import read_chunk
 from xclipt.artifacts.features import FeatureStore
+from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.registry import blueprint
 from xclipt.data.pairs import CaptionPair, pairs_sha256
 from xclipt.data.registry import open_dataset
 from xclipt.deltas.lora import LoraSpec
+from xclipt.embedding.described import Description, Digest, Work
+from xclipt.embedding.files import FILES, file_kind
 from xclipt.errors import XcliptError
 from xclipt.evaluation.prompts import read_prompts
 from xclipt.evaluation.published import read_compared
@@ -42,6 +45,12 @@ from xclipt.parallel.sources import ParallelRequest
 from xclipt.parallel.store import store_pairs
 from xclipt.progress import Silent
 from xclipt.search.answer import read_queries
+from xclipt.search.faiss_file import (
+    PictureFeatures,
+    build_index,
+    open_index_file,
+    write_index_file,
+)
 from xclipt.search.stored import StoredIndex, check_index, write_index
 from xclipt.translation.engines.file import from_file
 from xclipt.translation.store import (
@@ -118,6 +127,20 @@ def _translations(path: Path) -> object:
     return [len(found) for found in stores(ArtifactDirectory.open(root), "fr", "en")]
 
 
+def _embedding(path: Path) -> object:
+    if path.suffix == ".json":
+        path = path.with_suffix("")
+    file = file_kind(path, "features")(path)
+    file.require_sound()
+    return PictureFeatures.of_file(path).rows(np.arange(2))
+
+
+def _index(path: Path) -> object:
+    return open_index_file(path.parent / "a.faiss", _IDENTITY).search(np.ones((1, 4), "f4"), 2)
+
+
+_IDENTITY = BackboneIdentity("x", "1", "f" * 64)
+
 READERS: dict[str, Reader] = {
     "config.json of a backbone": Reader(
         "backbone/config.json", lambda path: load(path.parent).encode_texts(CAPTIONS[:1])
@@ -178,6 +201,10 @@ READERS: dict[str, Reader] = {
     "prompts": Reader("tables/prompts.txt", read_prompts),
     "queries": Reader("tables/queries.txt", lambda path: read_queries(path, "fr")),
     "hub bank": Reader("tables/bank.txt", lambda path: read_bank(path, "fr")),
+    **{f"embedding, {kind}": Reader(f"embedding/a{kind}", _embedding) for kind in FILES},
+    "embedding's description": Reader("embedding/a.npy.json", _embedding),
+    "an index of faiss": Reader("embedding/a.faiss", _index),
+    "such an index's description": Reader("embedding/a.faiss.json", _index),
 }
 
 
@@ -201,6 +228,7 @@ class Files:
         self._write_artifacts(ArtifactDirectory.open(folder / "artifacts"))
         self._write_tables()
         self._write_sentences()
+        self._write_embeddings()
 
     def _write_artifacts(self, directory: ArtifactDirectory) -> None:
         root = directory.root
@@ -284,6 +312,23 @@ class Files:
         (folder / "file.tsv").write_text(
             "".join(f"{text}\ta {n}\n" for n, text in enumerate(CAPTIONS))
         )
+
+    def _write_embeddings(self) -> None:
+        folder = self.folder / "embedding"
+        folder.mkdir()
+        features, ids = np.eye(4, dtype="f4")[:2], ["a.png", "b.png"]
+        digest = Digest()
+        digest.add(ids, features)
+        work = Work(
+            *("pictures", "x", "0" * 64, 2, "", str(folder), None, None, None),
+            *("x", _IDENTITY.fingerprint, "float32", "float32", 4),
+        )
+        description = Description(work, 2, digest.hexdigest())
+        for suffix, kind in FILES.items():
+            kind.write(folder / f"a{suffix}", description, lambda: iter([(ids, features)]))
+        pictures = PictureFeatures.of_file(folder / "a.npy")
+        index = build_index(pictures, "flat", Silent())
+        write_index_file(folder / "a.faiss", index, pictures, "flat", [])
 
     def path(self, reader: Reader) -> Path:
         """The file that a reader reads."""

@@ -242,7 +242,7 @@ def one_line(done: Done, part: str) -> str:
 
 
 def _names_a_path(text: str) -> bool:
-    return "/" in text or ".html" in text or ".svg" in text or "rows." in text or ".jsonl" in text
+    return any(part in text for part in ("/", ".html", ".svg", "rows.", ".jsonl", " f."))
 
 
 def _litter(folder: Path) -> list[str]:

@@ -92,6 +92,16 @@ COMMANDS: dict[str, Command] = {
         ("search", "un chat noir", "--lang", "fr", "--images", "{data}/images", "--html", "f.html"),
         ("f.html",),
     ),
+    "embed": Command(
+        ("embed", "--text", "{captions}", "--lang", "fr", "--out", "f.npy", "--numbers", "int8"),
+        ("f.npy*",),
+    ),
+    "embed --pictures": Command(
+        ("embed", "--pictures", "{data}/images", "--out", "f.parquet"), ("f.parquet*",)
+    ),
+    "index": Command(
+        ("index", "--images", "{data}/images", "--kind", "flat", "--out", "f.faiss"), ("f.faiss*",)
+    ),
     "import-delta native": Command(("import-delta", "{given}/native", "--name", "new"), _DELTA),
     "import-delta peft": Command(("import-delta", "{given}/peft", "--name", "new"), _DELTA),
     "import-delta opendelta": Command(
@@ -138,6 +148,7 @@ class World:
         pairs = list(zip(english, french, strict=True))
         rows = "".join(f"{a.strip()} {n}\t{b.strip()} {n}\n" for n, (a, b) in enumerate(pairs))
         (self.root / "sentences.tsv").write_text(f"en\tfr\n{rows}")
+        (self.root / "captions.txt").write_text("".join(f"{text}\n" for text in french))
         rows = "".join(f"{b.strip()}\t{a.strip()}\n" for a, b in pairs)
         (self.root / "translations.tsv").write_text(rows)
 
@@ -217,6 +228,7 @@ class World:
         places = {
             "data": self.data,
             "sentences": self.root / "sentences.tsv",
+            "captions": self.root / "captions.txt",
             "translations": self.root / "translations.tsv",
             "given": self.root / "given",
             "backbone": self.backbone,

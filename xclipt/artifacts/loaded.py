@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from xclipt.artifacts.directory import ArtifactDirectory
+from xclipt.artifacts.directory import ArtifactDirectory, StoredDelta
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
 
@@ -76,12 +76,20 @@ class DeltaCache:
         stored = self._directory.current(language)
         if stored is None:
             return None
-        manifest = stored.manifest
-        if manifest.text != "target":
-            raise XcliptError(
-                f"{stored.folder}: was trained on translations of its texts (text: "
-                f"{manifest.text}), which are not made here; make another delta of "
-                f"'{language}' current"
-            )
+        require_own_texts(stored)
         tensors = {name: t.to(self._device) for name, t in stored.tensors().items()}
-        return LoadedDelta(language, manifest.reference, stored.spec, tensors)
+        return LoadedDelta(language, stored.manifest.reference, stored.spec, tensors)
+
+
+def require_own_texts(stored: StoredDelta) -> None:
+    """Refuse a delta that was trained on translations of the language's texts.
+
+    Raises:
+        XcliptError: Its texts would have to be translated first.
+    """
+    manifest = stored.manifest
+    if manifest.text != "target":
+        raise XcliptError(
+            f"{stored.folder}: was trained on translations of its texts (text: {manifest.text}), "
+            f"which are not made here; make another delta of '{manifest.language}' current"
+        )

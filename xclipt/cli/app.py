@@ -14,9 +14,11 @@ from xclipt import __version__
 from xclipt.cli.align import align_command
 from xclipt.cli.backbones import backbones_command
 from xclipt.cli.data import data_command
+from xclipt.cli.embed import embed_command
 from xclipt.cli.eval import eval_command
 from xclipt.cli.export_delta import export_delta_command
 from xclipt.cli.import_delta import import_delta_command
+from xclipt.cli.index import index_command
 from xclipt.cli.manage import remove_command, use_command, verify_command
 from xclipt.cli.search import search_command
 from xclipt.cli.serve import serve_command
@@ -47,6 +49,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Use what was taught": {
         "search": search_command,
         "serve": serve_command,
+        "embed": embed_command,
+        "index": index_command,
         "export-delta": export_delta_command,
         "import-delta": import_delta_command,
     },

@@ -9,10 +9,11 @@ from xclipt.cli import completion
 from xclipt.cli.invocation import Invocation
 from xclipt.cli.options import CommonOptions, HubBanks, common_options_but
 from xclipt.cli.terminal import loading_libraries, print_json, print_line, print_link
-from xclipt.errors import UsageError
+from xclipt.errors import UsageError, blaming_what_was_named
 
 if TYPE_CHECKING:
     from xclipt.search.answer import Answer
+    from xclipt.search.faiss_file import FaissIndex
     from xclipt.search.index import PictureIndex
 
 
@@ -25,6 +26,13 @@ def search_command(
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of pictures, with those below it.")
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            help="A file of the command index; --images then is where the pictures lie now.",
+        ),
     ] = None,
     lang: Annotated[
         str | None,
@@ -62,11 +70,13 @@ def search_command(
     Some pictures are near to whatever is asked for. --hub-bank ranks them further down; the cosines
     that are shown stay what they are.
 
+    --index searches what the command index has built, without looking at the folder again.
+
     Example: xclipt search "un chien qui court" --lang fr --images photos --html found.html
     """
-    if images is None:
+    if images is None and index is None:
         raise UsageError("--images: name the folder of pictures to search")
-    if not images.is_dir():
+    if images is not None and not images.is_dir():
         raise UsageError(f"--images {images}: no such folder")
     if query and queries:
         raise UsageError("give either a query or --queries FILE")
@@ -81,8 +91,11 @@ def search_command(
         from xclipt.model import AUTO, Model
         from xclipt.report.page import search_page
         from xclipt.search.answer import queries_from, read_queries, search
+        from xclipt.search.faiss_file import open_index_file
         from xclipt.search.index import index_pictures
 
+    if index and hub_bank:
+        raise UsageError("--hub-bank: is for --images; an index lacks the features it needs")
     asked = read_queries(queries, lang) if queries else queries_from(query or [], lang)
     with Invocation(common, create=None) as run:
         languages = [query.language for query in asked if query.language != AUTO]
@@ -91,10 +104,16 @@ def search_command(
             if code not in (None, AUTO):
                 run.home(run.workspace.directory, code)
         model = Model(run.workspace)
-        index = index_pictures(run.workspace, images)
-        note_index(run, index)
-        result = search(model, index, asked, top, like=like or [], banks=banks)
         identity = run.workspace.backbone.identity
+        pictures: PictureIndex | FaissIndex
+        if index:
+            with blaming_what_was_named():
+                pictures = open_index_file(index, identity, images)
+        else:
+            assert images is not None
+            pictures = index_pictures(run.workspace, images)
+            note_index(run, pictures)
+        result = search(model, pictures, asked, top, like=like or [], banks=banks)
         if html:
             write_text(html, search_page(result, identity, html.parent))
             run.progress.note(f"Wrote {html}")
@@ -103,14 +122,15 @@ def search_command(
             {
                 "command": "search",
                 "backbone": {"id": identity.id, "fingerprint": identity.fingerprint},
+                "index": str(index) if index else None,
                 **result.as_json(),
                 "html": str(html) if html else None,
             }
         )
         return
-    print_line(f"rank  cosine  picture in {index.folder}")
+    print_line(f"rank  cosine  picture in {pictures.folder}")
     for answer in result.answers:
-        _print_hits(index, answer)
+        _print_hits(pictures.folder, answer)
 
 
 def note_index(run: Invocation, index: "PictureIndex") -> None:
@@ -131,11 +151,11 @@ def note_index(run: Invocation, index: "PictureIndex") -> None:
         )
 
 
-def _print_hits(index: "PictureIndex", answer: "Answer") -> None:
+def _print_hits(folder: Path, answer: "Answer") -> None:
     print_line(f"{answer.query}  {_how(answer)}")
     for rank, hit in enumerate(answer.hits, 1):
         # Terminals that can, open it on a click.
-        link = (index.folder / hit.name).resolve().as_uri()
+        link = (folder / hit.name).resolve().as_uri()
         same = "  (the same file)" if hit.name in answer.identical else ""
         print_link(f"  {rank:2}  {hit.score:.3f}  ", hit.name, link, same)
     print_line("")

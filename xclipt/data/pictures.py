@@ -1,7 +1,9 @@
 """Picture files: which are there, which are broken, and one as an RGB image."""
 
+import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -107,6 +109,27 @@ def is_unread_picture(path: Path) -> bool:
     """Whether a file is a picture by its ending, and of a kind that cannot be opened here."""
     suffix = path.suffix.lower()
     return suffix in _REMEDIES and suffix not in picture_suffixes()
+
+
+def pictures_in(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """The pictures of a folder and of those below it, sorted, by the endings of their names.
+
+    Links to folders and hidden names are passed by.
+
+    Returns:
+        Those that can be opened here, and how many others there are, by their endings.
+    """
+    found: list[Path] = []
+    unread: Counter[str] = Counter()
+    readable = picture_suffixes()
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(where, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in readable:
+                found.append(path)
+            elif is_unread_picture(path):
+                unread[path.suffix.lower()] += 1
+    return sorted(found), dict(unread)
 
 
 def unread_remark(counts: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from xclipt.files import file_key, read_regular
 from xclipt.hubness import HubBank
 from xclipt.languages import find
 from xclipt.model import AUTO, Model, TextLanguage
+from xclipt.search.faiss_file import FaissIndex
 from xclipt.search.index import Hit, PictureIndex
 from xclipt.workspace import EncodedPictures, Workspace
 
@@ -75,7 +76,7 @@ class Answer:
 class SearchResult:
     """Answers, and how long encoding the queries and ranking the pictures took, in seconds."""
 
-    index: PictureIndex
+    index: PictureIndex | FaissIndex
     answers: tuple[Answer, ...]
     encode_seconds: float
     rank_seconds: float
@@ -96,7 +97,7 @@ class SearchResult:
 
 def search(
     model: Model,
-    index: PictureIndex,
+    index: PictureIndex | FaissIndex,
     queries: Sequence[Query],
     top: int,
     *,
@@ -159,7 +160,9 @@ def search(
 _NO_TEXT = TextLanguage(language=None, delta=None, confidence=None, fallback=False)
 
 
-def _bias(workspace: Workspace, index: PictureIndex, bank: HubBank) -> Tensor:
+def _bias(workspace: Workspace, index: PictureIndex | FaissIndex, bank: HubBank) -> Tensor:
+    if isinstance(index, FaissIndex):
+        raise UsageError("needs `images`: an index lacks the features", field="hub_bank")
     return bank.bias(workspace, index.features, workspace.directory.current(bank.language))
 
 

@@ -6,8 +6,6 @@ already (a picture that was moved, or trained on).
 """
 
 import hashlib
-import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +22,7 @@ from xclipt.data.pictures import (
     UNREAD,
     BrokenPicture,
     find_broken,
-    is_unread_picture,
-    picture_suffixes,
+    pictures_in,
     unread_remark,
 )
 from xclipt.devices import dtype_name
@@ -144,7 +141,7 @@ def index_pictures(
     if not folder.is_dir():
         raise XcliptError("no such folder", field="images", value=folder)
     progress = progress or workspace.progress
-    files, unread = _picture_files(folder)
+    files, unread = pictures_in(folder)
     stamps = dict(_stamped(folder, files))
     if not stamps:
         why = f"only {unread_remark(unread)}" if unread else "by name: .jpg, .png, .webp, ..."
@@ -182,21 +179,6 @@ def index_pictures(
         tuple(BrokenPicture(folder / name, why) for name, (_, why) in sorted(broken.items())),
         unread,
     )
-
-
-def _picture_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
-    """The files that can be opened, and how many pictures cannot, by their endings."""
-    found: list[Path] = []
-    unread: Counter[str] = Counter()
-    readable = picture_suffixes()
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(where, name) for name in files if not name.startswith(".")):
-            if path.suffix.lower() in readable:
-                found.append(path)
-            elif is_unread_picture(path):
-                unread[path.suffix.lower()] += 1
-    return sorted(found), dict(unread)
 
 
 def _stamped(folder: Path, files: Sequence[Path]) -> Iterator[tuple[str, Stamp]]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,67 @@ _PROBE_SECONDS = 10
 _SPLIT = re.compile(r"(train|val|valid|validation|dev|test)(?![A-Za-z])", re.IGNORECASE)
 _NO_SPLIT = "unsplit"
 _STRUCTURE = {"bytes", "path"}
+_ROWS_AT_A_TIME = 1000
+_BUFFER_BYTES = 1 << 16
+_MARK = b"ARROW1"
 _BYTES = ("binary", "large_binary")
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of a parquet or arrow file as dictionaries, from the first whenever asked for."""
+
+    path: Path
+
+    def count(self) -> int:
+        """How many they are; 0 where only reading them tells."""
+        from pyarrow.parquet import read_metadata
+
+        return int(read_metadata(self.path).num_rows) if self._is_parquet else 0
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() == ".parquet"
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        batches = self._parquet() if self._is_parquet else self._arrow()
+        for batch in batches:
+            yield from batch.to_pylist()
+
+    def _parquet(self) -> Iterator[Any]:
+        from pyarrow.parquet import ParquetFile
+
+        # As it is by default, all of a group of rows would be in memory, and that may be the file.
+        with ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            yield from file.iter_batches(_ROWS_AT_A_TIME, use_threads=False)
+
+    def _arrow(self) -> Iterator[Any]:
+        from pyarrow import OSFile, ipc
+
+        with OSFile(str(self.path)) as file:
+            is_file = file.read(len(_MARK)) == _MARK
+            file.seek(0)
+            if is_file:
+                reader = ipc.open_file(file)
+                yield from map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                yield from ipc.open_stream(file)
+
+
+def file_rows(path: Path, reading: Reading) -> Rows:
+    """The rows of a parquet file, some at a time.
+
+    Raises:
+        XcliptError: The file is damaged; also while it is read.
+    """
+    reading.refuse(str(path), "encoding")
+
+    def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        with loading_errors(str(path), "pyarrow"):
+            for number, fields in enumerate(FileRows(path), 1):
+                yield f"row {number}", fields
+
+    return Rows(path, (), rows())
 
 
 def is_hub_id(name: str) -> bool:

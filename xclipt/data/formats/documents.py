@@ -96,7 +96,12 @@ LAYOUTS: Sequence[Layout] = (
 
 
 def open_document(path: Path, reading: Reading) -> TableDataset:
-    """Captions of a ``.json`` file.
+    """Captions of a ``.json`` file; raises as :func:`document_rows`, or for a column or value."""
+    return TableDataset.of(path, [document_rows(path, reading)], reading)
+
+
+def document_rows(path: Path, reading: Reading) -> Rows:
+    """The rows of a ``.json`` file.
 
     Raises:
         XcliptError: It is no JSON, of none of the :data:`LAYOUTS`, or an entry is unusable.
@@ -111,7 +116,7 @@ def open_document(path: Path, reading: Reading) -> TableDataset:
         )
     rows = list(_naming(path, layout.rows(document)))
     names = tuple(dict.fromkeys(name for _, fields in rows for name in fields))
-    return TableDataset.of(path, [Rows(path, names, rows, said=layout.said)], reading)
+    return Rows(path, names, rows, said=layout.said)
 
 
 def is_of_captions(path: Path) -> bool:

@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xclipt.data.dataset import Dataset
-from xclipt.data.formats.arrow import ArrowDataset
+from xclipt.data.formats.arrow import ArrowDataset, file_rows
 from xclipt.data.formats.columns import is_column
 from xclipt.data.formats.delimited import sniff
-from xclipt.data.formats.documents import is_of_captions, line_rows, open_document, open_lines
+from xclipt.data.formats.documents import (
+    document_rows,
+    is_of_captions,
+    line_rows,
+    open_document,
+    open_lines,
+    read_objects,
+)
 from xclipt.data.formats.folder import FolderDataset, caption_files
 from xclipt.data.formats.image_folder import metadata_files, open_image_folder
 from xclipt.data.formats.reading import Reading
 from xclipt.data.formats.sidecars import SidecarDataset, has_sidecars
-from xclipt.data.formats.spreadsheet import READERS, open_workbook
-from xclipt.data.formats.table import TableDataset, has_no_header
+from xclipt.data.formats.spreadsheet import READERS, open_workbook, sheet_rows
+from xclipt.data.formats.table import Rows, TableDataset, delimited_rows, has_no_header
 from xclipt.errors import XcliptError
 
 
@@ -31,12 +38,15 @@ class Format:
         open: Opens a file or folder that is in it.
         suffixes: Endings of its files, in lower case; none where it is a folder's.
         is_folder: Whether a folder is in it.
+        rows: Reads a file's rows one by one, whatever its columns are; ``None`` where it holds more
+            than a table. Those of JSON lines and parquet have their columns in the rows alone.
     """
 
     name: str
     open: Callable[[Path, Reading], Dataset]
     suffixes: tuple[str, ...] = ()
     is_folder: Callable[[Path], bool] = _no_folder
+    rows: Callable[[Path, Reading], Rows] | None = None
 
 
 _SHARDS = {".parquet": "parquet", ".tar": "webdataset"}
@@ -53,6 +63,7 @@ def _shards(suffix: str, builder: str) -> Format:
         lambda path, reading: ArrowDataset.from_files(path, files(path), builder, reading),
         (suffix,),
         lambda path: bool(files(path)),
+        file_rows if builder == "parquet" else None,
     )
 
 
@@ -103,10 +114,16 @@ FORMATS: tuple[Format, ...] = (
         "delimited text",
         TableDataset.from_file,
         (".csv", ".tsv", ".txt", ".tab", ".psv", ".token"),
+        rows=delimited_rows,
     ),
-    Format("JSON (COCO's, Karpathy's, or a list)", open_document, (".json",)),
-    Format("JSON lines", open_lines, (".jsonl", ".ndjson")),
-    Format("an Excel workbook", open_workbook, tuple(READERS)),
+    Format("JSON (COCO's, Karpathy's, or a list)", open_document, (".json",), rows=document_rows),
+    Format(
+        "JSON lines",
+        open_lines,
+        (".jsonl", ".ndjson"),
+        rows=lambda path, reading: Rows(path, (), read_objects(path, reading.encoding)),
+    ),
+    Format("an Excel workbook", open_workbook, tuple(READERS), rows=sheet_rows),
     *(_shards(suffix, builder) for suffix, builder in _SHARDS.items()),
     Format("NAME.LANG.txt beside the pictures", SidecarDataset, is_folder=has_sidecars),
 )

@@ -17,11 +17,16 @@ READERS = {
 
 
 def open_workbook(path: Path, reading: Reading) -> TableDataset:
-    """Captions of a workbook's only sheet, or of the only one that holds anything.
+    """Captions of a workbook; raises as :func:`sheet_rows` does, or for a column or value."""
+    return TableDataset.of(path, [sheet_rows(path, reading)], reading)
+
+
+def sheet_rows(path: Path, reading: Reading) -> Rows:
+    """The rows of a workbook's only sheet, or of the only one that holds anything.
 
     Raises:
-        XcliptError: pandas or what it reads the file with is not installed, the file is damaged,
-            several sheets hold something, or a column or value is unusable.
+        XcliptError: pandas or what it reads the file with is not installed, the file is damaged, or
+            several sheets hold something.
     """
     reading.refuse(str(path), "encoding")
     module, package = READERS[path.suffix.lower()]
@@ -52,4 +57,4 @@ def open_workbook(path: Path, reading: Reading) -> TableDataset:
         for number, values in enumerate(sheet.itertuples(index=False, name=None), 2)
         if any(values)
     )
-    return TableDataset.of(path, [Rows(path, names, rows, said=f"sheet {name}")], reading)
+    return Rows(path, names, rows, said=f"sheet {name}")

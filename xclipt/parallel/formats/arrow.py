@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xclipt.data.formats.arrow import config_names, load_from_hub, loading_errors
+from xclipt.data.formats.arrow import FileRows, config_names, load_from_hub, loading_errors
 from xclipt.data.formats.encodings import Advance
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import XcliptError
@@ -14,8 +14,6 @@ from xclipt.parallel.formats.columns import choose_sides, code_of, flat, sides_o
 from xclipt.parallel.source import RawPair, Source
 
 _ROWS_AT_A_TIME = 1000
-_BUFFER_BYTES = 1 << 16
-_MARK = b"ARROW1"
 _LIBRARY = "pyarrow"
 
 
@@ -27,52 +25,11 @@ def open_arrow(path: Path, language: str, reading: Reading) -> Source:
         XcliptError: The file is damaged, or which columns are the two cannot be told.
     """
     reading.refuse(str(path), "encoding")
-    rows, size = _FileRows(path), path.stat().st_size
+    rows, size = FileRows(path), path.stat().st_size
     with loading_errors(str(path), _LIBRARY):
         count = rows.count()
     table = _Table(str(path), rows, count, size, _LIBRARY)
     return Source.of_files((path,), *table.understood(language, reading))
-
-
-@dataclass(frozen=True)
-class _FileRows:
-    """The rows of a file as dictionaries, from its beginning whenever they are asked for."""
-
-    path: Path
-
-    def count(self) -> int:
-        """How many they are; 0 where only reading them tells."""
-        from pyarrow.parquet import read_metadata
-
-        return int(read_metadata(self.path).num_rows) if self._is_parquet else 0
-
-    @property
-    def _is_parquet(self) -> bool:
-        return self.path.suffix.lower() == ".parquet"
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        batches = self._parquet() if self._is_parquet else self._arrow()
-        for batch in batches:
-            yield from batch.to_pylist()
-
-    def _parquet(self) -> Iterator[Any]:
-        from pyarrow.parquet import ParquetFile
-
-        # As it is by default, all of a group of rows would be in memory, and that may be the file.
-        with ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            yield from file.iter_batches(_ROWS_AT_A_TIME, use_threads=False)
-
-    def _arrow(self) -> Iterator[Any]:
-        from pyarrow import OSFile, ipc
-
-        with OSFile(str(self.path)) as file:
-            is_file = file.read(len(_MARK)) == _MARK
-            file.seek(0)
-            if is_file:
-                reader = ipc.open_file(file)
-                yield from map(reader.get_batch, range(reader.num_record_batches))
-            else:
-                yield from ipc.open_stream(file)
 
 
 def open_hub(identifier: str, language: str, reading: Reading) -> Source:

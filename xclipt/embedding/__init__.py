@@ -1,0 +1,1 @@
+"""Features of texts and pictures in files, computed by one process or by many."""
