@@ -1,0 +1,175 @@
+"""One session serves every delta of a kind, and the pictures: the same features as xclipt's own."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from tests.factories.deltas import store_shaken
+from tests.factories.dual_encoders import write_dual_encoder
+from tests.factories.exports import SHORT, features
+from tests.factories.models import load
+from xclipt.deltas.adapter import AdapterSpec
+from xclipt.deltas.bitfit import BitFitSpec
+from xclipt.deltas.compacter import CompacterSpec
+from xclipt.deltas.full_finetune import FullSpec
+from xclipt.deltas.lora import LoraSpec
+from xclipt.deltas.soft_prompt import SoftPromptSpec
+from xclipt.errors import UsageError, XcliptError
+from xclipt.export.formats import export_delta
+from xclipt.export.importing import require_importable
+from xclipt.export.onnx.images import read_described
+from xclipt.files import check_sums
+
+
+def session(folder):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(folder / "model.onnx")
+
+
+def run(texts_session, folder, captions):
+    """As the card says."""
+    told = json.loads((folder / "delta.json").read_text())
+    tokenizer = Tokenizer.from_file(str(folder / told["tokenizer"]))
+    tokenizer.enable_truncation(told["max_tokens"])
+    length = told["max_tokens"] if told["fixed_length"] else None
+    tokenizer.enable_padding(pad_id=told["pad_id"], length=length)
+    texts = [told["prefix"] + caption for caption in captions]
+    rows = tokenizer.encode_batch([t.lower() if told["lower_case"] else t for t in texts])
+    tokens = {"input_ids": np.array([row.ids for row in rows])}
+    if not told["fixed_length"]:
+        tokens["attention_mask"] = np.array([row.attention_mask for row in rows])
+    tensors = dict(np.load(folder / "delta.npz"))
+    (found,) = texts_session.run(["features"], tokens | tensors)
+    return torch.from_numpy(found)
+
+
+def towers(export):
+    told = json.loads((export.path / "delta.json").read_text())
+    return [(export.path / told[side]).resolve() for side in ("texts", "images")]
+
+
+@pytest.mark.parametrize(
+    ("format", "spec"),
+    [
+        ("mclip", LoraSpec(rank=2, tune_head=True, hard_prompt="a photo of")),
+        pytest.param("clip", LoraSpec(rank=2), marks=pytest.mark.slow),
+        pytest.param("mclip", AdapterSpec(bottleneck=4), marks=pytest.mark.slow),
+        pytest.param("mclip", CompacterSpec(reduction=4), marks=pytest.mark.slow),
+        pytest.param("mclip", BitFitSpec(), marks=pytest.mark.slow),
+        pytest.param("mclip", SoftPromptSpec(tokens=2), marks=pytest.mark.slow),
+        pytest.param("clip", SoftPromptSpec(tokens=2), marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "kind", value),
+)
+def test_two_languages_are_one_session(small, tmp_path, make_picture, format, spec):
+    backbone = small(format)
+    french = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)
+    german = store_shaken(tmp_path / "artifacts", backbone, spec, "de", "other", noise=0.3)
+    first = export_delta(french, "onnx-shared", tmp_path / "out", lambda: backbone)
+    texts, images = towers(first)
+    written = (texts / "model.onnx").stat().st_mtime_ns
+    second = export_delta(german, "onnx-shared", tmp_path / "out", lambda: backbone)
+    assert towers(second) == [texts, images]
+    assert (texts / "model.onnx").stat().st_mtime_ns == written, "the graph is written once"
+    assert {path.parent for path in first.shared} == {texts, images}
+    assert first.bytes < 0.5 * (texts / "model.onnx").stat().st_size
+    one = session(texts)
+    for delta, export in ((french, first), (german, second)):
+        ours = features(backbone, delta, [spec.prompted(text) for text in SHORT])
+        found = run(one, export.path, SHORT)
+        torch.testing.assert_close(found, ours, atol=1e-4, rtol=1e-4)
+    if isinstance(spec, SoftPromptSpec):
+        assert not (texts / "base").exists(), "a prompt is never the frozen base"
+    else:
+        frozen = run(one, texts / "base", SHORT)
+        torch.testing.assert_close(frozen, backbone.encode_texts(SHORT), atol=1e-4, rtol=1e-4)
+    photo = make_picture(tmp_path / "photo.png", "orange", (50, 31))
+    how = json.loads((images / "preprocessor_config.json").read_text())
+    pixels = read_described(how, photo)[None]
+    (seen,) = session(images).run(["features"], {"pixels": pixels})
+    ours = backbone.encode_pictures([photo])
+    torch.testing.assert_close(torch.from_numpy(seen), ours, atol=1e-4, rtol=1e-4)
+    for folder in (texts, images, first.path, second.path):
+        assert check_sums(folder) == ""
+    named = re.findall(r"`(\.\./[^`]*)`", (first.path / "README.md").read_text())
+    assert {(first.path.parent / name).resolve() for name in named} >= {texts, images}
+
+
+@pytest.mark.slow
+def test_kinds_and_sizes_have_graphs_of_their_own(small, tmp_path):
+    backbone = small("mclip")
+    out = tmp_path / "out"
+    small_lora = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=1))
+    large_lora = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), "de")
+    one, other = (
+        towers(export_delta(delta, "onnx-shared", out, lambda: backbone))
+        for delta in (small_lora, large_lora)
+    )
+    assert one[0] != other[0] and one[1] == other[1]
+    with pytest.raises(Exception, match=r"Got invalid dimensions|INVALID_ARGUMENT"):
+        run(session(one[0]), out / "de/shaken", SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["siglip2", "altclip", "metaclip-2"])
+def test_families(tmp_path, make_picture, family):
+    write_dual_encoder(tmp_path / "model", family)
+    backbone = load(tmp_path / "model")
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
+    export = export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+    texts, _ = towers(export)
+    found = run(session(texts), export.path, SHORT)
+    torch.testing.assert_close(found, features(backbone, delta, SHORT), atol=1e-4, rtol=1e-4)
+
+
+def test_what_it_cannot_hold_is_refused_with_what_can(small, tmp_path):
+    backbone = small("mclip")
+
+    def refused(spec, backbone):
+        delta = store_shaken(tmp_path / spec.kind, backbone, spec)
+        with pytest.raises(XcliptError) as said:
+            export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+        assert not list((tmp_path / "out").rglob("*.onnx"))
+        return str(said.value)
+
+    assert "as large as the graph; export shaken as onnx" in refused(FullSpec(), backbone)
+    other = replace(backbone, pixels={"interpolation": "bicubic"})
+    assert "read in a way of their own; export shaken as onnx" in refused(LoraSpec(), other)
+    how = {**backbone.pixels, "image_mean": [0.1, 0.2, 0.3]}
+    assert "read in a way of their own" in refused(LoraSpec(), replace(backbone, pixels=how))
+
+
+def test_texts_that_no_file_describes_are_refused(small, tmp_path):
+    backbone = small("mclip")
+    backbone = replace(backbone, tokenizer=replace(backbone.tokenizer, clean=lambda t: t[::-1]))
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2))
+    with pytest.raises(XcliptError, match="texts are made ready in a way of their own; export sh"):
+        export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+    assert not list((tmp_path / "out").glob("towers/texts-*"))
+
+
+@pytest.mark.slow
+def test_a_damaged_graph_is_named(small, tmp_path):
+    backbone = small("mclip")
+    delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2))
+    export = export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+    texts, _ = towers(export)
+    whole = (texts / "model.onnx").read_bytes()
+    (texts / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        XcliptError, match=r"model.onnx: onnxruntime cannot load it .*; remove .*te"
+    ):
+        export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+
+
+def test_it_cannot_be_imported(tmp_path):
+    (tmp_path / "delta.json").write_text("{}")
+    with pytest.raises(UsageError, match="inputs of an ONNX graph cannot be imported"):
+        require_importable(tmp_path)
