@@ -2,13 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from tokenizers import Tokenizer
+from torch.nn import functional as F
 
 from tests.factories.deltas import store_shaken
 from tests.factories.dual_encoders import write_dual_encoder
@@ -23,8 +27,9 @@ from xclipt.deltas.soft_prompt import SoftPromptSpec
 from xclipt.errors import UsageError, XcliptError
 from xclipt.export.formats import export_delta
 from xclipt.export.importing import require_importable
-from xclipt.export.onnx.images import read_described
 from xclipt.files import check_sums
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def session(folder):
@@ -55,6 +60,64 @@ def towers(export):
     return [(export.path / told[side]).resolve() for side in ("texts", "images")]
 
 
+QUERIES = ["un chien court", "a black cat", ""]
+NO_TORCH = """
+import sys
+for name in ("torch", "transformers", "xclipt", "safetensors"):
+    sys.modules[name] = None
+from runpy import run_path
+made = run_path(sys.argv[1])
+import numpy as np
+from pathlib import Path
+delta, photos = Path(sys.argv[2]), sorted(Path(sys.argv[3]).iterdir())
+np.save(sys.argv[4], np.concatenate([
+    made["encode_texts"](["un chien court", "a black cat", ""], delta),
+    made["encode_pictures"](photos, delta),
+]))
+made["main"](sys.argv[3], [str(delta), "chien", str(delta), "chat"])
+"""
+
+
+def follow_example(backbone, delta, tmp_path, photos):
+    """The example by itself, in a process that can import no torch"""
+    export = export_delta(delta, "onnx-shared", tmp_path / "out", lambda: backbone)
+    saved, example = tmp_path / "found.npy", REPOSITORY / "examples/onnx_search.py"
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, example, export.path, photos, saved],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ours = torch.cat(
+        [
+            delta.within(backbone).encode_texts([delta.spec.prompted(text) for text in QUERIES]),
+            backbone.encode_pictures(sorted(photos.iterdir())),
+        ]
+    )
+    found = torch.from_numpy(np.load(saved))
+    torch.testing.assert_close(found, F.normalize(ours, dim=-1), atol=1e-4, rtol=1e-4)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("chien: ") and second.startswith("chat: ")
+    assert done.stdout.count("(") == 6
+
+
+def photographs(folder):
+    """A picture of every sort that is read in its own way: odd sizes, transparent, turned."""
+    folder.mkdir()
+    drawn = np.random.default_rng(1).integers(0, 256, (9, 14, 3), np.uint8)
+    picture = Image.fromarray(drawn).resize((61, 40), Image.Resampling.BICUBIC)
+    picture.save(folder / "plain.png")
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("P").save(folder / "palette.png")
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(picture.size))
+    clear.save(folder / "clear.png")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    picture.save(folder / "turned.jpg", exif=turned)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("format", "spec"),
     [
@@ -68,7 +131,7 @@ def towers(export):
     ],
     ids=lambda value: getattr(value, "kind", value),
 )
-def test_two_languages_are_one_session(small, tmp_path, make_picture, format, spec):
+def test_two_languages_are_one_session(small, tmp_path, format, spec):
     backbone = small(format)
     french = store_shaken(tmp_path / "artifacts", backbone, spec, noise=0.2)
     german = store_shaken(tmp_path / "artifacts", backbone, spec, "de", "other", noise=0.3)
@@ -90,12 +153,7 @@ def test_two_languages_are_one_session(small, tmp_path, make_picture, format, sp
     else:
         frozen = run(one, texts / "base", SHORT)
         torch.testing.assert_close(frozen, backbone.encode_texts(SHORT), atol=1e-4, rtol=1e-4)
-    photo = make_picture(tmp_path / "photo.png", "orange", (50, 31))
-    how = json.loads((images / "preprocessor_config.json").read_text())
-    pixels = read_described(how, photo)[None]
-    (seen,) = session(images).run(["features"], {"pixels": pixels})
-    ours = backbone.encode_pictures([photo])
-    torch.testing.assert_close(torch.from_numpy(seen), ours, atol=1e-4, rtol=1e-4)
+    follow_example(backbone, german, tmp_path, photographs(tmp_path / "photos"))
     for folder in (texts, images, first.path, second.path):
         assert check_sums(folder) == ""
     named = re.findall(r"`(\.\./[^`]*)`", (first.path / "README.md").read_text())
@@ -119,7 +177,7 @@ def test_kinds_and_sizes_have_graphs_of_their_own(small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["siglip2", "altclip", "metaclip-2"])
-def test_families(tmp_path, make_picture, family):
+def test_families(tmp_path, family):
     write_dual_encoder(tmp_path / "model", family)
     backbone = load(tmp_path / "model")
     delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
@@ -173,3 +231,10 @@ def test_it_cannot_be_imported(tmp_path):
     (tmp_path / "delta.json").write_text("{}")
     with pytest.raises(UsageError, match="inputs of an ONNX graph cannot be imported"):
         require_importable(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_example_on_the_builtin_backbone(backbone, tmp_path):
+    unwrapped = replace(backbone, image_tower=backbone.image_tower._tower)
+    delta = store_shaken(tmp_path / "artifacts", unwrapped, LoraSpec())
+    follow_example(unwrapped, delta, tmp_path, photographs(tmp_path / "photos"))
