@@ -54,8 +54,9 @@ def encode_texts(texts: list[str], delta: Path) -> Features:
     length = how["max_tokens"] if how["fixed_length"] else None
     tokenizer.enable_truncation(how["max_tokens"])
     tokenizer.enable_padding(pad_id=how["pad_id"], length=length)
-    prefixed = [how["prefix"] + text for text in texts]
-    rows = tokenizer.encode_batch([t.lower() if how["lower_case"] else t for t in prefixed])
+    dropped = str.maketrans("", "", how["dropped"])
+    texts = [(how["prefix"] + text).translate(dropped) for text in texts]
+    rows = tokenizer.encode_batch([t.lower() if how["lower_case"] else t for t in texts])
     given = {"input_ids": np.array([row.ids for row in rows])}
     if not how["fixed_length"]:
         given["attention_mask"] = np.array([row.attention_mask for row in rows])

@@ -112,7 +112,8 @@ def through_the_commands(tmp_path, data, family, kinds, formats):
                 continue
             out = tmp_path / "out" / kind / format
             export = ("export-delta", "--lang", "fr", "--format", format, "--out", out)
-            if format not in HOLD[kind]:
+            untold = family == "siglip" and format == "onnx-shared"  # it has no tokenizer.json
+            if untold or format not in HOLD[kind]:
                 refused = run_xclipt(*export, *common)
                 held = kind == "soft-prompt" and refused.code == 0  # some take vectors
                 assert held or (refused.code == 2 and refused.err.count("\n") == 1), refused.err

@@ -22,6 +22,7 @@ _SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=[^`]*)?`")
 
 IN_PYTHON_ALONE = {
     "capacity": "of xclipt.load",
+    "check": "of xclipt.export_delta: the command line makes one of its options",
     "fallback": "of Model.encode_text: the command line falls back and says so",
 }
 

@@ -6,6 +6,7 @@ by the names of the graph's inputs, and a JSON that says how its texts are writt
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -68,7 +69,8 @@ tokenizer.enable_truncation(delta["max_tokens"])
 tokenizer.enable_padding(
     pad_id=delta["pad_id"], length=delta["max_tokens"] if delta["fixed_length"] else None
 )
-texts = [delta["prefix"] + text for text in ["..."]]
+dropped = str.maketrans("", "", delta["dropped"])
+texts = [(delta["prefix"] + text).translate(dropped) for text in ["..."]]
 rows = tokenizer.encode_batch([text.lower() if delta["lower_case"] else text for text in texts])
 tokens = {{"input_ids": np.array([row.ids for row in rows])}}
 if not delta["fixed_length"]:
@@ -222,7 +224,8 @@ def _how(side: TextSide) -> dict[str, Any]:
     tokenizer = side.backbone.tokenizer
     return {
         "prefix": side.prefix,
-        "lower_case": tokenizer.clean is not str,
+        "lower_case": tokenizer.clean("A") == "a",
+        "dropped": "".join(c for c in string.punctuation if tokenizer.clean(f"a{c}b") == "ab"),
         "max_tokens": side.limit,
         "fixed_length": side.fixed,
         "pad_id": tokenizer.tokenizer.pad_token_id,
@@ -241,16 +244,20 @@ def _is_described(side: TextSide) -> bool:
     how = _how(_without_prompt(side))
     with TemporaryDirectory() as aside:
         side.backbone.tokenizer.tokenizer.save_pretrained(aside)
-        words = Tokenizer.from_file(str(Path(aside) / _TOKENIZER))
+        file = Path(aside) / _TOKENIZER
+        if not file.is_file():  # the first SigLIP's is a model of sentencepiece
+            return False
+        words = Tokenizer.from_file(str(file))
     words.enable_truncation(how["max_tokens"])
     words.enable_padding(
         pad_id=how["pad_id"], length=how["max_tokens"] if how["fixed_length"] else None
     )
-    for texts in (*CHECKED, (_UNTIDY,)):
-        prefixed = [how["prefix"] + text for text in texts]
-        rows = words.encode_batch([t.lower() if how["lower_case"] else t for t in prefixed])
+    dropped = str.maketrans("", "", how["dropped"])
+    for captions in (*CHECKED, (_UNTIDY,)):
+        texts = [(how["prefix"] + caption).translate(dropped) for caption in captions]
+        rows = words.encode_batch([t.lower() if how["lower_case"] else t for t in texts])
         theirs = [[row.ids for row in rows], [row.attention_mask for row in rows]]
-        ours = [tensor.tolist() for tensor in side.tokens(texts, told=False)]
+        ours = [tensor.tolist() for tensor in side.tokens(captions, told=False)]
         if theirs[: len(ours)] != ours:
             return False
     return True
