@@ -51,9 +51,8 @@ def encode_texts(texts: list[str], delta: Path) -> Features:
     """Features ``(n, dim)`` of texts, with the delta in a folder of the export."""
     how = described(delta, "delta.json")
     tokenizer = words((delta / how["tokenizer"]).resolve())
-    length = how["max_tokens"] if how["fixed_length"] else None
     tokenizer.enable_truncation(how["max_tokens"])
-    tokenizer.enable_padding(pad_id=how["pad_id"], length=length)
+    tokenizer.enable_padding(pad_id=how["pad_id"], length=how["fixed_length"])
     dropped = str.maketrans("", "", how["dropped"])
     texts = [(how["prefix"] + text).translate(dropped) for text in texts]
     rows = tokenizer.encode_batch([t.lower() if how["lower_case"] else t for t in texts])

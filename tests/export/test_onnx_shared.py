@@ -43,8 +43,7 @@ def run(texts_session, folder, captions):
     told = json.loads((folder / "delta.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / told["tokenizer"]))
     tokenizer.enable_truncation(told["max_tokens"])
-    length = told["max_tokens"] if told["fixed_length"] else None
-    tokenizer.enable_padding(pad_id=told["pad_id"], length=length)
+    tokenizer.enable_padding(pad_id=told["pad_id"], length=told["fixed_length"])
     dropped = str.maketrans("", "", told["dropped"])
     texts = [(told["prefix"] + caption).translate(dropped) for caption in captions]
     rows = tokenizer.encode_batch([t.lower() if told["lower_case"] else t for t in texts])

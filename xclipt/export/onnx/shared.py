@@ -66,9 +66,7 @@ sessions = {{s: onnxruntime.InferenceSession(t / "model.onnx") for s, t in tower
 tensors = dict(np.load(folder / "delta.npz"))  # swap them: the session stays as it is
 tokenizer = Tokenizer.from_file(str(folder / delta["tokenizer"]))
 tokenizer.enable_truncation(delta["max_tokens"])
-tokenizer.enable_padding(
-    pad_id=delta["pad_id"], length=delta["max_tokens"] if delta["fixed_length"] else None
-)
+tokenizer.enable_padding(pad_id=delta["pad_id"], length=delta["fixed_length"])
 dropped = str.maketrans("", "", delta["dropped"])
 texts = [(delta["prefix"] + text).translate(dropped) for text in ["..."]]
 rows = tokenizer.encode_batch([text.lower() if delta["lower_case"] else text for text in texts])
@@ -227,7 +225,7 @@ def _how(side: TextSide) -> dict[str, Any]:
         "lower_case": tokenizer.clean("A") == "a",
         "dropped": "".join(c for c in string.punctuation if tokenizer.clean(f"a{c}b") == "ab"),
         "max_tokens": side.limit,
-        "fixed_length": side.fixed,
+        "fixed_length": side.limit if side.fixed else None,
         "pad_id": tokenizer.tokenizer.pad_token_id,
         "backbone_fingerprint": side.backbone.identity.fingerprint,
     }
@@ -249,9 +247,7 @@ def _is_described(side: TextSide) -> bool:
             return False
         words = Tokenizer.from_file(str(file))
     words.enable_truncation(how["max_tokens"])
-    words.enable_padding(
-        pad_id=how["pad_id"], length=how["max_tokens"] if how["fixed_length"] else None
-    )
+    words.enable_padding(pad_id=how["pad_id"], length=how["fixed_length"])
     dropped = str.maketrans("", "", how["dropped"])
     for captions in (*CHECKED, (_UNTIDY,)):
         texts = [(how["prefix"] + caption).translate(dropped) for caption in captions]
