@@ -3,8 +3,7 @@
 pip install 'ray[data]'
 python examples/ray/embed_and_train.py --lang fr,de --seeds 1,2,3 --out embedded
 
-All workers see one artifact directory. Ray runs again what was killed with its worker: a delta is
-there as a whole or not at all.
+Ray runs again what was killed with its worker; a delta is there as a whole or not at all.
 """
 
 import argparse
@@ -37,8 +36,8 @@ class Encoder:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         if "path" in batch:
             return batch | {"features": self.model.encode_image([*batch["path"]])}
-        texts, languages = [*batch["text"]], [*batch["language"]]
-        return batch | {"features": self.model.encode_text(texts, languages, fallback="base")}
+        asked = [*batch["text"]], [*batch["language"]]
+        return batch | {"features": self.model.encode_text(*asked, fallback="base")}
 
 
 def embed(rows: list[dict[str, str]], artifacts: str, out: Path) -> None:
@@ -50,8 +49,8 @@ def embed(rows: list[dict[str, str]], artifacts: str, out: Path) -> None:
 def main(artifacts: str, data: str, lang: str, seeds: str, shots: int, out: str) -> None:
     xclipt.open_workspace(artifacts, xclipt.Lines(), create=True)  # one makes it, all use it
     languages, task = lang.split(","), ray.remote(num_cpus=1, max_retries=5)(train)
-    asked = product(languages, map(int, seeds.split(",")))
-    running = [task.remote(artifacts, data, language, seed, shots) for language, seed in asked]
+    asked = product([artifacts], [data], languages, map(int, seeds.split(",")), [shots])
+    running = [task.remote(*each) for each in asked]
     print("trained", *ray.get(running))
     pictures = xclipt.open_dataset(data)
     texts = [
@@ -67,15 +66,14 @@ def main(artifacts: str, data: str, lang: str, seeds: str, shots: int, out: str)
 
 
 if __name__ == "__main__":
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default, help in (
         ("artifacts", "xclipt-artifacts", "directory that all workers see"),
         ("data", "emoji", "a data set, or a folder of one's own"),
         ("lang", "fr,de", "codes with commas"),
         ("seeds", "1", "numbers with commas"),
         ("shots", 10, "captioned pictures a language"),
-        ("out", "embedded", "folder for parquet files"),
+        ("out", "embedded", "folder for parquet"),
     ):
         parser.add_argument(f"--{name}", default=default, type=type(default), help=help)
     main(**vars(parser.parse_args()))

@@ -63,6 +63,10 @@ def deltas(artifacts):
     return found
 
 
+def test_the_example_is_short():
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 80
+
+
 @pytest.mark.slow
 def test_one_of_two_workers_is_killed_and_the_result_is_whole(
     tmp_path, data, one_thread, monkeypatch
