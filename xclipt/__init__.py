@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xclipt.evaluation.queries import EvaluationRequest
     from xclipt.export.formats import export_delta
     from xclipt.export.importing import import_delta
+    from xclipt.export.recall import RecallCheck
     from xclipt.hubness import read_bank
     from xclipt.model import Model, load
     from xclipt.progress import Lines
@@ -64,6 +65,7 @@ _HOMES = {
     "EvaluationRequest": "evaluation.queries",
     "export_delta": "export.formats",
     "import_delta": "export.importing",
+    "RecallCheck": "export.recall",
     "read_bank": "hubness",
     "Model": "model",
     "load": "model",
@@ -94,6 +96,7 @@ __all__ = [
     "Model",
     "Parallel",
     "PartialSpec",
+    "RecallCheck",
     "Recipe",
     "SoftPromptSpec",
     "TrainingRequest",

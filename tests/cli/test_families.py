@@ -24,15 +24,15 @@ KINDS = {
     "bitfit": ("--delta", "bitfit"),
     "full-finetune": ("--full-finetune",),
 }
-FORMATS = ("native", "hub", "peft", "opendelta", "merged", "onnx")
+FORMATS = ("native", "hub", "peft", "opendelta", "merged", "onnx", "onnx-shared")
 HOLD = {
     "lora": FORMATS,
     "all-linear": FORMATS,
-    "head": ("native", "hub", "merged", "onnx"),
-    "adapter": ("native", "hub", "opendelta", "onnx"),
-    "compacter": ("native", "hub", "opendelta", "onnx"),
-    "soft-prompt": ("native", "hub", "onnx"),
-    "bitfit": ("native", "hub", "merged", "onnx"),
+    "head": ("native", "hub", "merged", "onnx", "onnx-shared"),
+    "adapter": ("native", "hub", "opendelta", "onnx", "onnx-shared"),
+    "compacter": ("native", "hub", "opendelta", "onnx", "onnx-shared"),
+    "soft-prompt": ("native", "hub", "onnx", "onnx-shared"),
+    "bitfit": ("native", "hub", "merged", "onnx", "onnx-shared"),
     "full-finetune": ("native", "hub", "merged", "onnx"),
 }
 """The formats that take a kind on every family."""
@@ -112,13 +112,14 @@ def through_the_commands(tmp_path, data, family, kinds, formats):
                 continue
             out = tmp_path / "out" / kind / format
             export = ("export-delta", "--lang", "fr", "--format", format, "--out", out)
-            if format not in HOLD[kind]:
+            untold = family == "siglip" and format == "onnx-shared"  # it has no tokenizer.json
+            if untold or format not in HOLD[kind]:
                 refused = run_xclipt(*export, *common)
                 held = kind == "soft-prompt" and refused.code == 0  # some take vectors
                 assert held or (refused.code == 2 and refused.err.count("\n") == 1), refused.err
                 continue
             (exported,) = run(*export)["exports"]
-            if format in ("merged", "onnx"):
+            if format in ("merged", "onnx", "onnx-shared"):
                 continue
             there = ("--artifacts", tmp_path / f"there-{kind}-{format}", "--backbone", model)
             back = run_xclipt("import-delta", exported["path"], *there, "--json")

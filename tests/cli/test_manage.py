@@ -151,7 +151,7 @@ def test_merged_from_the_command_line(artifacts, tmp_path):
     line = refused(artifacts, *arguments[:-1], "--delta", "old", code=2)
     assert "an adapter bends its input" in line and "export old as onnx or native" in line
     line = refused(artifacts, "export-delta", "--format", "pickle", code=2)
-    assert "choose native, peft, opendelta, merged, onnx, hub" in line
+    assert "choose native, peft, opendelta, merged, onnx, onnx-int8, onnx-shared, hub" in line
     assert "no such folder" in refused(artifacts, "import-delta", tmp_path / "none", code=2)
 
 

@@ -21,7 +21,7 @@ TELLING = {*ERRORS, "note", "warn"}
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=[^`]*)?`")
 
 IN_PYTHON_ALONE = {
-    "capacity": "of xclipt.load",
+    "check": "of xclipt.export_delta: the command line makes one of its options",
 }
 
 

@@ -108,7 +108,7 @@ SLOW = [
     ("mclip", "opendelta", LoraSpec(rank=2)),
     ("mclip", "opendelta", SoftPromptSpec(tokens=2)),
     ("clip", "opendelta", LoraSpec(rank=2)),
-    *[("mclip", format, LoraSpec(rank=2)) for format in ("merged", "hub", "onnx")],
+    *[("mclip", format, LoraSpec(rank=2)) for format in ("merged", "hub", "onnx", "onnx-shared")],
     *[("builtin", format, LoraSpec()) for format in ("peft", "opendelta", "merged", "hub", "onnx")],
 ]
 

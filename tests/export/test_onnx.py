@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import xclipt.export.onnx as onnx_export
+import xclipt.export.onnx.graph as onnx_graph
 from tests.factories.deltas import store_shaken
 from tests.factories.exports import CAPTIONS, SHORT, features
 from xclipt.deltas.adapter import AdapterSpec
@@ -79,7 +79,7 @@ def test_small_towers(small, tmp_path, format, spec):
 
 @pytest.mark.slow
 def test_weights_beyond_protobufs_limit_lie_beside_the_graph(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "_LARGEST_FILE", 0)
+    monkeypatch.setattr(onnx_graph, "_LARGEST_FILE", 0)
     backbone = small("mclip")
     delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2), noise=0.2)
     _, export = compare(backbone, delta, tmp_path / "out", SHORT)
@@ -115,7 +115,7 @@ class OtherGraph:
 def test_a_graph_that_differs_is_not_handed_out(small, tmp_path, monkeypatch):
     backbone = small("mclip")
     delta = store_shaken(tmp_path / "artifacts", backbone, LoraSpec(rank=2))
-    monkeypatch.setattr(onnx_export, "_exported", lambda *given: OtherGraph())
+    monkeypatch.setattr(onnx_graph, "exported", lambda *given: OtherGraph())
     with pytest.raises(XcliptError, match=r"features differ from PyTorch's by .* more than 1e-04"):
         export_delta(delta, "onnx", tmp_path / "out", lambda: backbone)
     assert not list(tmp_path.glob("out/**/model.onnx")), "nothing is half-written"

@@ -110,6 +110,15 @@ COMMANDS: dict[str, Command] = {
     **{f"export-delta {kind}": _export(kind) for kind in ("native", "hub", "peft", "opendelta")},
     "export-delta merged": _export("merged"),
     "export-delta onnx": _export("onnx", slow=True),
+    "export-delta onnx-shared": _export("onnx-shared", slow=True),
+    "export-delta onnx-int8": Command(
+        (
+            *("export-delta", "--lang", "fr", "--format", "onnx-int8", "--max-loss", "100"),
+            *("--dataset", "{data}", "--split", "full"),
+        ),
+        ("artifacts/exports/onnx-int8/**/*",),
+        slow=True,
+    ),
     "use": Command(("use", "fr", "other"), _DELTA),
     "remove": Command(("remove", "fr", "other", "--yes"), _DELTA, replaces=True),
 }

@@ -195,6 +195,8 @@ class Backbone:
             been trained on.
         warm_start: A file of trained weights that deltas on this backbone may begin from, if one
             comes with it (:mod:`xclipt.training.warm_start`).
+        pixels: How :attr:`read_pixels` makes them, as a rule in the words of transformers'
+            ``preprocessor_config.json``; empty where nothing says it.
     """
 
     identity: BackboneIdentity
@@ -209,6 +211,7 @@ class Backbone:
     measure_fingerprint: Callable[[], str]
     seen_pictures: frozenset[str] = field(default=frozenset(), repr=False)
     warm_start: Path | None = None
+    pixels: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def encode_texts(
         self,

@@ -346,6 +346,7 @@ def _assembled(
         device=device,
         dtype=dtype,
         measure_fingerprint=measure,
+        pixels=images.preprocessing,
     )
 
 

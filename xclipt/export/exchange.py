@@ -15,6 +15,7 @@ from xclipt.backbones.registry import blueprint
 from xclipt.backbones.text_tower import TextTower
 from xclipt.deltas.kind import DeltaSpec
 from xclipt.errors import XcliptError
+from xclipt.export.recall import RecallCheck
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,16 @@ class ExportJob:
         load_backbone: The backbone that the delta stands on; formats that need no more than the
             delta do not call it.
         name: What the folder will be called when it is where it belongs.
+        out: The folder that all exports of one format go to, for what several of them share.
+        check: What formats that lose recall are measured on.
     """
 
     delta: StoredDelta
     folder: Path
     load_backbone: Callable[[], Backbone]
     name: str
+    out: Path
+    check: RecallCheck | None = None
 
     @property
     def manifest(self) -> DeltaManifest:

@@ -1,7 +1,7 @@
 """``export-delta``: copies of stored deltas in a chosen format."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from xclipt.export import opendelta, peft
 from xclipt.export.exchange import ExportJob
 from xclipt.export.merged import write_merged
 from xclipt.export.native import write_hub, write_native
-from xclipt.export.onnx import write_onnx
+from xclipt.export.onnx import int8, shared
+from xclipt.export.onnx.int8 import write_int8
+from xclipt.export.onnx.shared import write_shared
+from xclipt.export.onnx.whole import write_onnx
 from xclipt.export.opendelta import write_opendelta
 from xclipt.export.peft import write_peft
+from xclipt.export.recall import RecallCheck, RecallLoss, read_loss
 from xclipt.files import staged, write_sums
 
 FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
@@ -24,6 +28,8 @@ FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
     "opendelta": write_opendelta,
     "merged": write_merged,
     "onnx": write_onnx,
+    int8.NAME: write_int8,
+    shared.NAME: write_shared,
     "hub": write_hub,
 }
 """Writers by the name of their format; each fills an empty folder and returns the files."""
@@ -31,7 +37,14 @@ FORMATS: dict[str, Callable[[ExportJob], list[Path]]] = {
 
 @dataclass(frozen=True)
 class Export:
-    """One delta, exported. ``files`` are names within ``path``."""
+    """One delta, exported.
+
+    Attributes:
+        files: Names within ``path``.
+        bytes: Of these.
+        shared: Files elsewhere that other exports need too.
+        loss: What it costs in recall, of a format that loses some.
+    """
 
     language: str
     delta: str
@@ -39,6 +52,8 @@ class Export:
     path: Path
     files: tuple[str, ...]
     bytes: int
+    shared: tuple[Path, ...] = ()
+    loss: RecallLoss | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Under the keys that programs rely on."""
@@ -49,6 +64,8 @@ class Export:
             "path": str(self.path),
             "files": list(self.files),
             "bytes": self.bytes,
+            **({"shared": [str(path) for path in self.shared]} if self.shared else {}),
+            **({"recall": asdict(self.loss)} if self.loss else {}),
         }
 
 
@@ -57,6 +74,8 @@ def export_delta(
     format: str,
     out: str | Path,
     load_backbone: Callable[[], Backbone] | None = None,
+    *,
+    check: RecallCheck | None = None,
 ) -> Export:
     """Write a delta to ``out/LANG/NAME`` and return what was written.
 
@@ -74,12 +93,16 @@ def export_delta(
         out: The folder that exports go to.
         load_backbone: Gives the delta's backbone; called only by formats that need it. By default
             it is loaded on the CPU.
+        check: What ``onnx-int8`` is measured on; no other format takes one.
 
     Raises:
+        FailedError: The format loses more recall than ``check`` allows.
         XcliptError: No such format, the delta cannot be put into it, or ``out`` is not writable.
     """
     if format not in FORMATS:
         raise XcliptError(f"choose {', '.join(FORMATS)}", field="format", value=format)
+    if check is not None and format != int8.NAME:
+        raise XcliptError(f"is for {int8.NAME} alone; leave it out", field="check")
     out = Path(out)
     folder = out / delta.manifest.language / delta.manifest.name
     if _format_of(folder) not in (None, format):
@@ -90,7 +113,8 @@ def export_delta(
         )
     load = load_backbone or delta.load_backbone
     with staged(folder) as aside:
-        files = FORMATS[format](ExportJob(delta, aside, load, folder.name))
+        written = FORMATS[format](ExportJob(delta, aside, load, folder.name, out, check))
+        files = [path for path in written if path.is_relative_to(aside)]
         files.append(write_sums(aside, files))
         names = [path.relative_to(aside) for path in files]
     return Export(
@@ -100,12 +124,16 @@ def export_delta(
         path=folder,
         files=tuple(map(str, names)),
         bytes=sum((folder / name).stat().st_size for name in names),
+        shared=tuple(path for path in written if not path.is_relative_to(aside)),
+        loss=read_loss(folder) if check else None,
     )
 
 
 _SIGNS = {
     "peft": peft.CONFIG,
     "opendelta": opendelta.WEIGHTS,
+    shared.NAME: shared.DESCRIPTION,
+    int8.NAME: int8.GRAPH,
     "onnx": "*.onnx",
     "merged": "*model*.safetensors",
     "hub": "README.md",

@@ -20,6 +20,7 @@ from xclipt.errors import UsageError, XcliptError, blaming_what_was_named
 from xclipt.export import opendelta, peft, released
 from xclipt.export.exchange import ReadDelta
 from xclipt.export.native import read_native
+from xclipt.export.onnx import shared
 from xclipt.export.opendelta import read_opendelta
 from xclipt.export.peft import read_peft
 from xclipt.files import SUMS
@@ -156,6 +157,8 @@ def require_importable(folder: Path) -> None:
     beside = "import the native, hub, peft or opendelta export of the delta"
     if any(folder.glob("*.onnx")):
         raise UsageError(f"{folder}: ONNX cannot be imported, its graph is whole; {beside}")
+    if (folder / shared.DESCRIPTION).is_file():
+        raise UsageError(f"{folder}: inputs of an ONNX graph cannot be imported; {beside}")
     sums = folder / SUMS
     if sums.is_file() and not any(
         name in sums.read_text("utf-8", "replace")

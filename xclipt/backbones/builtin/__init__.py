@@ -78,6 +78,13 @@ _PREPROCESSING: dict[str, object] = {
     "resize": "squash, bicubic",
     "pixels": "(value - 127) / 128",
 }
+_SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+_PIXELS: dict[str, object] = {
+    **{"do_resize": True, "size": _SQUARE, "resample": 3, "do_center_crop": False},
+    **{"do_rescale": True, "rescale_factor": 1.0},
+    **{"do_normalize": True, "image_mean": [127.0] * 3, "image_std": [128.0] * 3},
+}
+"""What :func:`read_pixels` does, in transformers' words; 3 is bicubic."""
 _CONVERTED_FORMAT = 1
 _SPECIAL_TOKENS = {
     "bos_token": "<s>",
@@ -127,6 +134,7 @@ def load_builtin(
         measure_fingerprint=lambda: builtin_fingerprint(text_tower, image_tower, tokenizer),
         seen_pictures=heads.pictures,
         warm_start=WARM_START,
+        pixels=_PIXELS,
     )
 
 
