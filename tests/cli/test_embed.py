@@ -95,7 +95,7 @@ def test_standard_input(place, tmp_path, monkeypatch):
     run_xclipt("embed", "--text", "lines.txt", "--lang", "de", "--out", tmp_path / "g.npy")
     assert (tmp_path / "f.npy").read_bytes() == (tmp_path / "g.npy").read_bytes()
     monkeypatch.setattr(sys, "stdin", _Stdin("photos/07.png\nphotos/none.png\nphotos/03.png\n"))
-    run = run_xclipt("embed", "--pictures", "-", "--out", tmp_path / "p.npy", "--json")
+    run = run_xclipt("embed", "--images", "-", "--out", tmp_path / "p.npy", "--json")
     assert run.code == 0, run.err
     assert [one["id"] for one in run.json()["left_out"]] == ["photos/none.png"]
     assert "no such picture" in run.err
@@ -105,9 +105,9 @@ def test_standard_input(place, tmp_path, monkeypatch):
 
 def test_an_index_is_built_measured_and_searched(place, tmp_path):
     features, index = tmp_path / "p.parquet", tmp_path / "p.faiss"
-    small = ("embed", "--pictures", "photos", "--out", tmp_path / "q.npy", "--numbers", "int8")
+    small = ("embed", "--images", "photos", "--out", tmp_path / "q.npy", "--numbers", "int8")
     assert "int8 against float32: " in run_xclipt(*small).out
-    assert run_xclipt("embed", "--pictures", "photos", "--out", features).code == 0
+    assert run_xclipt("embed", "--images", "photos", "--out", features).code == 0
     run = run_xclipt("index", "--features", features, "--kind", "hnsw", "--out", index)
     assert run.code == 0, run.err
     assert "60 pictures, hnsw (HNSW32)" in run.out and "recall@10" in run.out

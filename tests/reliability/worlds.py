@@ -96,8 +96,8 @@ COMMANDS: dict[str, Command] = {
         ("embed", "--text", "{captions}", "--lang", "fr", "--out", "f.npy", "--numbers", "int8"),
         ("f.npy*",),
     ),
-    "embed --pictures": Command(
-        ("embed", "--pictures", "{data}/images", "--out", "f.parquet"), ("f.parquet*",)
+    "embed --images": Command(
+        ("embed", "--images", "{data}/images", "--out", "f.parquet"), ("f.parquet*",)
     ),
     "index": Command(
         ("index", "--images", "{data}/images", "--kind", "flat", "--out", "f.faiss"), ("f.faiss*",)

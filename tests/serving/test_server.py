@@ -78,7 +78,7 @@ def server(place: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[s
 @pytest.mark.slow
 def test_openais_client_is_served_and_a_signal_waits_for_its_answer(place):
     offline = Model(open_workspace(place / "artifacts")).encode_text(TEXTS, ["fr", "de"])
-    given = ("--pictures", "photos", "--api-key-file", "keys")
+    given = ("--images", "photos", "--api-key-file", "keys")
     with server(place, *given) as (process, url):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="second", max_retries=0)
         extra = {"language": ["fr", "de"]}
@@ -171,7 +171,7 @@ def test_what_is_said_when_it_is_ready(place, monkeypatch, host, key):
     monkeypatch.setenv("XCLIPT_API_KEY", key)
     monkeypatch.setattr("xclipt.serving.server.run", lambda app, bound, ready: ready() or "SIGTERM")
     given = ("serve", "--port", "0", "--host", host, "--artifacts", "artifacts")
-    done = run_xclipt(*given, "--pictures", "photos")
+    done = run_xclipt(*given, "--images", "photos")
     assert done.code == 0, done.err
     assert re.fullmatch(
         rf"backbone, deltas of de, fr, 4 pictures of photos: http://{host}:\d+\n", done.out
@@ -208,8 +208,8 @@ def test_a_port_that_is_taken_shows_before_the_model_is_loaded(place, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("--pictures", "none"), "--pictures none: no such folder"),
-        (("--pictures", "artifacts"), "no pictures in it"),
+        (("--images", "none"), "--images none: no such folder"),
+        (("--images", "artifacts"), "no pictures in it"),
         (("--lang", "germn"), "--lang germn"),
         (("--lang", "fr,de"), "name one language"),
         (("--fallback", "best"), "--fallback best: choose error or base"),

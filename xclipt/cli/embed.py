@@ -41,10 +41,10 @@ def embed_command(
             "stdin.",
         ),
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
         typer.Option(
-            "--pictures",
+            "--images",
             help="Pictures: a folder, a .txt file of paths, - for such a list on stdin, or "
             "webdataset shards, parquet and other data sets.",
         ),
@@ -110,7 +110,7 @@ def embed_command(
 
     Example: xclipt embed --text captions.txt --lang de --out captions.npy
     """
-    given = [name for name, value in (("--text", text), ("--pictures", pictures)) if value]
+    given = [name for name, value in (("--text", text), ("--images", images)) if value]
     if merge:
         settings = (
             *(("--lang", lang), ("--delta", delta), ("--fallback", fallback != "error")),
@@ -120,8 +120,8 @@ def embed_command(
         if others := [*given, *(name for name, value in settings if value)]:
             raise UsageError(f"--merge takes --out alone; leave out {others[0]}")
     elif len(given) != 1:
-        raise UsageError("name either --text FILE or --pictures FOLDER, or --merge the shards")
-    if pictures:
+        raise UsageError("name either --text FILE or --images FOLDER, or --merge the shards")
+    if images:
         for name, value in (("--lang", lang), ("--delta", delta)):
             if value:
                 raise UsageError(f"{name} {value}: pictures have none; leave it out")
@@ -137,7 +137,7 @@ def embed_command(
 
     request = EmbeddingRequest(out, numbers, shards, shard)
     request.require_valid()
-    with Invocation(common, create=None) as run, _on_disk(text or pictures) as place:
+    with Invocation(common, create=None) as run, _on_disk(text or images) as place:
         if merge:
             done = merge_shards(out, run.progress)
         elif text:
@@ -150,7 +150,7 @@ def embed_command(
             chosen = choose_delta(run.workspace, language, delta, fallback)
             done = embed_texts(run.workspace, texts, request, language, chosen)
         else:
-            listed = pictures == _STDIN
+            listed = images == _STDIN
             with blaming_what_was_named():
                 found = open_pictures(place, data_root(common), reading, listed=listed)
             done = embed_pictures(run.workspace, found, request)

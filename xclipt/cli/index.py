@@ -32,7 +32,7 @@ def index_command(
     reading: Reading,
     out: Annotated[Path, typer.Option("--out", help="File to write, such as pictures.faiss.")],
     features: Annotated[
-        Path | None, typer.Option("--features", help="What embed --pictures wrote.")
+        Path | None, typer.Option("--features", help="What embed --images wrote.")
     ] = None,
     images: Annotated[
         Path | None,

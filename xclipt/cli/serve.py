@@ -29,9 +29,9 @@ def _limit(name: str, help: str) -> typer.models.OptionInfo:
 @common_options_but("data_dir", "seed")
 def serve_command(
     common: CommonOptions,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
-        typer.Option("--pictures", help="Folder of pictures to search, with those below it."),
+        typer.Option("--images", help="Folder of pictures to search, with those below it."),
     ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is reached from elsewhere.")
@@ -79,10 +79,10 @@ def serve_command(
     finds pictures. Deltas that are trained meanwhile are seen. Stop it with Ctrl-C or SIGTERM: what
     was asked is answered, and the exit code is 0.
 
-    Example: xclipt serve --pictures photos --lang auto
+    Example: xclipt serve --images photos --lang auto
     """
-    if pictures is not None and not pictures.is_dir():
-        raise UsageError(f"--pictures {pictures}: no such folder")
+    if images is not None and not images.is_dir():
+        raise UsageError(f"--images {images}: no such folder")
     if fallback not in ("error", "base"):
         raise UsageError(f"--fallback {fallback}: choose error or base")
     from xclipt.serving import require_extra
@@ -110,7 +110,7 @@ def serve_command(
             if language == AUTO:
                 load_detector()
             workspace = invocation.workspace
-            index = index_pictures(workspace, pictures) if pictures else None
+            index = index_pictures(workspace, images) if images else None
             if index:
                 note_index(invocation, index)
             metrics = Metrics()

@@ -219,13 +219,13 @@ def open_pictures(
             return _of_files(str(place), place, below, remark)
         if format_of(place) is None:
             why = f"only {unread_remark(unread)}" if unread else "by name: .jpg, .png, .webp, ..."
-            raise UsageError(f"no pictures in it ({why})", field="pictures", value=place)
+            raise UsageError(f"no pictures in it ({why})", field="images", value=place)
     try:
         dataset = open_dataset(place, data_dir, **vars(reading))
     except XcliptError as error:
         if error.field != "dataset":
             raise
-        raise UsageError(error.message, field="pictures", value=place) from error
+        raise UsageError(error.message, field="images", value=place) from error
     images = dict.fromkeys(
         picture.image
         for language in dataset.languages

@@ -307,7 +307,7 @@ class Service:
         if self.index is None:
             raise RefusedError(
                 404,
-                "this server has no pictures: start it by `xclipt serve --pictures FOLDER`",
+                "this server has no pictures: start it by `xclipt serve --images FOLDER`",
                 "no_pictures",
             )
         return self.index
