@@ -1,5 +1,6 @@
 """Encoding captions against sentence-transformers and bare torch; many languages in one batch."""
 
+import random
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,6 +37,7 @@ from xclipt.model import Model
 from xclipt.progress import Silent
 
 SENTENCE_TRANSFORMERS = "sentence-transformers"
+_CALL = 8
 _KNOWN = (
     *("ar", "bg", "bn", "ca", "cs", "da", "de", "el", "es", "et", "fa", "fi", "fr", "he", "hi"),
     *("hu", "id", "it", "ja", "ko", "lt", "nl", "no", "pl", "pt", "ro", "ru", "sv", "te", "tr"),
@@ -122,6 +124,30 @@ def _apart(model: Model, texts: Sequence[str], languages: Sequence[str]) -> None
         model.encode_text([text for text, language in own if language == code], code)
 
 
+def capacity(setting: Setting) -> Measured:
+    """Texts of 32 languages, drawn by Zipf's law, where few of their deltas stay in memory."""
+    there = workspace_in(setting.folder / "capacity", builtin(setting.device))
+    for seed, code in enumerate(_KNOWN):
+        store_noise(there, code, "noise", 0.01, seed=seed, spec=WARM_START_SPEC)
+    texts = captions(setting, setting.size(256, least=_CALL))
+    shares = [1 / rank for rank in range(1, len(_KNOWN) + 1)]
+    languages = random.Random(0).choices(_KNOWN, shares, k=len(texts))
+
+    def encode(model: Model) -> None:
+        for start in range(0, len(texts), _CALL):
+            part = slice(start, start + _CALL)
+            model.encode_text(texts[part], languages[part])
+
+    kept = {
+        f"{count} of {len(_KNOWN)} deltas kept": partial(encode, Model(there, capacity=count))
+        for count in (len(_KNOWN), 10, 3)
+    }
+    every, *fewer = kept
+    taken = interleaved(kept, setting)
+    remark = f"{len(texts)} texts in calls of {_CALL}, languages by Zipf's law"
+    return Measured(tuple(taken.times_as_fast(name, every, remark=remark) for name in fewer))
+
+
 def embedding(setting: Setting) -> Measured:
     """A file of features, by one process and in two shards after each other."""
     backbone = builtin(setting.device)
@@ -155,5 +181,6 @@ def embedding(setting: Setting) -> Measured:
 ROWS = (
     Row("captions", "encoding captions of eleven languages", encoding),
     Row("mixing", "a batch of many languages against one of a single language", mixing),
+    Row("capacity", "many languages where few deltas stay in memory", capacity),
     Row("embed", "features into a file against features in memory", embedding),
 )

@@ -57,7 +57,7 @@ def test_an_unknown_kind_is_one_clear_error_everywhere(tmp_path):
         lambda: PartialSpec("nonsense"),
         lambda: delta.spec,
         lambda: delta.spec.prompted("un chat"),
-        lambda: card_fields(ExportJob(delta, tmp_path, no_backbone, "name")),
+        lambda: card_fields(ExportJob(delta, tmp_path, no_backbone, "name", tmp_path)),
     ):
         with pytest.raises(XcliptError) as caught:
             attempt()
