@@ -24,6 +24,13 @@ def test_the_terminal_alone_breaks_lines(command):
             assert len(f" {line} {following.split()[0]}") >= 79, line
 
 
+def test_nothing_is_taken_for_markup():
+    told = {
+        name: command.help or "" for name, command in typer.main.get_command(app).commands.items()
+    }
+    assert not {name for name, text in told.items() if re.search(r"xclipt\[", text)}
+
+
 def test_every_command_stands_in_a_panel():
     out = run_in_terminal(80, "--help").out
     panels = re.findall(r"╭─ ([^─]+) ─", out)

@@ -66,7 +66,7 @@ def index_command(
         ),
     ] = None,
 ) -> None:
-    """Build a faiss index of pictures, and measure what it loses (pip install 'xclipt[index]').
+    """Build a faiss index of pictures, and measure what it loses.
 
     flat: exact. hnsw: a graph, fast. sq8: a quarter of the memory. ivf: a part of the pictures is
     looked at. ivfpq: that, in a thirtieth of the memory.
