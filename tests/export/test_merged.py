@@ -111,7 +111,7 @@ def test_transformers_loads_a_clip_with_both_sides(small, tmp_path, spec):
     assert torch.equal(seen, wanted)
 
 
-@pytest.mark.parametrize("prompt", ["", "une photo :"])
+@pytest.mark.parametrize("prompt", [pytest.param("", marks=pytest.mark.slow), "une photo :"])
 def test_sentence_transformers_loads_the_builtin_tower(backbone, tmp_path, prompt):
     from sentence_transformers import SentenceTransformer
 

@@ -65,7 +65,7 @@ def test_a_lora_on_the_builtin_backbone(backbone, tmp_path):
         pytest.param("mclip", SoftPromptSpec(tokens=2), marks=pytest.mark.slow),
         pytest.param("clip", LoraSpec(rank=2), marks=pytest.mark.slow),
         pytest.param("clip", CompacterSpec(reduction=4), marks=pytest.mark.slow),
-        ("clip", SoftPromptSpec(tokens=2)),
+        pytest.param("clip", SoftPromptSpec(tokens=2), marks=pytest.mark.slow),
     ],
 )
 def test_small_towers(small, tmp_path, format, spec):

@@ -61,6 +61,7 @@ def test_it_is_smaller_near_and_says_what_it_cost(checked, tmp_path):
     assert str(loss) in (export.path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_costs_recall_is_refused_unless_the_user_insists(checked, tmp_path, monkeypatch):
     backbone, delta, check = checked
     pictures = [check.dataset.picture_path(f"{i}.png") for i in range(len(SHORT))]

@@ -285,6 +285,7 @@ def peaks(folder: Path, *names: str) -> list[int]:
     return [int(peak) // unit for peak in run.stdout.split()]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     # A file of 12 MB: its lines alone, as Python's strings, would be some 30.
     sentence = "the dog and the cat of the house that stands at the river"

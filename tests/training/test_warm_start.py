@@ -79,6 +79,7 @@ def test_the_shipped_start_is_for_the_builtin_backbone_and_its_own_lora(backbone
     assert read(WARM_START, WARM_START_SPEC, OTHER) is None
 
 
+@pytest.mark.slow
 def test_it_reads_names_better_that_it_was_not_trained_on(backbone, emoji_pictures):
     delta = AdaptedTower(backbone.text_tower, WARM_START_SPEC)
     delta.load(read(WARM_START, WARM_START_SPEC, backbone.identity.fingerprint).tensors)
@@ -243,6 +244,7 @@ def targets_of(backbone, captions, names, pictures):
     )
 
 
+@pytest.mark.slow
 def test_the_script_learns_the_same_twice_and_writes_what_is_read(backbone, tmp_path):
     captions = {
         "de": [
