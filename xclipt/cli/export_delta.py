@@ -173,8 +173,9 @@ def export_delta_command(
         print_line(f"{export.path}: {', '.join(export.files)}")
         if export.loss:
             print_line(f"{export.language}: {export.loss}")
-    for path in dict.fromkeys(path for export in exports for path in export.shared):
-        print_line(f"{path}: {size(path.stat().st_size)}, for all of them")
+    shared = {path: count for export in exports for path, count in export.shared.items()}
+    for path, weighs in shared.items():
+        print_line(f"{path}: {size(weighs)}, for all of them")
 
 
 def _own_dataset(stored: "StoredDelta") -> str:

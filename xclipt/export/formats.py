@@ -1,7 +1,7 @@
 """``export-delta``: copies of stored deltas in a chosen format."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Export:
     Attributes:
         files: Names within ``path``.
         bytes: Of these.
-        shared: Files elsewhere that other exports need too.
+        shared: Files elsewhere that other exports need too, and their bytes.
         loss: What it costs in recall, of a format that loses some.
     """
 
@@ -52,7 +52,7 @@ class Export:
     path: Path
     files: tuple[str, ...]
     bytes: int
-    shared: tuple[Path, ...] = ()
+    shared: Mapping[Path, int] = field(default_factory=dict)
     loss: RecallLoss | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -116,17 +116,17 @@ def export_delta(
         written = FORMATS[format](ExportJob(delta, aside, load, folder.name, out, check))
         files = [path for path in written if path.is_relative_to(aside)]
         files.append(write_sums(aside, files))
-        names = [path.relative_to(aside) for path in files]
-    return Export(
-        language=delta.manifest.language,
-        delta=delta.manifest.name,
-        format=format,
-        path=folder,
-        files=tuple(map(str, names)),
-        bytes=sum((folder / name).stat().st_size for name in names),
-        shared=tuple(path for path in written if not path.is_relative_to(aside)),
-        loss=read_loss(folder) if check else None,
-    )
+        # Before they are in their place, from where somebody may take them.
+        return Export(
+            language=delta.manifest.language,
+            delta=delta.manifest.name,
+            format=format,
+            path=folder,
+            files=tuple(str(path.relative_to(aside)) for path in files),
+            bytes=sum(path.stat().st_size for path in files),
+            shared={p: p.stat().st_size for p in written if not p.is_relative_to(aside)},
+            loss=read_loss(aside) if check else None,
+        )
 
 
 _SIGNS = {
