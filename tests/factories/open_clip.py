@@ -29,9 +29,9 @@ _PACKAGES = (
 _OPERATORS = '''\
 """Defines the names that torchvision registers things for, in the place of its operators."""
 
-from torch.library import Library
+from torch import library
 
-_fragment = Library("torchvision", "FRAGMENT")
+_fragment = library.Library("torchvision", "FRAGMENT")
 for _name in (
     *("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "qroi_align"),
     *("deform_conv2d", "_roi_align_backward", "_roi_pool_backward", "_ps_roi_align_backward"),
