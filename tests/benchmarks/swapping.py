@@ -32,7 +32,7 @@ def swapping(setting: Setting) -> Measured:
         for seed, code in enumerate(_LANGUAGES)
     ]
     folders = [export_delta(one, "peft", setting.folder / "peft").path for one in stored]
-    model = Model(there)
+    model, reading = Model(there), Model(there)
     model.warm(_LANGUAGES)
     encoder = copy.deepcopy(backbone.text_tower.encoder)
     theirs = PeftModel.from_pretrained(encoder, folders[0], adapter_name=_LANGUAGES[0])
@@ -44,8 +44,8 @@ def swapping(setting: Setting) -> Measured:
 
     def read_and_swap() -> None:
         for i in range(often):
-            model.refresh()
-            model.warm([_LANGUAGES[i % 2]])
+            reading.refresh()
+            reading.warm([_LANGUAGES[i % 2]])
 
     def set_adapter() -> None:
         for i in range(often):
