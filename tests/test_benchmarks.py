@@ -68,11 +68,32 @@ def test_a_target_that_does_not_hold_is_marked(setting, target, value, held):
 
 @pytest.mark.slow
 def test_the_short_version_runs(tmp_path):
-    environment = {name: v for name, v in os.environ.items() if name != "XCLIPT_DATA"}
     files = tmp_path / "figures.json", tmp_path / "growth.svg"
-    command = ["-m", "tests.benchmarks", "--short", "--json", files[0], "--plot", files[1]]
+    _benchmarks("--short", "--json", files[0], "--plot", files[1])
+    rows = json.loads(files[0].read_text())["rows"]
+    assert [row["row"] for row in rows] == [row.name for row in ROWS]
+    for figure in (figure for row in rows for figure in row["figures"]):
+        assert figure["value"] is not None or figure["remark"], figure
+    assert files[1].stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_profile_tells_what_takes_the_time():
+    shown = _benchmarks("--profile", "--scale", "0.001")
+    heads = [line for line in shown if not line.startswith(" ")]
+    assert [head.split(":")[0] for head in heads] == [
+        *("32 captions, float32", "training on 32 captions, float32"),
+        *("32 captions, bfloat16", "training on 32 captions, bfloat16", "4 photographs, float32"),
+    ]
+    assert "aten::addmm" in shown[1], shown
+    assert "aten::mkldnn_convolution" in shown[shown.index(heads[-1]) + 1], shown
+
+
+def _benchmarks(*options):
+    """What the command prints, without the public data."""
+    environment = {name: v for name, v in os.environ.items() if name != "XCLIPT_DATA"}
     run = subprocess.run(
-        [sys.executable, *map(str, command)],
+        [sys.executable, "-m", "tests.benchmarks", *map(str, options)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -81,8 +102,4 @@ def test_the_short_version_runs(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert max(map(len, run.stdout.splitlines())) <= 80
-    rows = json.loads(files[0].read_text())["rows"]
-    assert [row["row"] for row in rows] == [row.name for row in ROWS]
-    for figure in (figure for row in rows for figure in row["figures"]):
-        assert figure["value"] is not None or figure["remark"], figure
-    assert files[1].stat().st_size > 1000
+    return run.stdout.splitlines()

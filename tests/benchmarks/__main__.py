@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks --data-dir DATA --json figures.json --plot growth.svg
 python -m tests.benchmarks --only step,search --scale 0.1
+python -m tests.benchmarks --profile
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.benchmarks.growth import draw
 from tests.benchmarks.measuring import Row, Setting
+from tests.benchmarks.profiles import profiles
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.table import Found, as_json, heading, lines_of
 from xclipt.files import write_text
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str]) -> None:
             rounds=1 if given.short else given.rounds,
             scale=_SHORT if given.short else given.scale,
         )
+        if given.profile:
+            for one in profiles(setting):
+                sys.stdout.write("".join(f"{line}\n" for line in one.lines()))
+            return
         sys.stdout.write(f"{heading(setting)}\n")
         for name in wanted:
             started = time.perf_counter()
@@ -75,6 +81,9 @@ def _parser(rows: dict[str, Row]) -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sizes")
     parser.add_argument(
         "--short", action="store_true", help="run everything once, as small as it can be"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="show where the time goes instead of the rows"
     )
     return parser
 
