@@ -51,6 +51,15 @@ def test_imagenet_classifier_knows_dogs(data_root):
     assert dogs >= 14, f"{dogs} of 20 photographs of dogs are classified as a dog"
 
 
+@pytest.mark.parametrize("size", [(224, 224), (65, 98)])
+def test_convolutions_of_a_turned_picture_change_nothing(size):
+    network = load_efficientnet().eval()
+    pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = network(pixels)
+        torch.testing.assert_close(network.fuse()(pixels), plain, atol=2e-4, rtol=1e-4)
+
+
 def test_fused_batch_norms_change_nothing(data_root):
     network = load_efficientnet().eval()
     pixels = torch.stack([read_pixels(path) for path in photographs(data_root, "dog", 4)])

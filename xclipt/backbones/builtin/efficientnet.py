@@ -59,6 +59,21 @@ class _SamePaddingConv2d(nn.Conv2d):
         return F.conv2d(input, self.weight, self.bias, self.stride, padding, 1, self.groups)
 
 
+def _turned(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution of a picture that stands on its head and is mirrored.
+
+    There SAME padding puts the odd pixel first, as convolutions with equal padding do at stride 2,
+    whose last pixel no window reaches: no copy of the input has to be padded, a fifth of the time
+    of the network.
+    """
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    turned = nn.Conv2d(
+        conv.in_channels, conv.out_channels, kernel, stride, kernel // 2, groups=conv.groups
+    )
+    turned.weight, turned.bias = nn.Parameter(conv.weight.flip(2, 3)), conv.bias
+    return turned
+
+
 def _conv(
     width_in: int, width_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
@@ -119,6 +134,7 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = _conv(320, _HEAD_WIDTH)
         self._bn1 = _norm(_HEAD_WIDTH)
+        self._fused = False
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Means over the picture of the outputs of three blocks, then of the last convolution.
@@ -126,6 +142,8 @@ class EfficientNetLite0(nn.Module):
         The last convolution alone, as the ImageNet classifier took it, is ``[:, -1280:]``; the
         earlier outputs hold what the classifier had no use for.
         """
+        if self._fused:
+            pixels = pixels.flip(2, 3)
         x = F.relu6(self._bn0(self._conv_stem(pixels)))
         pooled = []
         for index, block in enumerate(self._blocks):
@@ -137,7 +155,10 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> "EfficientNetLite0":
-        """Fold every batch norm into the convolution before it, in place; inference only."""
+        """Fold every batch norm into the convolution before it, in place; inference only.
+
+        Convolutions are turned (:func:`_turned`), and so is the picture on its way in.
+        """
         for owner in self.modules():
             pairs = (
                 ("_conv_stem", "_bn0"),
@@ -149,6 +170,8 @@ class EfficientNetLite0(nn.Module):
             for conv_name, norm_name in pairs:
                 conv, norm = getattr(owner, conv_name, None), getattr(owner, norm_name, None)
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    setattr(owner, conv_name, fuse_conv_bn_eval(conv.eval(), norm.eval()))
+                    fused = fuse_conv_bn_eval(conv.eval(), norm.eval())
+                    setattr(owner, conv_name, _turned(fused))
                     setattr(owner, norm_name, nn.Identity())
+        self._fused = True
         return self
