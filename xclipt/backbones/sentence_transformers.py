@@ -76,8 +76,9 @@ features = model.encode(["..."], convert_to_tensor=True).cpu()
 ```
 
 Run it beside this folder, with `pip install sentence-transformers`, which remarks that the default
-prompt is `caption`: that is meant. The modules are a transformers checkpoint, the masked mean and
-the text head; the image tower is the backbone's own, unchanged.
+prompt is `caption`: that is meant, it goes before every text by itself. The modules are a
+transformers checkpoint, which `AutoModel` loads, the masked mean and the text head; the image tower
+is the backbone's own, unchanged.
 """,
 )
 

