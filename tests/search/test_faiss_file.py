@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -22,6 +23,7 @@ from xclipt.search.faiss_file import (
     PictureFeatures,
     build_index,
     open_index_file,
+    save_index,
     write_index_file,
 )
 from xclipt.search.index import PictureIndex
@@ -217,3 +219,11 @@ def test_features_of_texts_are_no_pictures(tmp_path):
     (tmp_path / "out.npy.json").unlink()
     with pytest.raises(XcliptError, match="not beside it"):
         PictureFeatures.of_file(out)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_is_full_for_the_last_bytes():
+    index = faiss.IndexFlatIP(4)
+    index.add(np.eye(4, dtype=np.float32))  # so few that they are written when the file is closed
+    with pytest.raises(OSError, match="No space left"):
+        save_index(Path("/dev/full"), index)

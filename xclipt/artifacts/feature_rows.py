@@ -80,7 +80,7 @@ class FeatureRows:
         if not self._kept:
             return array
         try:
-            write_with(path, lambda aside: _save(aside, array), swept=True)
+            write_with(path, lambda aside: save_array(aside, array), swept=True)
         except XcliptError as error:
             self._kept = False
             self._progress.note(f"Features are not kept: {error}")
@@ -110,9 +110,16 @@ def read_chunk(path: Path, *, hashed: bool = True) -> NDArray[np.float32] | None
     return array if sound else None
 
 
-def _save(path: Path, array: NDArray[np.float32]) -> None:
+def save_array(path: Path, array: NDArray[np.float32]) -> None:
+    """Write what ``numpy.save`` would, which does not notice when the last bytes find no room.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    array = np.ascontiguousarray(array)
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def _hash(array: NDArray[np.float32]) -> str:

@@ -278,9 +278,8 @@ def write_index_file(
     Raises:
         XcliptError: A file cannot be written.
     """
-    faiss = load_faiss()
     with replacing(path) as aside:
-        faiss.write_index(index, str(aside))
+        save_index(aside, index)
         sha256, size = file_key(aside).hex(), aside.stat().st_size
     description = IndexDescription(
         kind,
@@ -296,6 +295,17 @@ def write_index_file(
     head = json.dumps(asdict(description), indent=2)[:-2]
     write_text(_beside(path), f'{head},\n  "ids": {json.dumps(list(features.ids))}\n}}\n')
     return description
+
+
+def save_index(path: Path, index: Any) -> None:
+    """Write an index through Python: faiss itself does not fail where the last bytes find no room.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    faiss = load_faiss()
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def open_index_file(
