@@ -6,6 +6,7 @@ named; contents are those that ``fuzz`` draws, chosen by what they reach.
 
 import argparse
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,15 +41,18 @@ def main() -> int:
             draw = test.hypothesis.fuzz_one_input
             atheris.Setup([sys.argv[0], *arguments, str(begin)], draw)
             atheris.Fuzz()
-    broken = 0
+    broken = tried = 0
     for name in READERS:
         command = [sys.executable, "-m", __spec__.name, name, "--seconds", str(given.seconds)]
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace")
         wrong = [line for line in ran.stderr.splitlines() if "AssertionError" in line]
         broken += ran.returncode != 0
-        sys.stdout.write(f"{name}: {'; '.join(wrong[:1]) or f'exit {ran.returncode}'}\n")
+        runs = sum(map(int, re.findall(r"^Done (\d+) runs", ran.stderr, re.MULTILINE)))
+        tried += runs
+        came = "; ".join(wrong[:1]) or f"{runs:,} contents, exit {ran.returncode}"
+        sys.stdout.write(f"{name}: {came}\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{len(READERS)} readers, {broken} broken\n")
+    sys.stdout.write(f"{len(READERS)} readers, {tried:,} contents, {broken} broken\n")
     return 1 if broken else 0
 
 
