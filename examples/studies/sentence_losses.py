@@ -31,6 +31,7 @@ from xclipt.cli.terminal import Terminal
 from xclipt.data.dataset import Dataset
 from xclipt.data.registry import open_dataset
 from xclipt.deltas.kinds import PartialSpec
+from xclipt.errors import XcliptError
 from xclipt.files import write_text
 from xclipt.metrics import interval95, retrieval_ranks
 from xclipt.training.losses import ALIGNMENTS, Alignment, contrastive_in_gallery, cosine_alignment
@@ -125,7 +126,7 @@ def run(options: argparse.Namespace) -> list[Measured]:
     """Train and measure what was not yet, and give all that is known."""
     cells: Cells[Measured] = Cells(options.out / "cells", lambda plain: Measured(**plain))
     whole = open_dataset("multi30k", options.data_dir)
-    todo = [(name, seed) for seed in options.seeds for name in losses()]
+    todo = [(name, seed) for seed in options.seeds for name in options.losses or losses()]
     with Terminal(quiet=False) as terminal:
         workspace = open_workspace(
             options.out / "artifacts", terminal, dtype="bfloat16", create=True
@@ -185,9 +186,12 @@ def main() -> int:
         default=[1, 2, 3],
         help="default: 1,2,3",
     )
+    parser.add_argument("--losses", type=lambda text: text.split(","), help="only these")
     options = parser.parse_args()
 
     def tables() -> str:
+        if unknown := set(options.losses or ()).difference(losses()):
+            raise XcliptError(f"--losses: there is no '{min(unknown)}'")
         markdown = as_markdown(run(options))
         write_text(options.out / "tables.md", markdown)
         return markdown

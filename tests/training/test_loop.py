@@ -31,7 +31,14 @@ from xclipt.training.loop import (
 )
 from xclipt.training.losses import ALIGNMENTS, contrastive, sigmoid_contrastive
 from xclipt.training.pairs import TrainingPairs, rows_of_epochs
-from xclipt.training.recipe import PAPER, SCHEDULES, Recipe, recipe_with, stored_recipe
+from xclipt.training.recipe import (
+    PAPER,
+    SCHEDULES,
+    SENTENCES,
+    Recipe,
+    recipe_with,
+    stored_recipe,
+)
 from xclipt.training.steps import Part, losses_of
 
 RECIPE = Recipe(
@@ -521,6 +528,8 @@ def test_batches_cover_every_pair_once_an_epoch_and_are_full():
 
 def test_steps_follow_pairs_or_epochs():
     assert [Recipe().steps(n) for n in (1, 10, 50, 500, 29_000)] == [20, 20, 42, 134, 500]
+    passes = [SENTENCES.steps(n) for n in (1000, 10_000, 28_000, 1_000_000)]
+    assert passes == [190, 939, 2625, 4000]
     assert Recipe(epochs=50, batch_size=5).steps(50) == 500
     assert Recipe(epochs=3, batch_size=50).steps(7) == 3
 
