@@ -298,7 +298,11 @@ def remove_folder(folder: Path) -> None:
         OSError: It cannot be renamed or deleted.
     """
     with held():
-        shutil.rmtree(folder.rename(_name_aside(folder)))
+        aside = folder.rename(_name_aside(folder))
+        try:
+            shutil.rmtree(aside)
+        except FileNotFoundError:  # another process sweeps it meanwhile
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

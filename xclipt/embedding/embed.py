@@ -351,6 +351,7 @@ def _done(request: EmbeddingRequest, work: Work) -> Embedded | None:
     except XcliptError:
         return None
     if request.shards == 1:  # nobody else is at work, and a kill may have left them
+        Shards.sweep(out)
         with suppress(XcliptError):
             shards = Shards.open(out)
             if shards.work == work:

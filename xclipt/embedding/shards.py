@@ -94,6 +94,11 @@ class Shards:
         return out.with_name(f"{out.name}.shards")
 
     @classmethod
+    def sweep(cls, out: Path) -> None:
+        """Remove what is left of a folder of an output's shards that could not be deleted."""
+        sweep(out.parent, cls.folder(out).name)
+
+    @classmethod
     def begin(cls, out: Path, work: Work, count: int) -> "Shards":
         """Make the folder for a piece of work, or see that it is that work's.
 
@@ -101,6 +106,7 @@ class Shards:
             XcliptError: It holds parts of another.
         """
         path = cls.folder(out)
+        cls.sweep(out)
         with locked(path):
             sweep(path)
             told = 0
