@@ -100,15 +100,15 @@ def structural(
 
 def losses() -> dict[str, Alignment]:
     """The losses by name, anew for each training: a bank must not know of another's partners."""
-    own = {name: ALIGNMENTS[name] for name in (DEFAULT, "mse", "contrastive")}
     weight = _COSINE.weight
-    own["cosine and a bank of 2,000"] = Alignment(Bank(BANK).loss, weight)
-    for name, times in (
-        ("cosine and structure", 1.0),
-        ("cosine and ten times the structure", 10.0),
-    ):
-        own[name] = Alignment(partial(structural, weight=times), weight)
-    return own
+    return {
+        DEFAULT: _COSINE,
+        "cosine and a bank": Alignment(Bank(BANK).loss, weight),
+        "cosine and structure": Alignment(partial(structural, weight=1.0), weight),
+        "cosine and ten times the structure": Alignment(partial(structural, weight=10.0), weight),
+        "mse": ALIGNMENTS["mse"],
+        "contrastive": ALIGNMENTS["contrastive"],
+    }
 
 
 def measure(
