@@ -112,7 +112,7 @@ def find(typed: str) -> str:
 
         try:
             return resolve(by_name(typed.strip()).language or "")
-        except LookupError:
+        except (LookupError, UnicodeDecodeError):  # its table of names does not expect a NUL
             pass
         raise
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xclipt.errors import XcliptError
-from xclipt.languages import ALIASES, COMMON, _resolve, is_right_to_left, name, resolve
+from xclipt.languages import ALIASES, COMMON, _resolve, find, is_right_to_left, name, resolve
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,12 @@ def test_refuses_what_is_no_language(typed: str) -> None:
     with pytest.raises(XcliptError, match="no language") as caught:
         resolve(typed)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", ["\0", "fr\0", "", "French\0"])
+def test_refuses_what_is_no_name(typed: str) -> None:
+    with pytest.raises(XcliptError, match=r"is no language|names no language"):
+        find(typed)
 
 
 @pytest.mark.parametrize(("typed", "near"), [("german", "de (German)"), ("frenche", "fr (French)")])

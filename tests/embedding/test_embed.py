@@ -470,3 +470,17 @@ def test_requests_that_contradict_themselves(asked, part):
     with pytest.raises(UsageError) as error:
         request.require_valid()
     assert part in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [".npy", ".safetensors"])
+def test_ids_of_which_one_byte_is_turned(workspace, lines, tmp_path, kind):
+    out = tmp_path / f"out{kind}"
+    embed(workspace, lines, out)
+    file = out.with_name(f"{out.name}.json") if kind == ".npy" else out
+    sound = file.read_bytes()
+    for place in range(len(sound) - 30, len(sound)):
+        damaged = bytearray(sound)
+        damaged[place] ^= 0x80
+        file.write_bytes(damaged)
+        with pytest.raises(XcliptError, match=rf"out\{kind}"):
+            file_kind(out, "out")(out).require_sound()

@@ -45,7 +45,7 @@ def main() -> int:
     for name in READERS:
         command = [sys.executable, "-m", __spec__.name, name, "--seconds", str(given.seconds)]
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        wrong = [line for line in ran.stderr.splitlines() if "AssertionError" in line]
+        wrong = re.findall(r"Uncaught Python exception: ===\n(.*)", ran.stderr)
         broken += ran.returncode != 0
         runs = sum(map(int, re.findall(r"^Done (\d+) runs", ran.stderr, re.MULTILINE)))
         tried += runs

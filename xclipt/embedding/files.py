@@ -6,6 +6,7 @@ They are written and read some rows at a time, so that memory does not grow with
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
@@ -172,12 +173,14 @@ class SafetensorsFile(EmbeddingFile):
             for start in range(0, rows, ROWS_AT_ONCE):
                 yield features[start : min(start + ROWS_AT_ONCE, rows)]
 
-    def _opened(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
 
         try:
-            return safe_open(self.path, "np")
-        except (OSError, SafetensorError) as error:
+            with safe_open(self.path, "np") as file:
+                yield file
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise self._unreadable(error) from None
 
     @classmethod
