@@ -111,6 +111,20 @@ def test_ten_pairs_and_no_start_are_remarked_on(workspace, progress, tmp_path):
     assert not any("too few" in note for note in progress.notes)
 
 
+def test_thousands_of_pairs_have_room_for_a_larger_delta(workspace, progress, tmp_path):
+    file = sentences(tmp_path / "many.tsv", 5600)  # of which 500 are held out
+    for name, given in (("own", {}), ("named", {"rank": 4}), ("few", {})):
+        pairs = 4900 if name == "few" else None
+        asked = request(
+            file, name=name, delta=PartialSpec("lora", given), pairs=pairs, recipe={"max_steps": 1}
+        )
+        train_delta(workspace, None, asked)
+    assert [note for note in progress.notes if "larger" in note] == [
+        "fr: so many pairs teach a larger delta more: `modules=all-linear` `rank=16` `alpha=32` "
+        "make it some 1 % of the text tower"
+    ]
+
+
 def test_shots_are_the_first_of_all_and_none_of_them_is_held_out(workspace, tmp_path):
     file = sentences(tmp_path / "en-fr.tsv", 300)
     few = train_delta(workspace, None, request(file, pairs=20))

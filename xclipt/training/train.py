@@ -11,6 +11,7 @@ from xclipt.artifacts.directory import INTERRUPTED, StoredDelta
 from xclipt.artifacts.manifest import MANIFEST, DeltaManifest, TrainingData, differences
 from xclipt.data.dataset import Dataset
 from xclipt.deltas.adapted import AdaptedTower
+from xclipt.deltas.kinds import PartialSpec
 from xclipt.deltas.outline import outline
 from xclipt.devices import AUTO
 from xclipt.errors import UsageError, XcliptError, recommended
@@ -27,6 +28,8 @@ from xclipt.workspace import Workspace
 
 _FEW_PAIRS = 50
 """From the identity ten have done harm and a hundred good (text_alone.md, among the studies)."""
+_MANY_PAIRS = 5_000
+"""At ten thousand rank 16 closed 8 points more of the gap than rank 2 (the same page)."""
 
 
 def train_delta(
@@ -150,6 +153,12 @@ def _fit(
             f"{request.language}: {count:,} pairs and no start: so few have made search worse, and "
             f"are too few to validate; give {2 * _FEW_PAIRS} or more, or begin from a delta of "
             "other languages with `start=LANG/NAME`"
+        )
+
+    if prepared.sentences and count >= _MANY_PAIRS and request.delta == PartialSpec():
+        workspace.progress.note(
+            f"{request.language}: so many pairs teach a larger delta more: `modules=all-linear` "
+            "`rank=16` `alpha=32` make it some 1 % of the text tower"
         )
 
     def save(state: TrainingState) -> None:
