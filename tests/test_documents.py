@@ -3,13 +3,14 @@
 import os
 import time
 import tracemalloc
+from dataclasses import dataclass
 
 import pytest
 
 from tests.factories.running import run_xclipt
 from xclipt.artifacts.directory import MARK, ArtifactDirectory
 from xclipt.artifacts.manifest import DeltaManifest
-from xclipt.documents import MAX_ALIASES, MAX_BYTES, parse_json, read_json, read_yaml
+from xclipt.documents import MAX_ALIASES, MAX_BYTES, parse_json, read_json, read_yaml, record
 from xclipt.errors import XcliptError
 
 BOMB = "a0: &a0 [lol]\n" + "".join(
@@ -91,3 +92,15 @@ def test_the_largest_document_is_refused_by_its_size(tmp_path):
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(OSError, match="larger than"):
         read_yaml(tmp_path / "large")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    value: float
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), True, "1"])
+def test_what_is_no_finite_number_is_refused(value):
+    assert record(_Measured, {"value": 10**300}).value == 10**300
+    with pytest.raises(ValueError, match=r"value is .* which is no number"):
+        record(_Measured, {"value": value})

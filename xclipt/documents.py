@@ -1,7 +1,7 @@
 """YAML and JSON, within limits: what is nested or repeated without end is refused in one line."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -153,7 +153,7 @@ def _is_a(kind: type, value: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return kind not in (tuple, dict) and isinstance(value, kind)
 
 
