@@ -139,13 +139,14 @@ class NumpyFile(EmbeddingFile):
             "fortran_order": False,
             "shape": (description.rows, work.dim),
         }
-        with replacing(path) as aside, aside.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            _append(file, batches)
-        with replacing(_beside(path)) as aside, aside.open("wb") as file:
-            file.write(description.to_json().encode()[:-2] + b',\n  "ids": [')
-            _append_ids(file, batches)
-            file.write(b"]\n}\n")
+        with replacing(path) as aside, replacing(_beside(path)) as beside:  # both or neither
+            with aside.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                _append(file, batches)
+            with beside.open("wb") as file:
+                file.write(description.to_json().encode()[:-2] + b',\n  "ids": [')
+                _append_ids(file, batches)
+                file.write(b"]\n}\n")
 
 
 class SafetensorsFile(EmbeddingFile):

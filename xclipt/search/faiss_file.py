@@ -280,20 +280,20 @@ def write_index_file(
     """
     with replacing(path) as aside:
         save_index(aside, index)
-        sha256, size = file_key(aside).hex(), aside.stat().st_size
-    description = IndexDescription(
-        kind,
-        KINDS[kind].recipe(len(features.ids), features.dim),
-        len(features.ids),
-        features.dim,
-        size,
-        sha256,
-        features.fingerprint,
-        str(features.folder) if features.folder else None,
-        tuple(recall),
-    )
-    head = json.dumps(asdict(description), indent=2)[:-2]
-    write_text(_beside(path), f'{head},\n  "ids": {json.dumps(list(features.ids))}\n}}\n')
+        description = IndexDescription(
+            kind,
+            KINDS[kind].recipe(len(features.ids), features.dim),
+            len(features.ids),
+            features.dim,
+            aside.stat().st_size,
+            file_key(aside).hex(),
+            features.fingerprint,
+            str(features.folder) if features.folder else None,
+            tuple(recall),
+        )
+        head = json.dumps(asdict(description), indent=2)[:-2]
+        # Within: where there is no room for it, the index does not come either.
+        write_text(_beside(path), f'{head},\n  "ids": {json.dumps(list(features.ids))}\n}}\n')
     return description
 
 
