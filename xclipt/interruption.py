@@ -52,7 +52,7 @@ def deferred() -> Iterator[Callable[[], bool]]:
             raise Stopped(number)
 
     try:
-        with _handled_by(note):
+        with _handled_by(note, calls_go_on=True):
             yield lambda: bool(waiting)
     except Halted:
         pass
@@ -94,7 +94,14 @@ def _blocked() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_by(handler: _Handler) -> Iterator[None]:
+def _handled_by(handler: _Handler, *, calls_go_on: bool = False) -> Iterator[None]:
+    """Within the block signals go to ``handler``.
+
+    Args:
+        handler: What is told.
+        calls_go_on: A system call that a signal comes amid is done again, since some of those that
+            change files would fail. Else it ends: what waits for input or a lock is to be told.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals come to the main thread alone
         return
@@ -102,6 +109,8 @@ def _handled_by(handler: _Handler) -> Iterator[None]:
     kept = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
     for number in kept:
         signal.signal(number, handler)
+        if calls_go_on and hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(number, False)
     try:
         yield
     finally:
