@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from xclipt.backbones.model_files import first_line
 from xclipt.errors import FailedError, XcliptError
 from xclipt.export.exchange import ExportJob
 from xclipt.export.onnx import graph
@@ -98,6 +99,15 @@ def _quantise(full: Path, reduced: Path) -> None:
         quantiser = MatMulNBitsQuantizer(onnx.load(embedded), algo_config=by_blocks)
         quantiser.process()
         quantiser.model.save_model_to_file(str(reduced), False)
+    except OSError:
+        raise
+    except Exception as error:  # onnx does not notice that the disk is full until it reads again
+        raise FailedError(
+            f"{reduced}: onnxruntime cannot make it of the graph ({first_line(error)}); is there "
+            "room on the disk?",
+            field="format",
+            value=NAME,
+        ) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
