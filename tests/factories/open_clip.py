@@ -31,13 +31,12 @@ _OPERATORS = '''\
 
 from torch import library
 
-_fragment = library.Library("torchvision", "FRAGMENT")
 for _name in (
     *("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "qroi_align"),
     *("deform_conv2d", "_roi_align_backward", "_roi_pool_backward", "_ps_roi_align_backward"),
     *("_ps_roi_pool_backward", "_deform_conv2d_backward"),
 ):
-    _fragment.define(f"{_name}(Tensor given) -> Tensor")
+    library.define(f"torchvision::{_name}", "(Tensor given) -> Tensor")
 '''
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
