@@ -10,13 +10,36 @@ from tests.factories.noting import Noting
 from tests.factories.tiny import workspace_in
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.deltas.lora import LoraSpec
-from xclipt.devices import choose_dtype, computes_bfloat16_faster
+from xclipt.devices import choose_dtype, computes_bfloat16_faster, to_device
 from xclipt.errors import UsageError, XcliptError
 from xclipt.training.recipe import PAPER, PAPER_SCRIPTS, recipe_with
 from xclipt.training.request import TrainingRequest
 from xclipt.training.train import train_delta
 
 CPU = torch.device("cpu")
+
+
+class Travelling(torch.Tensor):
+    """A tensor that notes where it is sent, on machines without a GPU too."""
+
+    @classmethod
+    def __torch_function__(cls, called, types, given=(), named=None):
+        if called is torch.Tensor.pin_memory:
+            given[0].pinned = True
+            return given[0]
+        if called is torch.Tensor.to:
+            given[0].sent = (given[1].type, named["non_blocking"])
+            return given[0]
+        return super().__torch_function__(called, types, given, named or {})
+
+
+def test_what_goes_to_a_gpu_is_pinned_and_nothing_waits_for_it():
+    travelling = torch.ones(2).as_subclass(Travelling)
+    to_device(travelling, torch.device("cuda"))
+    assert travelling.pinned and travelling.sent == ("cuda", True)
+    staying = torch.ones(2).as_subclass(Travelling)
+    to_device(staying, CPU)
+    assert not hasattr(staying, "pinned") and staying.sent == ("cpu", False)
 
 
 @pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16"])

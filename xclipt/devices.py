@@ -1,6 +1,7 @@
 """Where towers run and in which numbers they compute, by the names that people give them."""
 
 import torch
+from torch import Tensor
 
 from xclipt.errors import XcliptError
 
@@ -31,6 +32,17 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         raise XcliptError("this machine has none; use `device='auto'`", field="device", value=name)
     return torch.device(name)
+
+
+def to_device(
+    tensor: Tensor,
+    device: torch.device | str,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """The tensor there; a GPU fetches it from pinned memory by itself, and nothing waits for it."""
+    pinned = torch.device(device).type == "cuda" and tensor.device.type == "cpu"
+    there = tensor.pin_memory() if pinned else tensor
+    return there.to(device, non_blocking=pinned, memory_format=memory_format)
 
 
 def choose_dtype(name: str) -> torch.dtype:

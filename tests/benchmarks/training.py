@@ -79,7 +79,8 @@ def recipes(setting: Setting) -> Measured:
         bare = BareTower(backbone, LoraSpec())
         steps_of_tensors = _batches(backbone, pairs, steps)
         judged = sorted_batches(backbone, backbone.tokenizer([one.caption for one in held]))
-        candidates[f"paper, {name}"] = partial(_train, setting, backbone, dataset, paper)
+        told = replace(paper, recipe=replace(recipe, dtype=name))
+        candidates[f"paper, {name}"] = partial(_train, setting, backbone, dataset, told)
         candidates[f"bare passes, {name}"] = partial(_passes, bare, steps_of_tensors, judged)
     taken = interleaved(candidates, setting, warm=False)
     remark = f"{shots} shots, {steps} steps, one caption of {len(held)} pictures each {EVERY} steps"

@@ -160,7 +160,11 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("saves", [1, 2, 3])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves, dropout):
+@pytest.mark.parametrize("fused_on", [("cuda",), ("cpu",)])
+def test_a_training_that_was_killed_ends_in_the_same_bytes(
+    tmp_path, monkeypatch, saves, dropout, fused_on
+):
+    monkeypatch.setattr("xclipt.training.loop._FUSED_ON", fused_on)
     recipe = replace(RECIPE, dropout=dropout, teacher="live")
     whole = run(tiny_backbone(), recipe)
     checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
@@ -180,6 +184,14 @@ def test_a_training_that_was_killed_ends_in_the_same_bytes(tmp_path, saves, drop
     assert same(resumed.tensors, whole.tensors)
     assert resumed.losses == whole.losses
     assert resumed.history == whole.history
+
+
+def test_a_fused_optimiser_rounds_otherwise_and_no_more(monkeypatch):
+    plain = run(tiny_backbone())
+    monkeypatch.setattr("xclipt.training.loop._FUSED_ON", ("cpu",))
+    fused = run(tiny_backbone())
+    assert fused.losses != plain.losses
+    assert fused.losses == pytest.approx(plain.losses, rel=1e-3)
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=[spec.kind for spec in KINDS])

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import TextTower
+from xclipt.devices import to_device
 from xclipt.errors import XcliptError
 from xclipt.languages import flores_code
 from xclipt.progress import Progress, Silent
@@ -146,7 +147,7 @@ class CaptionTokenizer:
         """Positions that each row takes by itself in the tower."""
         return [self.max_length if self.padded else len(row) for row in rows]
 
-    def pad(self, rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    def pad(self, rows: Sequence[list[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Right-pad rows of ids to ``(batch, longest)``; returns ids and attention mask.
 
         To ``(batch, max_length)`` where they are to be :attr:`padded`.
@@ -155,7 +156,7 @@ class CaptionTokenizer:
         padding = self.tokenizer.pad_token_id
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        return ids.to(device), mask.to(device)
+        return to_device(ids, device), to_device(mask, device)
 
 
 @dataclass(frozen=True)
@@ -225,19 +226,42 @@ class Backbone:
     def encode_tokens(self, rows: Sequence[list[int]], progress: Progress | None = None) -> Tensor:
         """As :meth:`encode_texts`, from token ids.
 
-        Captions are sorted by length, so that little is computed for padding.
+        Raises:
+            NonFiniteError: Names the first text by its number.
+        """
+        task = (progress or Silent()).start("Encoding captions", len(rows))
+
+        def encode(batch: list[int], ids: Tensor, mask: Tensor) -> Tensor:
+            features: Tensor = self.text_tower(ids, mask)
+            task.advance(len(batch))
+            return features
+
+        features = self.in_batches(rows, encode)
+        task.finish()
+        return features
+
+    def in_batches(
+        self, rows: Sequence[list[int]], encode: Callable[[list[int], Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """What ``encode`` makes of token ids: ``(n, dim)``, float32 on the CPU.
+
+        Captions are sorted by length, so that little is computed for padding. A GPU keeps the
+        features until all are computed: nothing waits for it before.
+
+        Args:
+            rows: Token ids.
+            encode: Is given positions in ``rows``, their ids and mask ``(batch, longest)``.
 
         Raises:
             NonFiniteError: Names the first text by its number.
         """
-        features = torch.empty(len(rows), self.dim)
-        task = (progress or Silent()).start("Encoding captions", len(rows))
+        there = torch.empty(len(rows), self.dim, device=self.device)
         with torch.inference_mode(), self.autocast():
             for batch in self.batches(rows):
                 ids, mask = self.tokenizer.pad([rows[i] for i in batch], self.device)
-                features[batch] = self.text_tower(ids, mask).float().cpu()
-                task.advance(len(batch))
-        task.finish()
+                positions = to_device(torch.tensor(batch), self.device)
+                there[positions] = encode(batch, ids, mask).float()
+        features = there.cpu()
         self.require_finite(features, lambda i: f"text {i + 1} of {len(rows)}")
         return features
 
@@ -254,8 +278,8 @@ class Backbone:
         """
         batches = list(self.batches(rows))
         parts = [self.embed_together([rows[i] for i in batch]) for batch in batches]
-        order = torch.tensor([i for batch in batches for i in batch], device=self.device)
-        return torch.cat(parts)[order.argsort()]
+        order = torch.tensor([i for batch in batches for i in batch]).argsort()
+        return torch.cat(parts)[to_device(order, self.device)]
 
     def embed_together(self, rows: Sequence[list[int]]) -> Tensor:
         """As :meth:`embed_tokens`, all rows in one batch, in their order."""
@@ -270,17 +294,18 @@ class Backbone:
             XcliptError: A file is not a picture.
             NonFiniteError: Names the first file that the tower makes no numbers of.
         """
-        features = torch.empty(len(paths), self.dim)
+        there = torch.empty(len(paths), self.dim, device=self.device)
         task = (progress or Silent()).start("Encoding pictures", len(paths))
         with torch.inference_mode(), self.autocast():
             size = _PICTURES_ON_CPU if self.device.type == "cpu" else _PICTURES_READ
             done = 0
             for read in self._pixels_ahead(paths):
                 for pixels in torch.split(read, size):
-                    pixels = pixels.to(self.device, memory_format=torch.channels_last)
-                    features[done : done + len(pixels)] = self.image_tower(pixels).float().cpu()
+                    pixels = to_device(pixels, self.device, torch.channels_last)
+                    there[done : done + len(pixels)] = self.image_tower(pixels).float()
                     done += len(pixels)
                     task.advance(len(pixels))
+        features = there.cpu()
         task.finish()
         self.require_finite(features, lambda i: str(paths[i]))
         return features

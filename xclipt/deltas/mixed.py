@@ -106,13 +106,14 @@ class MixedLoraTower:
         Raises:
             NonFiniteError: Names the first text by its number.
         """
-        backbone = self._backbone
-        features = torch.empty(len(rows), backbone.dim)
-        with self._lock, torch.inference_mode(), backbone.autocast():
-            for batch in backbone.batches(rows):
-                ids, mask = backbone.tokenizer.pad([rows[i] for i in batch], backbone.device)
-                self._rows.deltas = [deltas[i] for i in batch]
-                features[batch] = backbone.text_tower(ids, mask).float().cpu()
-            self._rows.deltas = []
-        backbone.require_finite(features, lambda i: f"text {i + 1} of {len(rows)}")
-        return features
+
+        def encode(batch: list[int], ids: Tensor, mask: Tensor) -> Tensor:
+            self._rows.deltas = [deltas[i] for i in batch]
+            features: Tensor = self._backbone.text_tower(ids, mask)
+            return features
+
+        with self._lock:
+            try:
+                return self._backbone.in_batches(rows, encode)
+            finally:
+                self._rows.deltas = []

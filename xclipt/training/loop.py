@@ -28,6 +28,10 @@ _JUDGED_AT = 20.0
 """What cosines of held-out sentences are multiplied by. At a model's own 100 the few that are not
 found make the loss (TRAINING.md)."""
 
+_FUSED_ON = ("cuda",)
+"""Devices whose optimiser takes its step as one kernel; on a processor it is a hundredth of a step,
+and rounds otherwise."""
+
 
 @dataclass(frozen=True)
 class ValidationSet:
@@ -175,7 +179,9 @@ def fit(
     evaluate_at = recipe.evaluation_steps(total) if validation else {total}
     names = delta.named_parameters()
     optimiser = OPTIMISERS[recipe.optimiser](
-        _groups(names, recipe), weight_decay=recipe.weight_decay
+        _groups(names, recipe),
+        weight_decay=recipe.weight_decay,
+        fused=backbone.device.type in _FUSED_ON,
     )
     if state.step:
         delta.load(state.weights)
@@ -329,11 +335,12 @@ def _load_optimiser(
     tensors: dict[str, Tensor],
     step: int,
 ) -> None:
+    fused = bool(optimiser.defaults["fused"])
     for name, parameter in names.items():
         if f"exp_avg.{name}" not in tensors:
             continue
         optimiser.state[parameter] = {
-            "step": torch.tensor(float(step)),
+            "step": torch.tensor(float(step), device=parameter.device if fused else None),
             "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
             "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
         }

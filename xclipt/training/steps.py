@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xclipt.backbones.backbone import Backbone
+from xclipt.devices import to_device
 from xclipt.training.losses import (
     ALIGNMENTS,
     contrastive,
@@ -102,8 +103,8 @@ def losses_of(backbone: Backbone, parts: Sequence[Part], recipe: Recipe) -> Loss
         if live:
             partner = features[len(parts) + i]
         elif partner is not None:
-            partner = partner.to(backbone.device)
-        images = None if batch.images is None else batch.images.to(backbone.device)
+            partner = to_device(partner, backbone.device)
+        images = None if batch.images is None else to_device(batch.images, backbone.device)
         terms.append(_pair_losses(features[i], images, partner if aligned else None, recipe))
     total = torch.zeros((), device=backbone.device)
     for part, one in zip(parts, terms, strict=True):
