@@ -246,7 +246,8 @@ class Backbone:
         """What ``encode`` makes of token ids: ``(n, dim)``, float32 on the CPU.
 
         Captions are sorted by length, so that little is computed for padding. A GPU keeps the
-        features until all are computed: nothing waits for it before.
+        features until all are computed: nothing here waits for it before (transformers does once a
+        batch, to see whether the mask leaves anything out).
 
         Args:
             rows: Token ids.
