@@ -62,6 +62,7 @@ def test_quickstart(taught, capsys):
     assert "fr lora-8shot-seed1" in printed and "nl frozen base !" in printed
 
 
+@pytest.mark.slow
 def test_own_captions(tmp_path, capsys):
     emoji, captions = EmojiDataset(), tmp_path / "captions.csv"
     with captions.open("w", newline="", encoding="utf-8") as file:
@@ -94,6 +95,7 @@ def test_search_in_five_languages(taught, tmp_path, capsys):
     assert sum(": dog.png" in line for line in lines[1:]) >= 3, lines
 
 
+@pytest.mark.slow
 def test_peft_and_sentence_transformers_agree_with_xclipt(backbone, tmp_path, capsys):
     store_shaken(tmp_path / "artifacts", backbone, LoraSpec())
     arguments = ["--artifacts", str(tmp_path / "artifacts"), "--out", str(tmp_path / "out")]

@@ -158,13 +158,14 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("saves", [1, 2, 3])
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("fused_on", [("cuda",), ("cpu",)])
+@pytest.mark.parametrize(
+    ("saves", "dropout", "fused_on"),
+    [*((saves, dropout, "cuda") for saves in (1, 2, 3) for dropout in (0.0, 0.3)), (2, 0.3, "cpu")],
+)
 def test_a_training_that_was_killed_ends_in_the_same_bytes(
     tmp_path, monkeypatch, saves, dropout, fused_on
 ):
-    monkeypatch.setattr("xclipt.training.loop._FUSED_ON", fused_on)
+    monkeypatch.setattr("xclipt.training.loop._FUSED_ON", (fused_on,))
     recipe = replace(RECIPE, dropout=dropout, teacher="live")
     whole = run(tiny_backbone(), recipe)
     checkpoint = Checkpoint(tmp_path / "training.safetensors", "key")
