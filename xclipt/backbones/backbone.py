@@ -236,9 +236,10 @@ class Backbone:
             task.advance(len(batch))
             return features
 
-        features = self.in_batches(rows, encode)
-        task.finish()
-        return features
+        try:
+            return self.in_batches(rows, encode)
+        finally:
+            task.finish()
 
     def in_batches(
         self, rows: Sequence[list[int]], encode: Callable[[list[int], Tensor, Tensor], Tensor]
