@@ -42,6 +42,7 @@ def cells(table, line):
     return [cell.strip() for cell in row.split("|")[2:-1]]
 
 
+@pytest.mark.slow
 def test_nothing_is_measured_that_heads_or_starts_are_trained_on(data_root):
     pools = ablation.pools(data_root)
     assert {pool.name: len(pool.paths) for pool in pools} == {

@@ -52,6 +52,7 @@ def test_missing_translations_are_named():
         caption_origin.caption_origins(EmojiDataset(), EmojiDataset())
 
 
+@pytest.mark.slow
 def test_they_are_real_captions_that_the_start_has_not_read(data_root):
     native = open_dataset("xflickrco", data_root)
     origins = caption_origin.caption_origins(native, open_dataset("multi30k", data_root))

@@ -69,6 +69,7 @@ def test_centring_and_whitening_take_features_to_the_partners_mean_and_shape():
     torch.testing.assert_close(even, ratio * moved, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_cell_is_measured_on_what_it_is_trained_on(data_root):
     study = read_study(STUDIES / "few_shot.yaml", few_shot.Study.parse)
 
