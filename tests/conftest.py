@@ -24,6 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _NAMED = os.environ.get("XCLIPT_DATA")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A thread for each worker: with a pool in each, they would wait for each other's cores."""
+    if config.getoption("numprocesses", default=None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(autouse=True)
 def _no_defaults_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XCLIPT_DATA", "XCLIPT_ARTIFACTS"):

@@ -123,6 +123,7 @@ def write_postcards(folder: Path) -> None:
         Image.new("RGB", (8, 8), (40 * i, 10, 200 - 30 * i)).save(folder / f"cards/{i}.png")
 
 
+@pytest.mark.slow
 def test_every_recipe_is_one_file_and_one_row(tmp_path):
     touched = extended_package(tmp_path / "code")
     assert len(touched) == 11 and len(set(touched)) == 11  # a loss has its row in its own file

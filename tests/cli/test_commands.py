@@ -176,6 +176,7 @@ def test_status(trained, artifacts, data_root):
     assert all(delta["current"] for delta in document["deltas"])
 
 
+@pytest.mark.slow
 def test_unsplit_data_holds_out_what_is_asked(artifacts, trained, data_root):
     run = run_xclipt(
         *("train-delta", "--lang", "tr", "--dataset", "xflickrco", "--data-dir", data_root),

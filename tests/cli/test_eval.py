@@ -178,6 +178,7 @@ def test_files_for_other_programs(artifacts, tmp_path):
         assert [row["protocol"] for row in csv.DictReader(file)] == ["zero-shot", "10-shot"]
 
 
+@pytest.mark.slow
 def test_same_pictures_for_all(artifacts, data_root):
     common = ("--dataset", "xflickrco", "--data-dir", data_root, "--lang", "de,tr", "--limit", "60")
     apart = run_xclipt("eval", *common, "--artifacts", artifacts, "--json").json()

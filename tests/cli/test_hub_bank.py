@@ -76,6 +76,7 @@ def test_eval_shows_the_correction_beside_the_plain_figures_and_nowhere_else(wor
     assert base["N10_skew"]["hub_corrected"] < base["N10_skew"]["plain"]
 
 
+@pytest.mark.slow
 def test_the_delta_and_the_prompt_of_the_queries_are_those_of_the_bank(workspace, bank):
     rows = evaluated(
         workspace, "--lang", "fr", "--hub-bank", f"fr={bank}", "--hard-prompt", "un dessin de"

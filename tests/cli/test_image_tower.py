@@ -29,6 +29,7 @@ def pictures(tmp_path, text):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_the_artifact_directory_knows_the_image_tower(tmp_path, text, pictures, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = ("--artifacts", tmp_path / "artifacts")

@@ -63,6 +63,7 @@ def test_dry_run_needs_neither_weights_nor_network_nor_data(tmp_path, monkeypatc
     assert delta["kind"] == kind and delta["language"] == "fr" and delta["path"]
 
 
+@pytest.mark.slow
 def test_dry_run_as_a_user_runs_it_with_no_network_and_an_empty_hub_home(tmp_path):
     """Every kind in a process of its own making, in which a connection would be the end."""
     code = (

@@ -132,6 +132,7 @@ def test_a_file_without_prompts_is_refused(workspace, tmp_path, content, part):
     assert len(run.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_what_a_prompt_leaves_no_room_for_is_told(workspace):
     long = "mot " * 300
     err = evaluated(workspace, "--delta", "bare", "--hard-prompt", long).err

@@ -288,6 +288,7 @@ def test_smaller_numbers_tell_what_they_lose(workspace, lines, tmp_path, numbers
     assert embed(workspace, few, tmp_path / "few.npy", numbers=numbers).description.loss is None
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(workspace, tmp_path, monkeypatch):
     """Nothing but blocks: what is alive at once of 8 blocks is that of 2."""
     monkeypatch.setattr("xclipt.embedding.embed.ROWS_AT_ONCE", BLOCK)

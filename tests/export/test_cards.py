@@ -101,8 +101,8 @@ def cosines(backbone, delta, photos):
     return torch.nn.functional.normalize(texts) @ torch.nn.functional.normalize(pictures).T
 
 
-CASES = [("mclip", "peft", LoraSpec(rank=2))]
-SLOW = [
+CASES = [
+    ("mclip", "peft", LoraSpec(rank=2)),
     ("clip", "merged", LoraSpec(rank=2)),
     ("mclip", "peft", SoftPromptSpec(tokens=2, pool_prompt=False)),
     ("clip", "peft", LoraSpec(rank=2)),
@@ -114,9 +114,10 @@ SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("on", "format", "spec"),
-    [*CASES, *[pytest.param(*case, marks=pytest.mark.slow) for case in SLOW]],
+    CASES,
     ids=lambda value: getattr(value, "kind", value),
 )
 def test_a_card_followed_to_the_letter(small, backbone, tmp_path, make_picture, on, format, spec):

@@ -39,6 +39,7 @@ def test_the_cards_encoder_has_the_features(folder, tmp_path, monkeypatch, forma
     torch.testing.assert_close(theirs, features(backbone, delta, SHORT), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_features(folder, tmp_path):
     import onnxruntime
     from transformers import AutoTokenizer

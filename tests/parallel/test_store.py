@@ -296,6 +296,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert many - few < 16
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_a_translation_memory(tmp_path: Path) -> None:
     # Left in the tree, the many units without text would be some 100 MB.
     def unit(english: str, german: str) -> str:

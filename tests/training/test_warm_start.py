@@ -310,6 +310,7 @@ def test_choices_of_the_start_change_what_is_learnt():
                 torch.testing.assert_close(tensor, expected[name])
 
 
+@pytest.mark.slow
 def test_the_start_is_trained_on_no_photograph_that_is_evaluated_on(data_root):
     captions = human_captions(data_root, frozenset({"de"}), 6000, 0)
     assert captions.keys() == {"en", "zh", "ar", "fr", "cs"}
