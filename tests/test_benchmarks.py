@@ -86,7 +86,9 @@ def test_the_profile_tells_what_takes_the_time():
         *("32 captions, bfloat16", "training on 32 captions, bfloat16", "4 photographs, float32"),
     ]
     assert "aten::addmm" in shown[1], shown
-    assert "aten::mkldnn_convolution" in shown[shown.index(heads[-1]) + 1], shown
+    # With one thread torch computes small convolutions of few pictures without oneDNN.
+    convolution = shown[shown.index(heads[-1]) + 1].split()[-1]
+    assert convolution in {"aten::mkldnn_convolution", "aten::_slow_conv2d_forward"}, shown
 
 
 def _benchmarks(*options):
