@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ablation_tables import BASE, HEADS, OTHERS, SEVEN, START, Measured, Trial, as_markdown
-from photographs import at_hand
+from photographs import at_hand, first_captions
 from start_variant import Variant, train_variant
 from study import (
     Cells,
@@ -165,7 +165,7 @@ def _pool(
     ordered = sorted(images)
     captions = {}
     for language in languages:
-        first = {p.image: p.captions[0] for p in dataset.captions(language, split)}
+        first = first_captions(dataset, language, split)
         captions[language] = [first[image] for image in ordered]
     return Pool(name, [dataset.picture_path(image) for image in ordered], captions)
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from photographs import first_captions
 from study import outcome, table, with_interval
 from xclipt.backbones.backbone import Backbone
 from xclipt.backbones.builtin import load_builtin
@@ -59,9 +60,9 @@ def caption_origins(native: Dataset, translated: Dataset) -> list[Origin]:
     Raises:
         XcliptError: Captions or translations are missing.
     """
-    origins = [Origin(ENGLISH, "en", _first(translated, "en", "train"))]
+    origins = [Origin(ENGLISH, "en", first_captions(translated, "en", "train"))]
     for language in ("de", "fr", "cs"):
-        captions = _first(translated, language, "train")
+        captions = first_captions(translated, language, "train")
         english = {
             source: text
             for lines in translated.translations(language, "en", "train")
@@ -78,17 +79,13 @@ def caption_origins(native: Dataset, translated: Dataset) -> list[Origin]:
             Origin(f"that, back into English by machine ({language})", "en", back),
         ]
     for language, name in (("en", "English"), ("de", "de"), ("ja", "ja")):
-        captions = _first(native, language, None)
+        captions = first_captions(native, language, None)
         origins.append(Origin(f"written in {name} for the photograph", language, captions))
     shared = sorted(set.intersection(*(set(origin.captions) for origin in origins)))
     return [
         replace(origin, captions={image: origin.captions[image] for image in shared})
         for origin in origins
     ]
-
-
-def _first(dataset: Dataset, language: str, split: str | None) -> dict[str, str]:
-    return {item.image: item.captions[0] for item in dataset.captions(language, split)}
 
 
 def origin_table(backbone: Backbone, pictures: Dataset, origins: Sequence[Origin]) -> str:

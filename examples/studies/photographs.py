@@ -46,6 +46,11 @@ def unseen_parts(
     return {"train": ordered[:pool], "test": ordered[pool:]}
 
 
+def first_captions(dataset: Dataset, language: str, split: str | None) -> dict[str, str]:
+    """A caption of each photograph."""
+    return {p.image: p.captions[0] for p in dataset.captions(language, split)}
+
+
 def at_hand(whole: Dataset, pictures: Sequence[CaptionedPicture]) -> list[CaptionedPicture]:
     """Those whose files are there."""
     return [p for p in pictures if whole.picture_path(p.image).is_file()]

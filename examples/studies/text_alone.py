@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from photographs import Parts, at_hand
+from photographs import Parts, at_hand, first_captions
 from study import (
     Cells,
     Plain,
@@ -114,7 +114,7 @@ class Measured:
     """One cell on the photographs kept aside.
 
     Attributes:
-        hits: For each photograph, how many of text to image and image to text came first: 0 to 2.
+        hits: Of each photograph (:func:`hits`).
     """
 
     row: str
@@ -166,25 +166,49 @@ def write_sentences(whole: Dataset, language: str, without: Sequence[str], folde
     """All lines of the training split but those of photographs kept aside, as a file of pairs."""
     path = folder / f"en-{language}.tsv"
     left = frozenset(without)
-    english = {p.image: p.captions[0] for p in whole.captions("en", "train")}
+    english = first_captions(whole, "en", "train")
     lines = [
-        f"{english[p.image]}\t{p.captions[0]}\n"
-        for p in whole.captions(language, "train")
-        if p.image in english and p.image not in left
+        f"{english[image]}\t{caption}\n"
+        for image, caption in first_captions(whole, language, "train").items()
+        if image in english and image not in left
     ]
     write_text(path, "".join(lines))
     return path
 
 
+def hits(
+    workspace: Workspace,
+    pictures: Sequence[Path],
+    captions: Sequence[str],
+    language: str,
+    delta: StoredDelta | None = None,
+) -> list[int]:
+    """For each picture, how many of text to image and image to text came first: 0 to 2.
+
+    Args:
+        workspace: The towers.
+        pictures: Files.
+        captions: One of each.
+        language: Of the captions.
+        delta: ``None`` is the frozen base.
+    """
+    images = workspace.encode_pictures(pictures).features
+    texts = workspace.encode_texts(captions, delta, language=language)
+    ranks = retrieval_ranks(images, texts, torch.arange(len(pictures)))
+    return [int(hit) for hit in (ranks.t2i <= 1).astype(int) + (ranks.i2t <= 1)]
+
+
 def measure(
-    workspace: Workspace, whole: Dataset, aside: Sequence[str], language: str, delta: Any = None
+    workspace: Workspace,
+    whole: Dataset,
+    aside: Sequence[str],
+    language: str,
+    delta: StoredDelta | None = None,
 ) -> list[int]:
     """Hits of each photograph kept aside, found by its caption in a language."""
-    captions = {p.image: p.captions[0] for p in whole.captions(language, "train")}
-    images = workspace.encode_pictures([whole.picture_path(image) for image in aside]).features
-    texts = workspace.encode_texts([captions[image] for image in aside], delta, language=language)
-    ranks = retrieval_ranks(images, texts, torch.arange(len(aside)))
-    return [int(hit) for hit in (ranks.t2i <= 1).astype(int) + (ranks.i2t <= 1)]
+    captions = first_captions(whole, language, "train")
+    pictures = [whole.picture_path(image) for image in aside]
+    return hits(workspace, pictures, [captions[image] for image in aside], language, delta)
 
 
 def run(options: Namespace, study: Study) -> list[Measured]:
@@ -280,13 +304,18 @@ def _trained_on(whole: Dataset, aside: Sequence[str]) -> Iterator[str]:
             yield picture.image
 
 
-def as_markdown(measured: Sequence[Measured]) -> str:
-    """Mean R@1 of both directions, the gain and the share of the gap to the English originals."""
+def as_markdown(measured: Sequence[Measured], photographs: str = "photographs kept aside") -> str:
+    """Mean R@1 of both directions, the gain and the share of the gap to the English originals.
+
+    Args:
+        measured: Of the same photographs, the base and the originals among it.
+        photographs: What they are.
+    """
     english = next(np.array(one.hits) for one in measured if one.row == ENGLISH)
     base = {one.language: np.array(one.hits) for one in measured if one.row == BASE}
     draws = resamples(len(english))
     lines = [
-        f"Mean R@1 of both directions, per cent, on {len(english):,} photographs kept aside.",
+        f"Mean R@1 of both directions, per cent, on {len(english):,} {photographs}.",
         "",
         *table(
             ["", "R@1"],
