@@ -19,6 +19,7 @@ LAYERS = (
         "metrics",
         "detection",
         "devices",
+        "cores",
     ),
     *("data", "backbones", "deltas", "artifacts", "workspace"),
     *("translation", "parallel", "hubness", "alignment", "training", "evaluation", "model"),

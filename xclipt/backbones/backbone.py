@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.backbones.text_tower import TextTower
+from xclipt.cores import side_by_side
 from xclipt.devices import to_device
 from xclipt.errors import XcliptError
 from xclipt.languages import flores_code
@@ -24,11 +25,11 @@ from xclipt.progress import Progress, Silent
 _TOKENS_ON_CPU, _TOKENS_ON_GPU = 512, 16_384
 """Positions that go through a text tower together. A processor's caches want few; a GPU waits for
 the next kernel where they are few, and computes for padding rather."""
-_PICTURES_READ = 32
-_PICTURES_ON_CPU = 8
-"""So many of them at once; on a GPU all that are read. EfficientNet-Lite0 on two cores takes 12 ms
-a picture by eights, 16 by sixteens and 20 by 32s: what lies between its layers leaves the cache."""
+_PICTURES_ON_CPU, _PICTURES_ON_GPU = 4, 32
+"""EfficientNet-Lite0 takes 14 ms a picture of one core by fours, 17 by eights and 20 by 32s: what
+lies between its layers leaves the cache."""
 _BATCHES_AHEAD = 2
+"""So many of a GPU's are read while it computes."""
 
 
 class NonFiniteError(XcliptError):
@@ -229,20 +230,13 @@ class Backbone:
         Raises:
             NonFiniteError: Names the first text by its number.
         """
-        task = (progress or Silent()).start("Encoding captions", len(rows))
-
-        def encode(batch: list[int], ids: Tensor, mask: Tensor) -> Tensor:
-            features: Tensor = self.text_tower(ids, mask)
-            task.advance(len(batch))
-            return features
-
-        try:
-            return self.in_batches(rows, encode)
-        finally:
-            task.finish()
+        return self.in_batches(rows, lambda _, ids, mask: self.text_tower(ids, mask), progress)
 
     def in_batches(
-        self, rows: Sequence[list[int]], encode: Callable[[list[int], Tensor, Tensor], Tensor]
+        self,
+        rows: Sequence[list[int]],
+        encode: Callable[[list[int], Tensor, Tensor], Tensor],
+        progress: Progress | None = None,
     ) -> Tensor:
         """What ``encode`` makes of token ids: ``(n, dim)``, float32 on the CPU.
 
@@ -252,17 +246,29 @@ class Backbone:
 
         Args:
             rows: Token ids.
-            encode: Is given positions in ``rows``, their ids and mask ``(batch, longest)``.
+            encode: Is given positions in ``rows``, their ids and mask ``(batch, longest)``; on a
+                processor by several threads at once.
+            progress: Told how many rows are done.
 
         Raises:
             NonFiniteError: Names the first text by its number.
         """
-        there = torch.empty(len(rows), self.dim, device=self.device)
-        with torch.inference_mode(), self.autocast():
-            for batch in self.batches(rows):
+
+        def encoded(batch: list[int]) -> Tensor:
+            with torch.inference_mode(), self.autocast():
                 ids, mask = self.tokenizer.pad([rows[i] for i in batch], self.device)
-                positions = to_device(torch.tensor(batch), self.device)
-                there[positions] = encode(batch, ids, mask).float()
+                return encode(batch, ids, mask).float()
+
+        there = torch.empty(len(rows), self.dim, device=self.device)
+        batches = list(self.batches(rows))
+        each = side_by_side if self.device.type == "cpu" else map
+        task = (progress or Silent()).start("Encoding captions", len(rows))
+        try:
+            for batch, some in zip(batches, each(encoded, batches), strict=True):
+                there[to_device(torch.tensor(batch), self.device)] = some
+                task.advance(len(batch))
+        finally:
+            task.finish()
         features = there.cpu()
         self.require_finite(features, lambda i: f"text {i + 1} of {len(rows)}")
         return features
@@ -298,38 +304,31 @@ class Backbone:
         """
         there = torch.empty(len(paths), self.dim, device=self.device)
         task = (progress or Silent()).start("Encoding pictures", len(paths))
-        with torch.inference_mode(), self.autocast():
-            size = _PICTURES_ON_CPU if self.device.type == "cpu" else _PICTURES_READ
-            done = 0
-            for read in self._pixels_ahead(paths):
-                for pixels in torch.split(read, size):
-                    pixels = to_device(pixels, self.device, torch.channels_last)
-                    there[done : done + len(pixels)] = self.image_tower(pixels).float()
-                    done += len(pixels)
-                    task.advance(len(pixels))
+        done = 0
+        for some in self._pictures_encoded(paths):
+            there[done : done + len(some)] = some
+            done += len(some)
+            task.advance(len(some))
         features = there.cpu()
         task.finish()
         self.require_finite(features, lambda i: str(paths[i]))
         return features
 
-    def _pixels_ahead(self, paths: Sequence[Path]) -> Iterator[Tensor]:
-        """Pixels ``(pictures, 3, height, width)`` of all files in order, read by all cores.
+    def _pictures_encoded(self, paths: Sequence[Path]) -> Iterator[Tensor]:
+        """Features ``(some, dim)`` of pictures, in their order."""
 
-        On a GPU they are read while it computes; a tower on the processor wants the cores itself.
-        """
-        ahead = 0 if self.device.type == "cpu" else _BATCHES_AHEAD
-        readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
-        try:
-            reading: deque[list[Future[Tensor]]] = deque()
-            for start in range(0, len(paths), _PICTURES_READ):
-                part = paths[start : start + _PICTURES_READ]
-                reading.append([readers.submit(self.read_pixels, path) for path in part])
-                if len(reading) > ahead:
-                    yield _stacked(reading.popleft())
-            while reading:
-                yield _stacked(reading.popleft())
-        finally:
-            readers.shutdown(cancel_futures=True)
+        def encoded(pixels: Tensor) -> Tensor:
+            with torch.inference_mode(), self.autocast():
+                there = to_device(pixels, self.device, torch.channels_last)
+                features: Tensor = self.image_tower(there).float()
+                return features
+
+        def read_and_encoded(some: Sequence[Path]) -> Tensor:
+            return encoded(torch.stack([self.read_pixels(path) for path in some]))
+
+        if self.device.type == "cpu":
+            return side_by_side(read_and_encoded, _by(_PICTURES_ON_CPU, paths))
+        return map(encoded, read_ahead(self.read_pixels, _by(_PICTURES_ON_GPU, paths)))
 
     def require_finite(
         self, features: Tensor, what: Callable[[int], str], delta: str | None = None
@@ -389,8 +388,29 @@ class Backbone:
         return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def _stacked(reading: Sequence[Future[Tensor]]) -> Tensor:
-    return torch.stack([pixels.result() for pixels in reading])
+def read_ahead(
+    read_pixels: Callable[[Path], Tensor], batches: Sequence[Sequence[Path]]
+) -> Iterator[Tensor]:
+    """Pixels ``(batch, 3, height, width)``, read by all cores while a GPU computes."""
+    readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
+    reading: deque[list[Future[Tensor]]] = deque()
+
+    def read() -> Tensor:
+        return torch.stack([pixels.result() for pixels in reading.popleft()])
+
+    try:
+        for batch in batches:
+            reading.append([readers.submit(read_pixels, path) for path in batch])
+            if len(reading) > _BATCHES_AHEAD:
+                yield read()
+        while reading:
+            yield read()
+    finally:
+        readers.shutdown(cancel_futures=True)
+
+
+def _by(size: int, paths: Sequence[Path]) -> list[Sequence[Path]]:
+    return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -26,8 +26,8 @@ def can_mix(spec: DeltaSpec) -> bool:
     return isinstance(spec, LoraSpec) and not spec.tune_head
 
 
-class _Rows:
-    """The delta of every row of the batch that is in the tower."""
+class _Rows(threading.local):
+    """The delta of every row of the batch that the thread has in the tower."""
 
     def __init__(self) -> None:
         self.deltas: list[Tensors] = []
@@ -74,7 +74,6 @@ class MixedLoraTower:
         tower = sharing_copy(backbone.text_tower, architecture)
         self._backbone = replace(backbone, text_tower=tower)
         self._rows = _Rows()
-        self._lock = threading.Lock()
         self._shapes: dict[str, torch.Size] = {}
         targets = architecture.targets(tower)
         for name, module in list(tower.encoder.named_modules()):
@@ -109,11 +108,10 @@ class MixedLoraTower:
 
         def encode(batch: list[int], ids: Tensor, mask: Tensor) -> Tensor:
             self._rows.deltas = [deltas[i] for i in batch]
-            features: Tensor = self._backbone.text_tower(ids, mask)
-            return features
-
-        with self._lock:
             try:
-                return self._backbone.in_batches(rows, encode)
+                features: Tensor = self._backbone.text_tower(ids, mask)
             finally:
                 self._rows.deltas = []
+            return features
+
+        return self._backbone.in_batches(rows, encode)
