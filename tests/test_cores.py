@@ -36,11 +36,18 @@ def test_each_has_a_core_and_what_is_left_over_all():
         time.sleep(0.02)
         return threading.current_thread().name, torch.get_num_threads()
 
-    found = list(side_by_side(work, range(11)))
-    assert len({name for name, _ in found[:9]}) == 3
-    assert {threads for _, threads in found[:9]} == {1}
-    assert found[9:] == [(threading.current_thread().name, 3)] * 2
-    assert not cores()
+    def on(count):
+        found = list(side_by_side(work, range(count)))
+        assert not cores()
+        return found
+
+    here = threading.current_thread().name, 3
+    assert on(1) == [here]
+    for count in (10, 2, 11):
+        *first, last = on(count)
+        assert {threads for _, threads in first} == {1}
+        assert len({name for name, _ in first}) == min(3, count - 1)
+        assert (last == here) == (count == 10)
 
 
 def test_work_that_takes_no_time_ends():

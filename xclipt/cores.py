@@ -17,7 +17,7 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """What ``work`` makes of the items, in their order, an item for each core at a time.
 
     Threads that share a batch wait for each other after every operation; with a batch each they do
-    not. What is left over, fewer items than cores, is done one by one, by all of them.
+    not. What is left over at the end, for half of the cores at most, is done one by one, by all.
 
     Args:
         work: Safe to run in several threads. What is set for a thread alone, as inference mode and
@@ -29,10 +29,12 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             no further one is begun.
     """
     threads = torch.get_num_threads()
-    even = len(items) // threads * threads if threads > 1 else 0
-    if even:
-        yield from _with_a_core_each(work, items[:even], threads)
-    yield from map(work, items[even:])
+    over = len(items) % threads
+    shared = over if 2 * over <= threads else 0
+    beside = len(items) - shared if threads > 1 else 0
+    if beside:
+        yield from _with_a_core_each(work, items[:beside], threads)
+    yield from map(work, items[beside:])
 
 
 def _with_a_core_each(work: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
@@ -42,7 +44,7 @@ def _with_a_core_each(work: Callable[[T], R], items: Sequence[T], threads: int) 
         ahead = iter(items)
         # While none of its threads goes, the pool begins another with every item.
         waiting = deque(pool.submit(work, item) for item in islice(ahead, 2 * threads))
-        for _ in range(threads):
+        for _ in range(min(threads, len(items))):
             ready.acquire()
         # A thread that begins with torch takes the number that was set last, by whichever thread.
         torch.set_num_threads(threads)
