@@ -332,20 +332,24 @@ def as_markdown(measured: Sequence[Measured], photographs: str = "photographs ke
             groups.setdefault((one.row, one.language, one.pairs), []).append(one)
     rows = []
     for (row, language, pairs), found in groups.items():
-        hits = np.mean([one.hits for one in found], axis=0)
-        gain = hits - base[language]
+        mean = np.mean([one.hits for one in found], axis=0)
+        gain = mean - base[language]
         gap = english - base[language]
-        sampled = 50 * (draws @ gain) / len(gain)
-        closed = 100 * (draws @ gain) / (draws @ gap)
+        gains, gaps = draws @ gain, draws @ gap
+        share = ""
+        if interval95(gaps)[0] > 0:  # a gap that may as well be none has no shares
+            some = gaps > 0
+            closed = interval95(100 * gains[some] / gaps[some])
+            share = with_interval(100 * gain.sum() / gap.sum(), closed, ".0f", " %")
         rows.append(
             [
                 f"{row}, {language}",
                 "all" if pairs is None else f"{pairs:,}",
                 str(len(found)),
                 f"{found[0].parameters:,}",
-                f"{_r1(hits):.1f}",
-                with_interval(_r1(gain), interval95(sampled)),
-                with_interval(100 * gain.sum() / gap.sum(), interval95(closed), ".0f", " %"),
+                f"{_r1(mean):.1f}",
+                with_interval(_r1(gain), interval95(50 * gains / len(gain))),
+                share,
                 f"{np.mean([one.seconds for one in found]):.0f}",
             ]
         )
