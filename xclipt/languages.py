@@ -4,6 +4,7 @@ import difflib
 import itertools
 import string
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from xclipt.errors import XcliptError
@@ -110,10 +111,9 @@ def find(typed: str) -> str:
     except XcliptError:
         from langcodes import find as by_name
 
-        try:
-            return resolve(by_name(typed.strip()).language or "")
-        except (LookupError, UnicodeDecodeError):  # its table of names does not expect a NUL
-            pass
+        if "\0" not in typed:  # its table of names breaks there, in several ways
+            with suppress(LookupError):
+                return resolve(by_name(typed.strip()).language or "")
         raise
 
 

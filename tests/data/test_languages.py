@@ -55,7 +55,7 @@ def test_refuses_what_is_no_language(typed: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("typed", ["\0", "fr\0", "", "French\0"])
+@pytest.mark.parametrize("typed", ["\0", "fr\0", "", "French\0", "\0\U00010000"])
 def test_refuses_what_is_no_name(typed: str) -> None:
     with pytest.raises(XcliptError, match=r"is no language|names no language"):
         find(typed)

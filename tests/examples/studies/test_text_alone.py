@@ -47,3 +47,14 @@ def test_tables_tell_gain_and_gap_over_seeds():
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[:5] == ["text, fr", "10", "2", "100", "37.5"]
     assert cells[5].startswith("+25.0 [") and cells[6].startswith("40 % [")
+
+
+def test_a_gap_that_may_be_none_has_no_shares():
+    measured = [
+        Measured(ENGLISH, "en", 0, 0, 0, 0.0, [1, 1, 0, 1]),
+        Measured(BASE, "fr", 0, 0, 0, 0.0, [1, 0, 1, 1]),
+        Measured("text", "fr", 10, 1, 100, 2.0, [1, 1, 1, 1]),
+    ]
+    (line,) = [line for line in as_markdown(measured).splitlines() if line.startswith("| text")]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[5].startswith("+12.5 [") and cells[6] == ""
