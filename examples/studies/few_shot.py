@@ -11,7 +11,7 @@ hold what is known so far. ``--raw`` makes tables and drawing of such figures an
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,11 @@ from study import (
     Cells,
     Plain,
     delta_of,
+    figures,
     outcome,
-    read_figures,
     read_study,
     require_rows,
     study_parser,
-    write_figures,
 )
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.artifacts.directory import StoredDelta
@@ -252,11 +251,8 @@ def run(given: Namespace) -> str:
     """
     study = read_study(given.study, Study.parse)
     require_rows(given.study, given.rows, study.rows)
-    if given.raw:
-        results = read_figures(given.raw, Measured.parse)
-    else:
-        results = _measured(study, given)
-        write_figures(given.out / "few_shot.jsonl.gz", map(asdict, results))
+    kept = given.out / "few_shot.jsonl.gz"
+    results = figures(given.raw, Measured.parse, lambda: _measured(study, given), kept)
     tables = as_markdown(results, list(study.rows))
     write_text(given.out / "tables.md", tables)
     if results:

@@ -12,19 +12,18 @@ them, and of these the ones that the study kept aside. ``OUT/independent_caption
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from photographs import first_captions
 from study import (
     Cells,
     Plain,
+    figures,
     outcome,
-    read_figures,
     read_study,
     require_rows,
     study_parser,
-    write_figures,
 )
 from text_alone import BASE, ENGLISH, Measured, Study, as_markdown, cells_of, hits, kept_aside
 from xclipt.artifacts.directory import StoredDelta
@@ -127,11 +126,8 @@ def main() -> int:
     def tables() -> str:
         study = read_study(options.study, Study.parse)
         require_rows(options.study, options.rows, study.rows)
-        if options.raw:
-            found = read_figures(options.raw, Found.parse)
-        else:
-            found = run(options, study)
-            write_figures(options.out / "independent_captions.jsonl.gz", map(asdict, found))
+        kept = options.out / "independent_captions.jsonl.gz"
+        found = figures(options.raw, Found.parse, lambda: run(options, study), kept)
         markdown = as_tables(found)
         write_text(options.out / "independent.md", markdown)
         return markdown

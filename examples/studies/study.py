@@ -146,6 +146,21 @@ def read_figures(path: Path, parse: Callable[[Plain], T]) -> list[T]:
         raise XcliptError(f"{path}: no raw figures of this study ({error})") from None
 
 
+def figures(
+    raw: Path | None, parse: Callable[[Plain], M], measure: Callable[[], list[M]], kept: Path
+) -> list[M]:
+    """Raw figures as they were written, where a file of them is given; else measured, and kept.
+
+    Raises:
+        XcliptError: As :func:`read_figures`, or the measuring does.
+    """
+    if raw:
+        return read_figures(raw, parse)
+    measured = measure()
+    write_figures(kept, map(asdict, measured))
+    return measured
+
+
 def delta_of(kind: str, **settings: Any) -> PartialSpec:
     """What an entry ``{kind: lora, rank: 8}`` means.
 

@@ -27,16 +27,15 @@ from study import (
     Cells,
     Plain,
     delta_of,
+    figures,
     outcome,
     plain_name,
-    read_figures,
     read_study,
     require_rows,
     resamples,
     study_parser,
     table,
     with_interval,
-    write_figures,
 )
 from xclipt.alignment.build import AlignmentRequest
 from xclipt.artifacts.directory import StoredDelta
@@ -372,11 +371,10 @@ def main() -> int:
     def tables() -> str:
         study = read_study(options.study, Study.parse)
         require_rows(options.study, options.rows, study.rows)
-        if options.raw:
-            measured = read_figures(options.raw, lambda plain: Measured(**plain))
-        else:
-            measured = run(options, study)
-            write_figures(options.out / "text_alone.jsonl.gz", map(vars, measured))
+        kept = options.out / "text_alone.jsonl.gz"
+        measured = figures(
+            options.raw, lambda plain: Measured(**plain), lambda: run(options, study), kept
+        )
         markdown = as_markdown(measured)
         write_text(options.out / "tables.md", markdown)
         return markdown
