@@ -1,4 +1,4 @@
-"""The structure that README's tree promises: who may import whom, and who speaks of options."""
+"""The structure that CODE.md's tree promises: who may import whom, and who speaks of options."""
 
 import ast
 import re
