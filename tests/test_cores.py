@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from xclipt.cores import side_by_side
+from xclipt.cores import a_core_each, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,14 @@ def cores():
     return [thread for thread in threading.enumerate() if thread.name.startswith("core")]
 
 
+@pytest.mark.parametrize("beside", [side_by_side, a_core_each])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 50])
-def test_results_are_in_order(count):
+def test_results_are_in_order(count, beside):
     def work(item):
         time.sleep(0.001 * (item % 3))
         return item * item
 
-    assert list(side_by_side(work, range(count))) == [item * item for item in range(count)]
+    assert list(beside(work, range(count))) == [item * item for item in range(count)]
 
 
 def test_each_has_a_core_and_what_is_left_over_all():
@@ -48,6 +49,11 @@ def test_each_has_a_core_and_what_is_left_over_all():
         assert {threads for _, threads in first} == {1}
         assert len({name for name, _ in first}) == min(3, count - 1)
         assert (last == here) == (count == 10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_where_each_has_a_core_nothing_is_shared(count):
+    assert list(a_core_each(lambda _: torch.get_num_threads(), range(count))) == count * [1]
 
 
 def test_work_that_takes_no_time_ends():

@@ -31,13 +31,21 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     threads = torch.get_num_threads()
     over = len(items) % threads
     shared = over if 2 * over <= threads else 0
-    beside = len(items) - shared if threads > 1 else 0
-    if beside:
-        yield from _with_a_core_each(work, items[:beside], threads)
+    beside = len(items) - shared
+    yield from a_core_each(work, items[:beside])
     yield from map(work, items[beside:])
 
 
-def _with_a_core_each(work: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+def a_core_each(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """As :func:`side_by_side`, but nothing is shared at the end.
+
+    How sums come out to the last bit depends on how many threads share them; here it never is more
+    than one, however many items and cores there are.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or not items:
+        yield from map(work, items)
+        return
     ready, go = Semaphore(0), Event()
     pool = ThreadPoolExecutor(threads, "core", _take_one_core, (ready, go))
     try:

@@ -410,6 +410,22 @@ def test_pictures_of_a_folder_and_broken_ones_are_left_out(workspace, photos, tm
     assert bytes_of(*both(shared)) == bytes_of(*both(out))
 
 
+def test_the_same_bytes_on_any_number_of_cores(backbone, photos, tmp_path):
+    # The tests' own image tower remembers what it has seen.
+    tower = backbone.image_tower._tower
+    workspace = workspace_in(tmp_path, replace(backbone, image_tower=tower))
+    before, outs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            outs.append(tmp_path / f"{threads}.npy")
+            pictures_in(workspace, photos, outs[-1])
+    finally:
+        torch.set_num_threads(before)
+    one, three = bytes_of(*outs)
+    assert one == three
+
+
 def test_a_list_of_paths_and_a_table_beside_its_pictures(workspace, photos, tmp_path):
     paths = sorted(photos.glob("*/*.png"))[:5]
     listed = tmp_path / "list.txt"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from xclipt.artifacts.directory import StoredDelta
 from xclipt.artifacts.loaded import require_own_texts
 from xclipt.backbones.backbone import Backbone, NonFiniteError
+from xclipt.cores import a_core_each
 from xclipt.data.pictures import check_picture_name, find_broken
 from xclipt.devices import dtype_name
 from xclipt.embedding.described import Description, Digest, LeftOut, Work
@@ -192,14 +193,12 @@ def embed_texts(
         return done
     backbone: Backbone = delta.within(workspace.backbone) if delta else workspace.backbone
     spec = delta.spec if delta else None
-    cut = seen = 0
+    cut: list[int] = []
 
     def encode(rows: range, entries: Sequence[tuple[str, str]]) -> Block:
-        nonlocal cut, seen
         ids, texts = zip(*entries, strict=True)
         prompted = [spec.prompted(text) for text in texts] if spec else list(texts)
-        cut += len(workspace.backbone.cut(prompted, spec.positions if spec else 0))
-        seen += len(texts)
+        cut.append(len(workspace.backbone.cut(prompted, spec.positions if spec else 0)))
         try:
             features = backbone.encode_texts(prompted, language=language)
         except NonFiniteError as error:
@@ -207,7 +206,7 @@ def embed_texts(
         return Block(ids, np.arange(rows.start, rows.stop), _normalised(features), [])
 
     done = _embed(workspace, work, request, source.read, encode)
-    workspace.remark_cut(source.name, cut, seen)
+    workspace.remark_cut(source.name, sum(cut), done.encoded)
     return done
 
 
@@ -370,6 +369,7 @@ def _embed(
     missing = shards.missing(request.shard or 0)
     rows = rows_of_shard(work.source_rows, request.shards, request.shard or 0)
     left_out: list[LeftOut] = []
+    each = a_core_each if workspace.backbone.device.type == "cpu" else map
     task = workspace.progress.start(f"Embedding {work.source}", sum(map(len, missing)))
     try:
         position = missing[0].start if missing else 0
@@ -377,10 +377,11 @@ def _embed(
         for piece in missing:
             next(islice(entries, piece.start - position, piece.start - position), None)
             position = piece.stop
+            chunks = [piece[first : first + CHUNK] for first in range(0, len(piece), CHUNK)]
+            held = [(chunk, list(islice(entries, len(chunk)))) for chunk in chunks]
             blocks = []
-            for first in range(piece.start, piece.stop, CHUNK):
-                chunk = range(first, min(first + CHUNK, piece.stop))
-                blocks.append(encode(chunk, list(islice(entries, len(chunk)))))
+            for chunk, block in zip(chunks, each(lambda one: encode(*one), held), strict=True):
+                blocks.append(block)
                 task.advance(len(chunk))
             block = _joined(blocks)
             shards.add(piece, block)
