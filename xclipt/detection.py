@@ -7,10 +7,15 @@ from functools import cache
 from typing import Any
 
 from xclipt.errors import XcliptError
-from xclipt.languages import resolve
+from xclipt.languages import alike, resolve
 
 LEAST_CONFIDENCE = 0.2
 """Below it a language is a guess among many, and none is better. py3langid's own suggestion."""
+
+
+_HARDLY = 0.05
+_LEAST_LETTERS = 50
+_SAMPLE = 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,29 @@ def detect(texts: Sequence[str]) -> list[Detection]:
     return [_likeliest(identifier.rank(text)) for text in texts]
 
 
+def mistaken_for(language: str, texts: Sequence[str]) -> str | None:
+    """The language that texts plainly are in, taken together, where they are said to be in another.
+
+    Args:
+        language: Which they are said to be in.
+        texts: Of these the first hundred are looked at.
+
+    Returns:
+        ``None`` where they are in it, and where nobody can tell: without the extra, of a few words,
+        and of languages that the detector does not know or hardly tells apart.
+    """
+    text = " ".join(texts[:_SAMPLE])
+    if sum(map(str.isalpha, text)) < _LEAST_LETTERS:
+        return None
+    try:
+        probabilities = _probabilities(_identifier().rank(text))
+    except XcliptError:
+        return None
+    own = [p for code, p in probabilities.items() if code and alike(language, code)]
+    likeliest = max(probabilities, key=lambda code: probabilities[code])
+    return likeliest if own and sum(own) < _HARDLY else None
+
+
 def load_detector() -> None:
     """Have the detector in memory before it is needed.
 
@@ -52,12 +80,17 @@ def load_detector() -> None:
 
 
 def _likeliest(ranking: Sequence[tuple[str, float]]) -> Detection:
+    probabilities = _probabilities(ranking)
+    language = max(probabilities, key=lambda code: probabilities[code])
+    confidence = probabilities[language]
+    return Detection(language if confidence >= LEAST_CONFIDENCE else None, confidence)
+
+
+def _probabilities(ranking: Sequence[tuple[str, float]]) -> dict[str | None, float]:
     total: defaultdict[str | None, float] = defaultdict(float)
     for label, probability in ranking:
         total[_code(label)] += probability
-    language = max(total, key=lambda code: total[code])
-    confidence = total[language]
-    return Detection(language if confidence >= LEAST_CONFIDENCE else None, confidence)
+    return total
 
 
 @cache

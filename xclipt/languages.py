@@ -82,6 +82,8 @@ _FLORES_LANGUAGE = {
 """Macrolanguages, and the member that FLORES-200 stands for them with."""
 
 _FLORES_SCRIPT = {"Kore": "Hang"}
+_ALIKE = 15
+"""By the measure of CLDR: Malay and Indonesian are 14 apart, Czech and Slovak 24."""
 _NO_LANGUAGE = frozenset(("mis", "mul", "root", "und", "zxx"))
 
 
@@ -129,6 +131,17 @@ def called(word: str) -> str | None:
 def relatives(code: str) -> tuple[str, ...]:
     """Codes whose deltas serve a language that has none: of Norwegian, its two written forms."""
     return tuple(other for other in _NORWEGIAN if other != code) if code in _NORWEGIAN else ()
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether a text of the one is easily taken for the other: Bosnian and Croatian."""
+    if one == other or other in relatives(one):
+        return True
+    from langcodes import tag_distance
+
+    # As if in one script: Serbian is read as Croatian by its Latin letters alone.
+    here, there = f"{one}-Latn", f"{other}-Latn"
+    return min(tag_distance(here, there), tag_distance(there, here)) < _ALIKE
 
 
 def name(code: str) -> str:

@@ -3,9 +3,9 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from xclipt.detection import detect
+from xclipt.detection import mistaken_for
 from xclipt.errors import XcliptError
 from xclipt.languages import name as language_name
 from xclipt.parallel.pairs import SentencePair
@@ -31,7 +31,7 @@ MOST_CHARACTERS = 4000
 """Longer ones are no sentences, and every text tower cuts them long before."""
 
 _MOST = 0.9
-_SAMPLE, _SURE = 100, 0.9
+_SAMPLE = 100
 _DAMAGED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ufffd\ud800-\udfff]")
 
 
@@ -109,18 +109,39 @@ class Screen:
 
     def _looks_exchanged(self) -> bool:
         """Whether the sides are in each other's language; in one script, only detection tells."""
-        sides = [
-            " ".join(pair.english for pair in self._sample),
-            " ".join(pair.text for pair in self._sample),
-        ]
-        if not self._sample or not is_in_script(sides[0], self._language):
-            return False
-        try:
-            found = detect(sides)
-        except XcliptError:  # the detector is an extra
-            return False
-        sure = all(detection.confidence > _SURE for detection in found)
-        return sure and [detection.language for detection in found] == [self._language, "en"]
+        english, texts = _sides(self._sample)
+        return (
+            is_in_script(" ".join(english), self._language)
+            and mistaken_for("en", english) == self._language
+            and mistaken_for(self._language, texts) == "en"
+        )
+
+
+def find_doubt(pairs: Sequence[SentencePair], language: str) -> str | None:
+    """What the pairs look like, where it is not English and the language; ``None`` if they do.
+
+    Args:
+        pairs: All, of which some are looked at.
+        language: Of the other side.
+    """
+    some = pairs[:_SAMPLE]
+    english, texts = _sides(some)
+    for said, side in (("en", english), (language, texts)):
+        if found := mistaken_for(said, side):
+            return f"what was taken for {language_name(said)} looks like {language_name(found)}"
+    if sum(map(_in_the_same_words, some)) > len(some) / 2:
+        return f"what was taken for {language_name(language)} has the English words"
+    return None
+
+
+def _sides(pairs: Sequence[SentencePair]) -> tuple[list[str], list[str]]:
+    return [pair.english for pair in pairs], [pair.text for pair in pairs]
+
+
+def _in_the_same_words(pair: SentencePair) -> bool:
+    """Whether half of the words are: names alone are the same in most languages."""
+    words, english = (set(side.casefold().split()) for side in (pair.text, pair.english))
+    return 2 * len(words & english) >= len(words)
 
 
 def tidy(text: str) -> str:

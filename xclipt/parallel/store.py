@@ -16,7 +16,7 @@ from xclipt.errors import XcliptError, blaming_what_was_named
 from xclipt.files import content_hash, file_key, placing, sweep
 from xclipt.parallel.buckets import Buckets
 from xclipt.parallel.pairs import SentencePair
-from xclipt.parallel.screening import DUPLICATES, Screen, told
+from xclipt.parallel.screening import DUPLICATES, Screen, find_doubt, told
 from xclipt.parallel.source import Source
 from xclipt.parallel.sources import ParallelRequest, open_sources
 from xclipt.parallel.stored import (
@@ -68,7 +68,10 @@ def store_pairs(
         progress.note(_said(name, request.language, card, "read before"))
     if problem := check_pairs(folder):
         raise XcliptError(f"{folder}: {problem}")
-    return open_pairs(folder, name)
+    pairs = open_pairs(folder, name)
+    if doubt := find_doubt(pairs, request.language):
+        progress.note(f"{name}: {doubt}; check the language and the columns")
+    return pairs
 
 
 def _key(request: ParallelRequest, sources: Sequence[Source], content: Sequence[str]) -> str:

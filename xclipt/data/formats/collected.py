@@ -9,7 +9,9 @@ from xclipt.data.dataset import CaptionedPicture, Dataset
 from xclipt.data.formats.lines import empty_remark
 from xclipt.data.formats.places import Places, plain_name
 from xclipt.data.pictures import check_picture_name
+from xclipt.detection import mistaken_for
 from xclipt.errors import XcliptError
+from xclipt.languages import name as language_name
 
 MAX_CAPTION = 10_000
 """Characters of a caption that are kept: more is a file that was taken for a caption, and any text
@@ -124,6 +126,11 @@ class CollectedDataset(Dataset):
         for language, pictures in self._captions.items():
             if not pictures:
                 raise XcliptError(f"{self.name}: no caption in '{language}'; add some or remove it")
+            if other := mistaken_for(language, [own[0] for own in pictures.values()]):
+                self._note(
+                    f"{self.name}: captions in '{language}' look like {language_name(other)}; "
+                    "check what they were taken for"
+                )
         self.languages = tuple(sorted(self._captions, key=lambda code: (code != "en", code)))
         used = dict.fromkeys(split for split, _ in self._split_of.values())
         usual = tuple(split for split in _USUAL_SPLITS if split in used)
