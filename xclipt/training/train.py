@@ -148,13 +148,13 @@ def _fit(
             f"{whole:,}"
         )
     workspace.progress.note(_intended(prepared, steps))
-    if count < _FEW_PAIRS and not (prepared.pairs or prepared.start or prepared.validation):
+    shown = prepared.facts["data"].validation_pictures
+    if count < _FEW_PAIRS and not (prepared.pairs or prepared.start or shown):
         workspace.progress.note(
-            f"{request.language}: {count:,} pairs and no start: so few have made search worse, and "
-            f"are too few to validate; give {2 * _FEW_PAIRS} or more, or begin from a delta of "
-            "other languages with `start=LANG/NAME`"
+            f"{request.language}: {count:,} pairs and no start: so few have made search worse, "
+            f"even where held-out pairs said otherwise; give {2 * _FEW_PAIRS} or more, or begin "
+            "from a delta of other languages with `start=LANG/NAME`"
         )
-
     if prepared.sentences and count >= _MANY_PAIRS and request.delta == PartialSpec():
         workspace.progress.note(
             f"{request.language}: so many pairs teach a larger delta more: `modules=all-linear` "

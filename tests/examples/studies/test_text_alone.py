@@ -29,8 +29,8 @@ def test_the_cheap_cells_come_first_and_parts_can_be_taken(study):
     cells = [*text_alone.cells_of(study, ["text alone"], ["cs"])]
     assert [cell.pairs for cell in cells[::3]] == [10, 100, 1000, 10000]
     both = {cell.name for cell in text_alone.cells_of(study, [*study.rows], ["cs", "fr"])}
-    # What begins from the joint start and 50 shots beside text are Czech's alone.
-    assert len(both) == 2 * 3 * (4 + 1 + 1) + 3 * 3 + 3 + 1 + 2 + 3 + 2 * 3
+    of_each, of_czech = 3 * (4 + 1 + 1) + 1, 3 * 3 + 3 * 3 + 1
+    assert len(both) == 2 * of_each + of_czech
 
 
 def test_tables_tell_gain_and_gap_over_seeds():
