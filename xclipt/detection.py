@@ -12,8 +12,9 @@ from xclipt.languages import alike, resolve
 LEAST_CONFIDENCE = 0.2
 """Below it a language is a guess among many, and none is better. py3langid's own suggestion."""
 
-
 _HARDLY = 0.05
+"""Below it texts are not in the language: in 36 sets of captions ten that were in it never fell
+there, and two once in 720 times."""
 _LEAST_LETTERS = 50
 _SAMPLE = 100
 
