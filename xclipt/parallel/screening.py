@@ -130,7 +130,7 @@ def find_doubt(pairs: Sequence[SentencePair], language: str) -> str | None:
         if found := mistaken_for(said, side):
             return f"what was taken for {language_name(said)} looks like {language_name(found)}"
     if sum(map(_in_the_same_words, some)) > len(some) / 2:
-        return f"what was taken for {language_name(language)} has the English words"
+        return f"what was taken for {language_name(language)} has the same words as the English"
     return None
 
 
