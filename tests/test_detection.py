@@ -93,7 +93,8 @@ def test_english_beside_english_is_seen_by_its_words(tmp_path: Path) -> None:
     good.write_text(lines(ENGLISH, GERMAN))
     told: list[str] = []
     read(tmp_path, source, language="de", told=told)
-    assert told[1].startswith("a.tsv: what was taken for German has the same words as the English; check")
+    says = "what was taken for German has the same words as the English"
+    assert told[1:] == [f"a.tsv: {says}; check the language and the columns"]
     told = []
     read(tmp_path, good, language="de", told=told)
     assert len(told) == 1
