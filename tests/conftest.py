@@ -1,5 +1,6 @@
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.factories.languages import teach_languages
+from xclipt import detection
 from xclipt.backbones import builtin
 from xclipt.backbones.backbone import Backbone
 from xclipt.data.sets.emoji import EmojiDataset
@@ -34,6 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _no_defaults_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XCLIPT_DATA", "XCLIPT_ARTIFACTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def without_detection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where ``xclipt[detect]`` is not installed."""
+    detection._identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Texts that are not in the language that they are said to be in, and who is told."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from tests.factories.datasets import caption_row, write_captions
 from tests.factories.parallel import ENGLISH, GERMAN, TELUGU, read
 from tests.parallel.test_formats import lines
-from xclipt import detection
 from xclipt.data.registry import open_dataset
 from xclipt.detection import mistaken_for
 from xclipt.languages import alike
@@ -25,14 +23,6 @@ REPHRASED = (
     "The red house is near the river.",
     "A lady reads a newspaper.",
 )
-
-
-@pytest.fixture
-def without_the_extra(monkeypatch: pytest.MonkeyPatch):
-    detection._identifier.cache_clear()
-    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    yield
-    detection._identifier.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +45,7 @@ def test_what_texts_are_in(said: str, texts: tuple[str, ...], found: str | None)
     assert mistaken_for(said, texts) == found
 
 
-@pytest.mark.usefixtures("without_the_extra")
+@pytest.mark.usefixtures("without_detection")
 def test_without_the_extra_nobody_can_tell() -> None:
     assert mistaken_for("de", ENGLISH) is None
 
@@ -86,7 +76,7 @@ def test_pairs_are_remarked_on_whenever_they_are_used(
         assert told[1:] == [f"a.tsv: {says}; check the language and the columns"]
 
 
-@pytest.mark.usefixtures("without_the_extra")
+@pytest.mark.usefixtures("without_detection")
 def test_english_beside_english_is_seen_by_its_words(tmp_path: Path) -> None:
     source, good = tmp_path / "a.tsv", tmp_path / "b.tsv"
     source.write_text(lines(ENGLISH, REPHRASED))

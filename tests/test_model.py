@@ -125,11 +125,8 @@ def test_auto_detects_and_says_how_sure_it_is(model):
     assert (auto == model.encode_text(texts[:3], ["fr", "ja", "en"])).all()
 
 
-def test_auto_without_the_extra_names_it(model, monkeypatch):
-    from xclipt import detection
-
-    detection._identifier.cache_clear()
-    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+@pytest.mark.usefixtures("without_detection")
+def test_auto_without_the_extra_names_it(model):
     with pytest.raises(XcliptError, match=r"pip install 'xclipt\[detect\]'"):
         model.encode_text(["un chat"], "auto")
 

@@ -3,14 +3,12 @@
 import gzip
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.factories.parallel import ENGLISH, GERMAN, PAIRS, TELUGU, read
 from tests.parallel.test_formats import UNITS, headed, lines, tmx
-from xclipt import detection
 from xclipt.data.formats.reading import Reading
 from xclipt.errors import UsageError
 
@@ -190,17 +188,18 @@ def test_columns_that_are_exchanged(tmp_path: Path) -> None:
         read(tmp_path, memory)
 
 
-def test_columns_that_are_exchanged_within_one_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_columns_that_are_exchanged_within_one_script(tmp_path: Path) -> None:
     path = tmp_path / "two.tsv"
     path.write_text(lines(GERMAN, ENGLISH))
     says = "taken for English is German, and the other way round; `columns=en=2,de=1`"
     _refused(tmp_path, path, says, language="de")
-    detection._identifier.cache_clear()
-    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    assert len(read(tmp_path, path, language="de")) == 4  # without the extra nobody can tell
-    detection._identifier.cache_clear()
+
+
+@pytest.mark.usefixtures("without_detection")
+def test_without_the_extra_nobody_can_tell_that_they_are_exchanged(tmp_path: Path) -> None:
+    path = tmp_path / "two.tsv"
+    path.write_text(lines(GERMAN, ENGLISH))
+    assert len(read(tmp_path, path, language="de")) == 4
 
 
 def test_another_language_altogether(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests.factories.deltas import store_noise
 from tests.factories.serving import CODES, error_of, serving, until
-from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.text_tower import TextTower
 from xclipt.model import Model
@@ -116,9 +114,8 @@ def test_auto_detects_and_says_how_sure_it_is(running):
     assert all(one["confidence"] > 0.5 for one in response.json()["data"])
 
 
-def test_auto_without_the_extra_names_it(running, monkeypatch):
-    detection._identifier.cache_clear()
-    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+@pytest.mark.usefixtures("without_detection")
+def test_auto_without_the_extra_names_it(running):
     error = running.refused(400, input=TEXTS, language=["fr", "auto"])
     assert "pip install 'xclipt[detect]'" in error["message"] and error["param"] == "language"
 

@@ -1,14 +1,12 @@
 """What is new is translated, once, judged, stored and scored."""
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.factories.datasets import Given, make_multi30k, make_xtd, many
 from tests.factories.noting import Noting
-from xclipt import detection
 from xclipt.artifacts.directory import ArtifactDirectory
 from xclipt.backbones.identity import BackboneIdentity
 from xclipt.data.dataset import CaptionedPicture
@@ -132,11 +130,9 @@ def test_a_few_that_are_dropped_are_no_other_language(tmp_path, directory):
     assert "en to ko: 2 of 3 translations have faults (empty 1, repeated 1), and are" in note
 
 
-def test_without_the_detector_the_faults_are_told(directory, monkeypatch):
-    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    detection._identifier.cache_clear()
+@pytest.mark.usefixtures("without_detection")
+def test_without_the_detector_the_faults_are_told(directory):
     (note,) = korean(directory, ITALIAN)
-    detection._identifier.cache_clear()
     assert note.startswith("en to ko: all 3 translations have faults (script 3), and are dropped;")
 
 
